@@ -1,0 +1,1 @@
+"""Continual learning in PyTorch: SYNERgy, its baselines and its benchmarks."""
