@@ -28,16 +28,13 @@ class Limits:
         """What is allowed, if `value` is not; otherwise None."""
         if self.choices and value not in self.choices:
             return "one of " + ", ".join(map(str, self.choices))
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            bounds = (
-                [f"at least {self.low:g}"] * (self.low is not None)
-                + [f"at most {self.high:g}"] * (self.high is not None)
-            )  # fmt: skip
-            inside = (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
-            if not math.isfinite(value):
-                return "finite"
-            if not inside:
-                return " and ".join(bounds)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        if not math.isfinite(value):
+            return "a finite number"
+        if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
+            bounds = {"at least": self.low, "at most": self.high}
+            return " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
         return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal, Protocol, TypeAlias
 
 import torch
@@ -65,34 +64,48 @@ class Task:
 
     Args:
         index: position in the stream, from 0.
-        classes: labels that occur in it.
-        build: makes the training data.
-        order: the batches of an epoch, each an `int64 [B]` tensor of indices into the training data. It depends on
-            the scenario's seed and the epoch only, so that a stream can be entered at any batch.
+        samples: what it is made of, before `view`; `samples.classes` are the labels that occur.
+        order: the batches of an epoch (from 0), each an `int64 [B]` tensor of indices into the samples, on their
+            device. It depends on the scenario's seed and the epoch only, so that a stream can be entered at any batch.
+        view: turns raw samples `[B, C, H, W]` at indices `[B]` into those of this task (permutes or rotates them).
+        earlier: the tasks before this one. A continual learner leaves them alone; the joint upper bound does not.
     """
 
     def __init__(
         self,
         index: int,
-        classes: tuple[int, ...],
-        build: Callable[[], Split],
+        samples: Split,
         order: Callable[[int], Sequence[Tensor]],
+        view: Callable[[Tensor, Tensor], Tensor] | None = None,
+        earlier: Callable[[], Sequence[Task]] = tuple,
     ) -> None:
         self.index = index
-        self.classes = classes
-        self._build = build
-        self._order = order
+        self.classes = samples.classes
+        self.order = order
+        self.earlier = earlier
+        self._samples = samples
+        self._view = view
 
-    @cached_property
+    def __len__(self) -> int:
+        """Training samples."""
+        return len(self._samples)
+
+    @property
+    def labels(self) -> Tensor:
+        """`int64 [N]`."""
+        return self._samples.labels
+
+    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw samples and labels at `indices` (`int64 [B]`, on the samples' device)."""
+        raw = self._samples.raw.index_select(0, indices)
+        labels = self._samples.labels.index_select(0, indices)
+        return (raw if self._view is None else self._view(raw, indices)), labels
+
     def train(self) -> Split:
-        return self._build()
-
-    def order(self, epoch: int) -> Sequence[Tensor]:
-        """The index tensors of all batches of `epoch` (from 0)."""
-        return self._order(epoch)
+        """All training data of the task, made anew at each call."""
+        everything = torch.arange(len(self), device=self.labels.device)
+        return Split(*self.take(everything), self.classes)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Raw samples and labels of each batch of `epoch`, from batch `start` on."""
-        train = self.train
-        for indices in self.order(epoch)[start:]:
-            yield train.raw[indices], train.labels[indices]
+        return map(self.take, self.order(epoch)[start:])

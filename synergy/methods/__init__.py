@@ -1,1 +1,33 @@
+"""The methods, one file each. To add one, write its file and add its line here."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from synergy.errors import unknown
+
+if TYPE_CHECKING:
+    from synergy.methods.base import Method
+
+METHODS: Mapping[str, str] = MappingProxyType(
+    {
+        "sgd": "synergy.methods.sgd:FineTuning",
+        "joint": "synergy.methods.joint:Joint",
+        "er": "synergy.methods.er:ER",
+        "clser": "synergy.methods.clser:CLSER",
+        "synergy": "synergy.methods.synergy:Synergy",
+    }
+)
+"""Name -> where its class is. Loaded when asked for, so that listing the names needs no torch."""
+
+
+def method_class(name: str) -> type[Method[Any]]:
+    """The class of a method. Raises UsageError if there is none of that name."""
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    module, _, attribute = METHODS[name].partition(":")
+    found: type[Method[Any]] = vars(import_module(module))[attribute]
+    return found

@@ -1,0 +1,181 @@
+"""The configuration of a run: typed, from flags and TOML, and back."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+
+from synergy import presets
+from synergy.errors import UsageError, unknown
+from synergy.methods import method_class
+from synergy.methods.base import MethodConfig
+from synergy.options import Options, option
+from synergy.scenarios import scenario_class
+from synergy.scenarios.base import ScenarioConfig
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Options):
+    """Options of the training run."""
+
+    n_epochs: int | None = option(None, "passes over each task; by default the scenario's own number", low=1)
+    batch_size: int | None = option(None, "samples of a stream batch; by default the scenario's own number", low=1)
+    seed: int = option(0, "of everything random", low=0)
+    data_dir: str | None = option(None, "folder of the data sets; by default SYNERGY_DATA, and if unset the hub")
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    validation: bool = option(False, "hold out 10 %% of the training set and evaluate on it, not on the test set")
+    max_steps_per_task: int | None = option(None, "stop every task after this many steps (a partial run)", low=1)
+    max_tasks: int | None = option(None, "stop after this many tasks (a partial run)", low=1)
+    fisher_memory_mb: int = option(1024, "bound on intermediate results of a Fisher pass, MiB", low=1)
+
+    @property
+    def partial(self) -> bool:
+        """Whether the budget is smaller than the scenario's."""
+        return self.max_steps_per_task is not None or self.max_tasks is not None
+
+
+@dataclass(frozen=True)
+class OutputConfig(Options):
+    """What a run leaves, and where."""
+
+    output_dir: str = option("runs", "folder of all runs")
+    experiment_id: str | None = option(None, "name of the run's own folder; by default made of what is run")
+    csv_log: bool = option(False, "also write the published code's CSV columns, a file for each predictor")
+    tensorboard: bool = option(False, "also write TensorBoard events")
+    notes: str | None = option(None, "free text, kept in the record")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides what a run does.
+
+    Attributes:
+        scenario_name, method_name: keys of the tables of scenarios and methods.
+        scenario, method: their own options.
+        training, output: those of every run.
+        provenance: where each value came from: a flag, a file, a default or a preset.
+    """
+
+    scenario_name: str
+    method_name: str
+    scenario: ScenarioConfig
+    method: MethodConfig
+    training: TrainingConfig = TrainingConfig()
+    output: OutputConfig = OutputConfig()
+    provenance: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Nested mapping as in `config.toml`."""
+        return {
+            "scenario": {"name": self.scenario_name, **self.scenario.as_mapping()},
+            "method": {"name": self.method_name, **self.method.as_mapping()},
+            "training": self.training.as_mapping(),
+            "output": self.output.as_mapping(),
+        }
+
+    def to_toml(self) -> str:
+        """The complete configuration; `values_from_toml` reads it back."""
+        return tomli_w.dumps(self.as_mapping())
+
+
+@dataclass(frozen=True)
+class PresetChoice:
+    """Whether to start from tuned values.
+
+    Attributes:
+        wanted: take the preset of this scenario, method and memory size.
+        nearest: where there is none for that size, take that of the nearest.
+    """
+
+    wanted: bool = False
+    nearest: bool = False
+
+
+def build(
+    scenario_name: str,
+    method_name: str,
+    given: Mapping[str, Any],
+    preset_choice: PresetChoice = PresetChoice(),
+    given_by: str = "flag",
+) -> RunConfig:
+    """Put a configuration together: what is given wins over the preset, that over the defaults.
+
+    Args:
+        given: option name -> value, of any of the four groups of options.
+        given_by: how to call the origin of `given` in the provenance.
+
+    Raises:
+        UsageError: a name is unknown, a value not allowed, or the preset does not exist.
+    """
+    scenario, method = scenario_class(scenario_name), method_class(method_name)
+    groups = (scenario.Config, method.Config, TrainingConfig, OutputConfig)
+    values: dict[str, Any] = {"n_epochs": scenario.default_epochs, "batch_size": scenario.default_batch_size}
+    provenance = {name: "default" for group in groups for name in sorted(group.names())}
+    provenance |= dict.fromkeys(values, f"default of {scenario_name}")
+    for origin, layer in (_preset(scenario_name, method_name, method.Config, given, preset_choice), (given_by, given)):
+        for name, value in layer.items():
+            if name not in provenance:
+                raise unknown(f"option of {method_name} on {scenario_name}", name, provenance)
+            values[name] = value
+            provenance[name] = origin
+    return RunConfig(
+        scenario_name,
+        method_name,
+        _group(scenario.Config, values),
+        _group(method.Config, values),
+        _group(TrainingConfig, values),
+        _group(OutputConfig, values),
+        provenance,
+    )
+
+
+def from_toml(path: Path) -> tuple[str, str, dict[str, Any]]:
+    """Scenario name, method name and all options in a `config.toml`.
+
+    Raises:
+        UsageError: the file is missing, is not TOML, or has other tables than a configuration.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"the configuration {path} is not TOML: {error}") from error
+    values: dict[str, Any] = {}
+    names = {}
+    for table, options in content.items():
+        if table not in ("scenario", "method", "training", "output"):
+            raise unknown(f"table in {path}", table, ("scenario", "method", "training", "output"))
+        if not isinstance(options, dict):
+            raise UsageError(f"{path}: '{table}' must be a table")
+        names[table] = options.pop("name", None)
+        values |= options
+    for table in ("scenario", "method"):
+        if not isinstance(names.get(table), str):
+            raise UsageError(f"{path}: the table '{table}' needs a name")
+    return str(names["scenario"]), str(names["method"]), values
+
+
+def _group(options: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:
+    return options(**{name: values[name] for name in options.names() & values.keys()})
+
+
+def _preset(
+    scenario: str, method: str, options: type[MethodConfig], given: Mapping[str, Any], choice: PresetChoice
+) -> tuple[str, Mapping[str, Any]]:
+    if not (choice.wanted or choice.nearest):
+        return "", {}
+    size = None
+    if "buffer_size" in options.names():
+        (default,) = [spec.default for spec in options.specs() if spec.name == "buffer_size"]
+        size = given.get("buffer_size", default)
+    preset = presets.find(scenario, method, size, given.get("weight_dist"), nearest=choice.nearest)
+    taken = f" (of buffer size {preset.buffer_size})" if preset.buffer_size not in (None, size) else ""
+    return f"preset{taken}: {preset.source}", preset.values

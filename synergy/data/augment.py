@@ -1,0 +1,75 @@
+"""From stored samples to what a network sees: one batched operation on the device, the same for stream and replay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random crop and flip, then scaling to [0, 1] and normalisation per channel.
+
+    Attributes:
+        padding: zero pixels added on each side before a crop of the original size; 0 for no crop.
+        flip: whether to mirror left and right with probability 1/2.
+        mean, std: per channel, of values in [0, 1]; empty for no normalisation.
+        dtype: of the result.
+    """
+
+    padding: int = 0
+    flip: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    dtype: torch.dtype = torch.float32
+
+    def __call__(self, raw: Tensor, rng: np.random.Generator) -> Tensor:
+        """Augmented view of `uint8 [B, C, H, W]` as float of the same shape; each sample has its own draw."""
+        if self.padding or self.flip:
+            raw = crop_and_flip(raw, *self.draws(len(raw), rng), padding=self.padding)
+        return self.plain(raw)
+
+    def draws(self, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Crop offsets `int64 [n, 2]` (rows, columns; 0 to 2 * padding) and flips `bool [n]`, on the host."""
+        offsets = rng.integers(0, 2 * self.padding + 1, size=(n, 2))
+        flips = rng.random(n) < 0.5 if self.flip else np.zeros(n, dtype=bool)
+        return torch.from_numpy(offsets), torch.from_numpy(flips)
+
+    def plain(self, raw: Tensor) -> Tensor:
+        """The view for evaluation: scaled and normalised only."""
+        inputs = raw.to(self.dtype).div_(255)
+        if not self.mean:
+            return inputs
+        return inputs.sub_(_per_channel(self.mean, inputs)).div_(_per_channel(self.std, inputs))
+
+
+def crop_and_flip(raw: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) -> Tensor:
+    """Crop each sample of `[B, C, H, W]` from its zero-padded self and mirror some, as one gather.
+
+    Args:
+        raw: samples of any dtype.
+        offsets: `int64 [B, 2]`, first row and column of the crop in the padded image, 0 to 2 * padding.
+        flips: `bool [B]`, mirror after the crop.
+        padding: pixels on each side.
+
+    Returns:
+        `[B, C, H, W]`.
+    """
+    batch, channels, height, width = raw.shape
+    # One transfer of small integers; the device never waits for it.
+    draws = torch.cat([offsets, flips[:, None]], 1).to(raw.device, non_blocking=True)
+    padded = raw.new_zeros(batch, channels, height + 2 * padding, width + 2 * padding)
+    padded[:, :, padding : padding + height, padding : padding + width] = raw
+    rows = draws[:, :1] + torch.arange(height, device=raw.device)
+    columns = torch.arange(width, device=raw.device).expand(batch, width)
+    columns = draws[:, 1:2] + torch.where(draws[:, 2:].bool(), columns.flip(1), columns)
+    index = rows[:, :, None] * padded.shape[3] + columns[:, None, :]
+    pixels = padded.flatten(2).gather(2, index.view(batch, 1, -1).expand(batch, channels, -1))
+    return pixels.view(batch, channels, height, width)
+
+
+def _per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)

@@ -1,0 +1,82 @@
+"""The tensors that every memory keeps its samples in. What to keep, and in which slot, is the memory's own business."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synergy.state import State
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples as stored: raw `[N, ...]`, labels `int64 [N]`, and extra fields of a method, such as logits `[N, K]`."""
+
+    raw: Tensor
+    labels: Tensor
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.labels.shape[0]
+
+    def fields(self) -> dict[str, Tensor]:
+        return {"raw": self.raw, "labels": self.labels, **self.extras}
+
+
+class Store:
+    """`capacity` slots on the device of the first samples put in; slots 0 to `filled - 1` hold samples.
+
+    Slots are always filled in order, so that the filled part is a slice and no draw can meet an unfilled slot.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        assert capacity > 0, f"a memory needs at least one slot, given {capacity}"
+        self.capacity = capacity
+        self.filled = 0
+        self._fields: dict[str, Tensor] = {}
+
+    def put(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]], samples: Samples) -> None:
+        """Write samples to `slots` `[N]`, all different; new slots must continue the filled part without a gap."""
+        fields = samples.fields()
+        if not self._fields:
+            self._fields = {name: value.new_empty(self.capacity, *value.shape[1:]) for name, value in fields.items()}
+        assert fields.keys() == self._fields.keys(), f"stored fields are {list(self._fields)}, given {list(fields)}"
+        index = torch.from_numpy(slots).to(samples.labels.device, non_blocking=True)
+        for name, value in fields.items():
+            self._fields[name].index_copy_(0, index, value.detach())
+        if len(slots):
+            self.filled = max(self.filled, int(slots.max()) + 1)
+
+    def get(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Samples:
+        """Copies of the samples in `slots` `[N]`."""
+        assert len(slots) == 0 or int(slots.max()) < self.filled, "a slot that was never filled"
+        index = torch.from_numpy(slots).to(self._fields["labels"].device, non_blocking=True)
+        return _samples({name: value.index_select(0, index) for name, value in self._fields.items()})
+
+    def all(self) -> Samples:
+        """The filled part, without a copy: read it, do not write to it."""
+        return _samples({name: value[: self.filled] for name, value in self._fields.items()})
+
+    def state_dict(self) -> State:
+        """The filled part only; what never was filled is nobody's data."""
+        fields = {name: value[: self.filled] for name, value in self._fields.items()}
+        return {"capacity": self.capacity, "filled": self.filled, "fields": fields}
+
+    def load_state_dict(self, state: State) -> None:
+        """Raises ValueError if the state belongs to a store of another capacity."""
+        if state["capacity"] != self.capacity:
+            raise ValueError(f"the saved memory has {state['capacity']} slots, this one {self.capacity}")
+        self.filled = state["filled"]
+        self._fields = {}
+        for name, value in state["fields"].items():
+            self._fields[name] = value.new_empty(self.capacity, *value.shape[1:])
+            self._fields[name][: self.filled] = value
+
+
+def _samples(fields: dict[str, Tensor]) -> Samples:
+    extras = {name: value for name, value in fields.items() if name not in ("raw", "labels")}
+    return Samples(fields["raw"], fields["labels"], extras)

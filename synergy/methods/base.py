@@ -1,0 +1,142 @@
+"""What a method is: it observes batches, keeps state, and answers through named predictors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from synergy.data.augment import Augment
+from synergy.ops.vectors import Flat
+from synergy.options import Options, option
+from synergy.randomness import generator
+from synergy.state import State, collect, restore
+from synergy.types import Batch, Losses, Predictor, ProtocolName, Task
+
+
+@dataclass(frozen=True)
+class MethodConfig(Options):
+    """Options that every method has."""
+
+    lr: float = option(0.1, "learning rate of plain SGD", low=0)
+
+
+@dataclass(frozen=True)
+class ReplayConfig(MethodConfig):
+    """Options of a method that replays from memory."""
+
+    buffer_size: int = option(500, "samples the memory holds", low=1)
+    minibatch_size: int = option(32, "samples drawn from memory at each step", low=1)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method is given besides its own options.
+
+    Attributes:
+        build_net: makes a network; the same name gives the same weights. On the device.
+        augment: the view of raw samples, for replay.
+        n_classes: outputs of the network.
+        n_tasks: tasks of the stream, 1 where there are no boundaries.
+        batch_size: samples of a stream batch, the last of an epoch may be smaller.
+        n_epochs: passes over each task.
+        seed: of the run.
+        fisher_memory_mb: bound on intermediate results of a Fisher pass, MiB.
+    """
+
+    build_net: Callable[[str], nn.Module]
+    augment: Augment
+    n_classes: int
+    n_tasks: int
+    batch_size: int
+    n_epochs: int
+    seed: int
+    fisher_memory_mb: int = 1024
+
+    def rng(self, name: str) -> np.random.Generator:
+        """The method's own host generator of that name."""
+        return generator(self.seed, f"method/{name}")
+
+    def optimizer(self, weights: Flat, lr: float) -> torch.optim.Optimizer:
+        """Plain SGD on all parameters of a network, as one tensor."""
+        return torch.optim.SGD([weights.parameter], lr=lr)
+
+
+ConfigT = TypeVar("ConfigT", bound=MethodConfig)
+
+
+class Method(ABC, Generic[ConfigT]):
+    """Base of all methods.
+
+    A method's state is its attributes: every tensor, number, network, optimiser, memory and generator it holds is saved
+    and restored by `state_dict` and `load_state_dict`. Its configuration and setting are not, nor is a `Flat`, which is
+    another view of a network.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    needs_boundaries: ClassVar[bool] = False
+    """Whether the method must be told where a task ends; refused on a stream that has no such places."""
+    protocols: ClassVar[frozenset[ProtocolName]] = frozenset(("class-IL", "task-IL", "domain-IL", "general"))
+    """The protocols under which its answers mean something."""
+
+    def __init__(self, config: ConfigT, setting: Setting) -> None:
+        self.config = config
+        self.setting = setting
+
+    def begin_task(self, task: Task) -> None:
+        """Called before the first batch of a task."""
+
+    @abstractmethod
+    def observe(self, batch: Batch) -> Losses:
+        """Learn from one batch. Never waits for the device."""
+
+    def end_task(self, task: Task) -> None:
+        """Called after the last batch of a task."""
+
+    @abstractmethod
+    def predictors(self) -> dict[str, Predictor]:
+        """The networks that can answer, by name, the recommended one first."""
+
+    def state_dict(self) -> State:
+        return collect(self._state())
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue exactly where `state` was taken. Raises ValueError if it belongs to another method or network."""
+        attributes = self._state()
+        restore(attributes, state)
+        vars(self).update(attributes)
+
+    def _state(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not isinstance(value, Options | Setting | Flat)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A network as a predictor: evaluation mode, no gradient, and back to the mode it was in."""
+
+    net: nn.Module
+
+    def __call__(self, inputs: Tensor, /) -> Tensor:
+        training = self.net.training
+        self.net.eval()
+        try:
+            with torch.no_grad():
+                scores: Tensor = self.net(inputs)
+        finally:
+            self.net.train(training)
+        return scores
+
+
+def has_batch_norm(net: nn.Module) -> bool:
+    """Whether a sample's output in training mode depends on the others of its batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
+
+
+def coin(rng: np.random.Generator, probability: float) -> bool:
+    """True with the given probability. Decided on the host, so that the device is never waited for."""
+    return bool(rng.random() < probability)

@@ -1,0 +1,55 @@
+"""Joint training: the upper bound."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from synergy.methods.base import Answer, Method, MethodConfig, Setting
+from synergy.ops.vectors import Flat
+from synergy.types import Batch, Losses, Predictor, Task
+
+
+class Joint(Method[MethodConfig]):
+    """A fresh network trained on the data of all tasks together, once the last has been seen.
+
+    Reference: none; the upper bound of every comparison.
+
+    Update rule: after the last task, `n_epochs` passes over all tasks' data in random order, each step one SGD step on
+    CE(f(x), y) with the stream's batch size. It has no answer before that, and so no accuracy.
+
+    Deviations: none.
+    """
+
+    Config = MethodConfig
+    needs_boundaries = True
+
+    def __init__(self, config: MethodConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        self.net = setting.build_net("net")
+        self.weights = Flat(self.net)
+        self.optimizer = setting.optimizer(self.weights, config.lr)
+        self.order_rng = setting.rng("order")
+        self.augment_rng = setting.rng("augment")
+        self.trained = False
+
+    def observe(self, batch: Batch) -> Losses:
+        return {}
+
+    def end_task(self, task: Task) -> None:
+        if task.index < self.setting.n_tasks - 1:
+            return
+        parts = [each.train() for each in (*task.earlier(), task)]
+        raw, labels = torch.cat([part.raw for part in parts]), torch.cat([part.labels for part in parts])
+        del parts
+        for _ in range(self.setting.n_epochs):
+            order = torch.from_numpy(self.order_rng.permutation(len(labels))).to(labels.device)
+            for start in range(0, len(order), self.setting.batch_size):
+                chosen = order[start : start + self.setting.batch_size]
+                inputs = self.setting.augment(raw[chosen], self.augment_rng)
+                self.weights.backward(F.cross_entropy(self.net(inputs), labels[chosen]))
+                self.optimizer.step()
+        self.trained = True
+
+    def predictors(self) -> dict[str, Predictor]:
+        return {"joint": Answer(self.net)} if self.trained else {}

@@ -1,0 +1,200 @@
+"""Metrics of continual learning: pure functions of the accuracy matrix.
+
+The matrix `A` has a row per task learned and a column per test split: `A[t, k]` is the accuracy in percent on split `k`
+after task `t`, both counted from 0, and NaN (or None) where it was not evaluated. Where there are as many columns as
+rows, column `k` belongs to task `k`. A stream with one test split (MNIST-360, GCIL) has one column.
+
+All results are in percent, differences in percentage points. A metric that is not defined for a matrix is None: one
+that compares tasks needs at least two of them and a column for each, and every entry in its formula must have been
+evaluated.
+
+Sources:
+    Rebuffi et al. 2017, *iCaRL: Incremental Classifier and Representation Learning* (average over time).
+    Lopez-Paz and Ranzato 2017, *Gradient Episodic Memory for Continual Learning* (backward and forward transfer).
+    Chaudhry et al. 2018, *Riemannian Walk for Incremental Learning* (average accuracy, forgetting).
+    Sarfraz et al. 2022, *SYNERgy between SYNaptic consolidation and Experience Replay for general continual learning*
+    (plasticity, stability and their trade-off).
+    Guo et al. 2017, *On Calibration of Modern Neural Networks* (expected calibration error).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synergy.errors import UsageError
+
+Floats: TypeAlias = NDArray[np.float64]
+Matrix: TypeAlias = Floats | Sequence[Sequence[float | None]]
+"""Accuracies in percent, `[T, K]`; NaN or None where not evaluated."""
+
+Vector: TypeAlias = NDArray[Any] | Sequence[float]
+
+
+def average_after(matrix: Matrix, t: int) -> float | None:
+    """Average accuracy after task `t` over the splits seen by then: mean of `A[t, k]` over `k <= min(t, K - 1)`.
+
+    Chaudhry et al. 2018. Range 0 to 100.
+
+    Raises:
+        UsageError: there is no row `t`.
+    """
+    accuracy = _as_matrix(matrix)
+    if not 0 <= t < len(accuracy):
+        raise UsageError(f"average after task {t}: the matrix has rows for {len(accuracy)} tasks, counted from 0")
+    return _mean(accuracy[t, : t + 1])
+
+
+def final_average(matrix: Matrix) -> float | None:
+    """`average_after` the last row, which for a stopped run is the last task it finished. Range 0 to 100."""
+    last = len(_as_matrix(matrix)) - 1
+    return None if last < 0 else average_after(matrix, last)
+
+
+def average_over_time(matrix: Matrix) -> float | None:
+    """Average accuracy over time, "AAA": mean over `t` of `average_after(t)`.
+
+    Rebuffi et al. 2017, who call it average incremental accuracy. Range 0 to 100.
+    """
+    accuracy = _as_matrix(matrix)
+    return _mean(np.array([_mean(row[: t + 1]) for t, row in enumerate(accuracy)], dtype=np.float64))
+
+
+def forgetting(matrix: Matrix) -> float | None:
+    """What was once known and is lost at the end: mean over `k < T-1` of `max_{k <= t < T-1} A[t, k] - A[T-1, k]`.
+
+    Chaudhry et al. 2018. Range -100 to 100, lower is better; negative where the last task made earlier ones better.
+    What was measured on a split before its task was learned does not count as known.
+    """
+    accuracy = _per_task(matrix)
+    if accuracy is None:
+        return None
+    last = len(accuracy) - 1
+    best = np.array([accuracy[k:last, k].max() for k in range(last)])
+    return _mean(best - accuracy[last, :last])
+
+
+def backward_transfer(matrix: Matrix) -> float | None:
+    """What later tasks did to earlier ones: mean over `k < T-1` of `A[T-1, k] - A[k, k]`.
+
+    Lopez-Paz and Ranzato 2017. Range -100 to 100, higher is better.
+    """
+    accuracy = _per_task(matrix)
+    return None if accuracy is None else _mean((accuracy[-1] - accuracy.diagonal())[:-1])
+
+
+def forward_transfer(matrix: Matrix, baseline: Vector) -> float | None:
+    """What earlier tasks did for one not yet learned: mean over `k >= 1` of `A[k-1, k] - baseline[k]`.
+
+    Lopez-Paz and Ranzato 2017. Range -100 to 100, higher is better.
+
+    Args:
+        baseline: accuracies of the untrained network in percent, `[K]`; empty if they were not measured.
+
+    Raises:
+        UsageError: the baseline has another length than a row of the matrix.
+    """
+    accuracy, untrained = _per_task(matrix), np.asarray(baseline, dtype=np.float64)
+    if accuracy is None or untrained.size == 0:
+        return None
+    if untrained.shape != accuracy.shape[1:]:
+        raise UsageError(f"baseline: given {untrained.size} accuracies for {accuracy.shape[1]} test splits")
+    return _mean(accuracy.diagonal(offset=1) - untrained[1:])
+
+
+def plasticity(matrix: Matrix) -> float | None:
+    """How well each task was learned when it came: mean over `k` of `A[k, k]`.
+
+    Sarfraz et al. 2022. Range 0 to 100.
+    """
+    accuracy = _per_task(matrix)
+    return None if accuracy is None else _mean(accuracy.diagonal())
+
+
+def stability(matrix: Matrix) -> float | None:
+    """How well earlier tasks are known at the end: mean over `k < T-1` of `A[T-1, k]`.
+
+    Sarfraz et al. 2022. Range 0 to 100.
+    """
+    accuracy = _per_task(matrix)
+    return None if accuracy is None else _mean(accuracy[-1, :-1])
+
+
+def trade_off(matrix: Matrix) -> float | None:
+    """Harmonic mean of plasticity `P` and stability `S`: `2PS / (P + S)`, and 0 if both are 0.
+
+    Sarfraz et al. 2022. Range 0 to 100.
+    """
+    learned, kept = plasticity(matrix), stability(matrix)
+    if learned is None or kept is None:
+        return None
+    return 2 * learned * kept / (learned + kept) if learned + kept > 0 else 0.0
+
+
+def summary(matrix: Matrix, baseline: Vector) -> dict[str, float]:
+    """All metrics that are defined for the matrix, by the names of their functions, in percent.
+
+    Args:
+        baseline: accuracies of the untrained network in percent, `[K]`; empty if they were not measured.
+
+    Raises:
+        UsageError: the baseline has another length than a row of the matrix.
+    """
+    values = {
+        "final_average": final_average(matrix),
+        "average_over_time": average_over_time(matrix),
+        "forgetting": forgetting(matrix),
+        "backward_transfer": backward_transfer(matrix),
+        "forward_transfer": forward_transfer(matrix, baseline),
+        "plasticity": plasticity(matrix),
+        "stability": stability(matrix),
+        "trade_off": trade_off(matrix),
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def expected_calibration_error(confidence_sum: Vector, correct: Vector, count: Vector) -> float | None:
+    """Gap between confidence and accuracy, averaged over bins of confidence that hold `n_b` of `n` predictions each.
+
+    `100 * sum_b (n_b / n) * |confidence_b - accuracy_b|`. Guo et al. 2017. Range 0 to 100, lower is better; None if
+    there are no predictions.
+
+    Args:
+        confidence_sum: sum of the confidences (0 to 1) of the predictions in each bin, `[bins]`.
+        correct: how many of them are right, `[bins]`.
+        count: how many there are, `[bins]`.
+
+    Raises:
+        UsageError: the three do not have the same length.
+    """
+    confident, right, total = (np.asarray(v, dtype=np.float64) for v in (confidence_sum, correct, count))
+    if not confident.shape == right.shape == total.shape:
+        raise UsageError(f"calibration: given {confident.size}, {right.size} and {total.size} bins; allowed: as many")
+    if total.sum() == 0:
+        return None
+    # The size of a bin cancels: n_b * |mean confidence - accuracy| = |sum of confidences - number of right ones|.
+    return float(100 * np.abs(confident - right).sum() / total.sum())
+
+
+def _as_matrix(matrix: Matrix) -> Floats:
+    accuracy = np.asarray(matrix, dtype=np.float64)
+    if accuracy.size == 0:
+        return accuracy.reshape(0, 0)
+    if accuracy.ndim != 2:
+        raise UsageError(f"accuracy matrix: given {accuracy.ndim} dimensions; allowed: 2 (tasks, test splits)")
+    return accuracy
+
+
+def _per_task(matrix: Matrix) -> Floats | None:
+    """The matrix, if it has at least two tasks and a column for each."""
+    accuracy = _as_matrix(matrix)
+    tasks, splits = accuracy.shape
+    return accuracy if tasks == splits and tasks > 1 else None
+
+
+def _mean(values: Floats) -> float | None:
+    """The mean, if there are values and all were evaluated."""
+    return None if values.size == 0 or np.isnan(values).any() else float(values.mean())

@@ -1,0 +1,41 @@
+"""The multi-layer perceptron of the MNIST benchmarks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Two hidden layers with ReLU; Xavier uniform weights, zero biases.
+
+    Args:
+        input_size: pixels of an image (all channels).
+        n_classes: outputs.
+        hidden: units of each hidden layer.
+        generator: draws the initial weights, on the CPU.
+    """
+
+    def __init__(self, input_size: int, n_classes: int, hidden: int = 100, *, generator: torch.Generator) -> None:
+        super().__init__()
+        self.fc1 = _linear(input_size, hidden, generator)
+        self.fc2 = _linear(hidden, hidden, generator)
+        self.classifier = _linear(hidden, n_classes, generator)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """`[B, C, H, W]` or `[B, input_size]` -> what the classifier sees, `[B, hidden]`."""
+        hidden = torch.relu(self.fc1(inputs.flatten(1)))
+        return torch.relu(self.fc2(hidden))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """`[B, C, H, W]` or `[B, input_size]` -> logits `[B, n_classes]`."""
+        logits: Tensor = self.classifier(self.features(inputs))
+        return logits
+
+
+def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    # Made without values first: the layer's own initialisation would draw from the global generator.
+    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,74 @@
+"""A network's parameters as one vector, and back, without copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Flat:
+    """The parameters of a network as one vector `values` `[P]` and their gradients as another, `grads` `[P]`.
+
+    The network's parameters become views of `values` and their `.grad` views of `grads`, so that an average, a penalty
+    or an optimiser step over the whole network is one operation instead of one per layer. `parameter` is `values` with
+    `grads` as its gradient, for an optimiser.
+
+    The order is that of `net.parameters()`. Replacing a parameter's storage (`net.to`, a new layer) breaks the tie:
+    make a new `Flat` then. `load_state_dict` copies in place and is safe.
+
+    Args:
+        net: its parameters must share one dtype and one device.
+        with_grads: whether to keep gradients too. A network that is only averaged needs none.
+    """
+
+    def __init__(self, net: nn.Module, with_grads: bool = True) -> None:
+        self._parameters = list(net.parameters())
+        kinds = {(p.dtype, p.device) for p in self._parameters}
+        assert len(kinds) == 1, f"parameters of one dtype on one device are needed, found {kinds}"
+        first = self._parameters[0]
+        total = sum(p.numel() for p in self._parameters)
+        self.values = torch.empty(total, dtype=first.dtype, device=first.device)
+        self.grads = torch.zeros_like(self.values) if with_grads else self.values.new_empty(0)
+        self.parameter = nn.Parameter(self.values, requires_grad=with_grads)
+        self.parameter.grad = self.grads if with_grads else None
+        with torch.no_grad():
+            for parameter, view in zip(self._parameters, self.views(self.values), strict=True):
+                view.copy_(parameter)
+                parameter.data = view
+        if with_grads:
+            for parameter, view in zip(self._parameters, self.views(self.grads), strict=True):
+                parameter.grad = view
+
+    def backward(self, loss: Tensor) -> None:
+        """`grads <- d loss / d values`."""
+        self.grads.zero_()
+        torch.autograd.backward(loss)
+
+    def views(self, vector: Tensor) -> Iterator[Tensor]:
+        """A vector `[P]` as tensors of the parameters' shapes and memory layouts, sharing its storage."""
+        start = 0
+        for parameter in self._parameters:
+            segment = vector[start : start + parameter.numel()]
+            start += parameter.numel()
+            yield _shaped_like(segment, parameter)
+
+    def gather(self, tensors: Sequence[Tensor], out: Tensor) -> Tensor:
+        """Write one tensor for each parameter (of its shape, or broadcastable to it) into the vector `out` `[P]`."""
+        for view, tensor in zip(self.views(out), tensors, strict=True):
+            view.copy_(tensor)
+        return out
+
+
+def _shaped_like(segment: Tensor, parameter: Tensor) -> Tensor:
+    if parameter.is_contiguous():
+        return segment.view(parameter.shape)
+    # A convolution's weight in channels-last order: the view keeps that order.
+    out, channels, height, width = parameter.shape
+    return segment.view(out, height, width, channels).permute(0, 3, 1, 2)
+
+
+def parameter_vector(net: nn.Module) -> Tensor:
+    """A copy of all parameters as one vector `[P]`, in the order of `net.parameters()`, each in row-major order."""
+    return torch.cat([p.detach().reshape(-1) for p in net.parameters()])

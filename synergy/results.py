@@ -1,0 +1,325 @@
+"""The record of a run: what it was, what came out, what it cost.
+
+Records are written as strict JSON, and every field is checked when one is read. A run leaves `record.json` in its own
+folder and one line in the `results.jsonl` of the folder above. A number that is not finite is stored as null, which
+only fields that say so may be.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import reprlib
+import types
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeAlias, get_args, get_origin, get_type_hints
+
+from synergy import files
+from synergy.errors import UsageError, unknown
+from synergy.types import ProtocolName
+
+SCHEMA_VERSION = 1
+RECORD_NAME = "record.json"
+RESULTS_NAME = "results.jsonl"
+
+Status: TypeAlias = Literal["finished", "failed", "interrupted"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracies:
+    """What one predictor scored under one protocol. All accuracies are in percent.
+
+    Attributes:
+        matrix: `[T][K]`, split `k` after task `t`; None where not evaluated (NaN becomes None). A run that was stopped
+            has fewer rows.
+        baseline: of the untrained network, `[K]`; empty if not measured.
+        per_class: at the end, by the label of the class.
+        calibration_error: expected calibration error at the end.
+        metrics: what `metrics.summary` gives for the matrix.
+    """
+
+    predictor: str
+    protocol: ProtocolName
+    matrix: tuple[tuple[float | None, ...], ...]
+    baseline: tuple[float, ...]
+    per_class: dict[str, float]
+    calibration_error: float | None
+    metrics: dict[str, float]
+
+    def __post_init__(self) -> None:
+        matrix = tuple(tuple(map(_finite, row)) for row in self.matrix)
+        if len({len(row) for row in matrix}) > 1:
+            raise UsageError("matrix: given rows of different lengths; allowed: one value per test split in each")
+        object.__setattr__(self, "matrix", matrix)
+        object.__setattr__(self, "calibration_error", _finite(self.calibration_error))
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What may differ between two equal runs.
+
+    Attributes:
+        started_at: UTC, ISO 8601.
+        wall_s, cpu_s: seconds the whole run took, by the clock and on the processors.
+        train_s, evaluate_s: seconds by the clock, in training and in evaluation.
+        peak_memory_mb: most memory held at once, in 10^6 bytes, on the accelerator if there is one.
+        steps_per_s: optimiser steps per second of training.
+    """
+
+    started_at: str
+    wall_s: float
+    cpu_s: float
+    train_s: float
+    evaluate_s: float
+    peak_memory_mb: float
+    steps_per_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One run.
+
+    Attributes:
+        error: in one line, what ended a run that did not finish.
+        partial: made with a reduced budget; never to be mixed with full ones.
+        config: the complete configuration, nested as in `config.toml`.
+        provenance: where the value of each option came from ("flag", "default", "preset: <source>").
+        source: of the data: name, origin, train_samples, test_samples, complete.
+        task_classes: the labels of each task.
+        steps: optimiser steps taken.
+        versions: of Python and the libraries, by name.
+        accuracies: one per predictor and protocol, the recommended predictor first.
+        final_losses: the terms of the last loss, by name; None where not finite (NaN and infinity become None).
+    """
+
+    schema_version: int
+    run_id: str
+    status: Status
+    error: str | None
+    partial: bool
+    config: dict[str, Any]
+    provenance: dict[str, str]
+    source: dict[str, Any]
+    task_classes: tuple[tuple[int, ...], ...]
+    n_parameters: int
+    steps: int
+    versions: dict[str, str]
+    device: str
+    seed: int
+    accuracies: tuple[Accuracies, ...]
+    measured: Measured
+    final_losses: Mapping[str, float | None]
+
+    def __post_init__(self) -> None:
+        losses = {name: _finite(value) for name, value in self.final_losses.items()}
+        object.__setattr__(self, "final_losses", losses)
+
+    def outcome(self) -> dict[str, Any]:
+        """Everything but `run_id` and `measured`: equal for two runs of one configuration and seed on one machine."""
+        fields = dataclasses.asdict(self)
+        del fields["run_id"], fields["measured"]
+        return fields
+
+    def find(self, predictor: str, protocol: str) -> Accuracies:
+        """The accuracies of one predictor under one protocol.
+
+        Raises:
+            UsageError: the run has no such predictor, or not under this protocol.
+        """
+        of_predictor = {a.protocol: a for a in self.accuracies if a.predictor == predictor}
+        if not of_predictor:
+            raise unknown(f"predictor of run {self.run_id}", predictor, {a.predictor for a in self.accuracies})
+        for name, accuracies in of_predictor.items():
+            if name == protocol:
+                return accuracies
+        raise unknown(f"protocol of predictor '{predictor}' of run {self.run_id}", protocol, of_predictor)
+
+    def answer(self) -> Accuracies:
+        """The result of the run: its recommended predictor under its first protocol.
+
+        Raises:
+            UsageError: the run ended before its first evaluation.
+        """
+        if not self.accuracies:
+            raise UsageError(f"run {self.run_id} ({self.status}) has no accuracies: it ended before it was evaluated")
+        return self.accuracies[0]
+
+
+def write(record: Record, run_dir: Path) -> Path:
+    """Write `record.json` into the folder of the run, atomically; the folder is made if it is missing.
+
+    Raises:
+        ValueError: a number that must be finite is not.
+        OSError: the folder cannot be written. No half-written file is left.
+    """
+    text = json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / RECORD_NAME
+    files.write_atomically(path, text + "\n")
+    return path
+
+
+def append(record: Record, output_dir: Path) -> Path:
+    """Append the record as one line to `results.jsonl`, atomically; folder and file are made if they are missing.
+
+    Raises:
+        ValueError: a number that must be finite is not.
+        OSError: the file cannot be written. No half-written line is left.
+    """
+    line = json.dumps(dataclasses.asdict(record), allow_nan=False)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    path = output_dir / RESULTS_NAME
+    files.append_line(path, line)
+    return path
+
+
+def read(path: Path) -> Record:
+    """Read a record.
+
+    Args:
+        path: a `record.json`, or the folder of a run.
+
+    Raises:
+        UsageError: there is none, it is damaged, or its schema is not one this version knows.
+    """
+    path, content = _content(path, RECORD_NAME)
+    return _record(content, str(path))
+
+
+def read_all(path: Path) -> list[Record]:
+    """Read all records of a `results.jsonl`, in their order. A last line torn by a crash is left out with a warning.
+
+    Args:
+        path: the file, or the folder it is in.
+
+    Raises:
+        UsageError: there is no such file, a line is damaged, or its schema is not one this version knows.
+    """
+    path, content = _content(path, RESULTS_NAME)
+    *lines, rest = content.split(b"\n")
+    if _is_torn(rest):
+        warnings.warn(f"{path}: line {len(lines) + 1} breaks off, as after a crash; it is left out", stacklevel=2)
+    else:
+        lines.append(rest)
+    return [_record(line, f"{path}: line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _content(path: Path, name: str) -> tuple[Path, bytes]:
+    """The file at `path`, or the one called `name` in the folder at `path`."""
+    try:
+        path = path / name if path.is_dir() else path
+        return path, path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line without an end breaks off. The beginning of a JSON object never is a whole one."""
+    try:
+        _from_json(line)
+    except UsageError:
+        return bool(line.strip())
+    return False
+
+
+def _record(line: bytes, where: str) -> Record:
+    try:
+        content = _from_json(line)
+        _check_version(content)
+        record: Record = _decode(Record, content, "")
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return record
+
+
+def _check_version(content: Any) -> None:
+    """Before anything else, since another version may have other fields."""
+    version = _field(content, "schema_version")
+    _decode(int, version, "schema_version")
+    if version > SCHEMA_VERSION:
+        raise UsageError(
+            f"schema_version: given {version}, written by a newer release; allowed: up to {SCHEMA_VERSION}; "
+            "upgrade synergy-cl to read it"
+        )
+    if version < 1:
+        raise UsageError(f"schema_version: given {version}; allowed: from 1 to {SCHEMA_VERSION}")
+
+
+def _field(content: Any, name: str) -> Any:
+    if not isinstance(content, dict) or name not in content:
+        raise UsageError(f"not a record: it has no field '{name}'")
+    return content[name]
+
+
+def _from_json(text: bytes) -> Any:
+    """Strict JSON: unlike Python's own reader this one refuses NaN, infinity and numbers too large for a float."""
+    try:
+        return json.loads(text.decode(), parse_float=_parse_float, parse_constant=_parse_float)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"not strict JSON: {error}") from error
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _decode(kind: Any, value: Any, at: str) -> Any:
+    """`value`, read from JSON, as the type `kind` a field was declared with; `at` names the field in errors."""
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _decode_dataclass(kind, value, at)
+    form, parts = get_origin(kind), get_args(kind)
+    if form is types.UnionType:
+        (inner,) = (part for part in parts if part is not types.NoneType)
+        return None if value is None else _decode(inner, value, at)
+    if form is Literal:
+        return value if value in parts else _refuse(at, value, "one of " + ", ".join(parts))
+    if form is tuple:
+        items = value if isinstance(value, list) else _refuse(at, value, "a list")
+        return tuple(_decode(parts[0], item, f"{at}[{index}]") for index, item in enumerate(items))
+    if form in (dict, Mapping):
+        table = value if isinstance(value, dict) else _refuse(at, value, "an object")
+        return {key: _decode(parts[1], item, f"{at}[{key!r}]") for key, item in table.items()}
+    return _decode_scalar(kind, value, at)
+
+
+def _decode_dataclass(kind: type, value: Any, at: str) -> Any:
+    table = value if isinstance(value, dict) else _refuse(at, value, "an object")
+    hints = get_type_hints(kind)
+    prefix = f"{at}." if at else ""
+    for name in table:
+        if name not in hints:
+            raise unknown(f"field of {at or 'a record'}", reprlib.repr(name)[1:-1], hints)
+    for name in hints:
+        if name not in table:
+            raise UsageError(f"{prefix}{name}: this field is missing")
+    values = {name: _decode(hint, table[name], prefix + name) for name, hint in hints.items()}
+    try:
+        return kind(**values)
+    except UsageError as error:
+        raise UsageError(f"{prefix}{error}") from None
+
+
+def _decode_scalar(kind: type, value: Any, at: str) -> Any:
+    """A bool is no number here, whatever Python says; a whole number may stand for a float, if a float can hold it."""
+    is_bool = isinstance(value, bool)
+    if kind is float and isinstance(value, int) and not is_bool and abs(value) < 2**1023:
+        return float(value)
+    if isinstance(value, kind) and is_bool == (kind is bool):
+        return value
+    return _refuse(at, value, {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind])
+
+
+def _refuse(at: str, value: Any, allowed: str) -> NoReturn:
+    raise UsageError(f"{at}: given {reprlib.repr(value)}; allowed: {allowed}")

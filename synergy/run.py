@@ -1,0 +1,281 @@
+"""From a configuration to a record: scenario, networks, method, training, and what the run leaves behind."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from synergy import csv_log, files, results
+from synergy.config import RunConfig
+from synergy.data import sources
+from synergy.errors import TrainingError, UsageError
+from synergy.evaluate import Evaluations
+from synergy.methods import method_class
+from synergy.methods.base import Method, MethodConfig, Setting
+from synergy.metrics import summary
+from synergy.randomness import torch_generator
+from synergy.results import Accuracies, Measured, Record, Status
+from synergy.scenarios import scenario_class
+from synergy.scenarios.base import AnyScenario, StreamSetting
+from synergy.train import Listener, Schedule, Stopped, Training
+from synergy.types import ProtocolName
+
+CONFIG_NAME = "config.toml"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All the parts of a run, before its first step."""
+
+    config: RunConfig
+    scenario: AnyScenario
+    method: Method[MethodConfig]
+    source: sources.SourceInfo
+    schedule: Schedule
+    device: torch.device
+    n_parameters: int
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Load the data and build scenario and method; nothing is written.
+
+    Raises:
+        UsageError: the data are missing, the device is not there, or method and scenario do not go together.
+    """
+    scenario_type, method_type = scenario_class(config.scenario_name), method_class(config.method_name)
+    check_compatible(config.method_name, method_type, config.scenario_name, scenario_type)
+    training = config.training
+    device = _device(training.device)
+    assert training.n_epochs is not None and training.batch_size is not None, "filled in from the scenario"
+    data_dir = None if training.data_dir is None else Path(training.data_dir)
+    source = sources.load(scenario_type.dataset, data_dir)
+    if training.validation:
+        source = sources.hold_out(source, training.seed)
+    scenario = scenario_type(config.scenario, StreamSetting(source, training.seed, training.batch_size, device))
+
+    def build_net(name: str) -> nn.Module:
+        return scenario.build_net(torch_generator(training.seed, f"net/{name}")).to(device)
+
+    setting = Setting(
+        build_net=build_net,
+        augment=scenario.augment,
+        n_classes=scenario.n_classes,
+        n_tasks=scenario.n_tasks,
+        batch_size=training.batch_size,
+        n_epochs=training.n_epochs,
+        seed=training.seed,
+        fisher_memory_mb=training.fisher_memory_mb,
+    )
+    schedule = Schedule(training.n_epochs, training.max_steps_per_task, training.max_tasks)
+    n_parameters = sum(p.numel() for p in build_net("net").parameters())
+    return Prepared(config, scenario, method_type(config.method, setting), source.info, schedule, device, n_parameters)
+
+
+def check_compatible(
+    method_name: str, method: type[Method[MethodConfig]], scenario_name: str, scenario: type[AnyScenario]
+) -> None:
+    """Raises UsageError if the method cannot learn from the scenario, with the reason."""
+    if method.needs_boundaries and not scenario.boundaries:
+        raise UsageError(
+            f"method {method_name} needs task boundaries and {scenario_name} has none; allowed there: "
+            "methods that need none ('synergy list' shows which)"
+        )
+    if not method.protocols & set(scenario.protocols):
+        raise UsageError(
+            f"method {method_name} answers under {', '.join(sorted(method.protocols))} only; "
+            f"{scenario_name} is judged under {', '.join(scenario.protocols)}"
+        )
+
+
+def execute(
+    prepared: Prepared, listener: Listener | None = None, should_stop: Callable[[], bool] = lambda: False
+) -> tuple[Record, Path]:
+    """Train, evaluate, and leave config and record in the run's own folder below `output_dir`.
+
+    Returns:
+        The record and the folder. A run that was stopped or failed has a record too, and its status says so.
+
+    Raises:
+        UsageError: the output folder cannot be written.
+    """
+    config = prepared.config
+    output_dir = Path(config.output.output_dir)
+    run_dir = _new_folder(output_dir, config)
+    clock = _Clock(prepared.device)
+    training = Training(
+        prepared.method,
+        prepared.scenario,
+        prepared.schedule,
+        seed=config.training.seed,
+        listener=listener,
+        should_stop=should_stop,
+    )
+    status: Status = "finished"
+    error = None
+    try:
+        training.run()
+    except TrainingError as failure:
+        status, error = "failed", str(failure)
+    except Stopped:
+        status, error = "interrupted", f"stopped after step {training.steps}"
+    record = _record(prepared, training, run_dir.name, status, error, clock.read(training))
+    results.write(record, run_dir)
+    if status == "finished":
+        results.append(record, output_dir)
+        if config.output.csv_log:
+            csv_log.write_csv(record, output_dir)
+    return record, run_dir
+
+
+def run(config: RunConfig, listener: Listener | None = None) -> Record:
+    """Prepare and execute in one call; the record says how it ended."""
+    return execute(prepare(config), listener)[0]
+
+
+def _device(name: str) -> torch.device:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if available["cuda"] else "cpu")
+    if not available[name]:
+        there = ", ".join(device for device, is_there in available.items() if is_there)
+        raise UsageError(f"device: given {name}, which this machine does not have; available: {there}")
+    return torch.device(name)
+
+
+def _new_folder(output_dir: Path, config: RunConfig) -> Path:
+    """Make the run's folder; if there is one of that name, with a number at its end."""
+    name = config.output.experiment_id or _run_name(config)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            folder = output_dir / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+        files.write_atomically(folder / CONFIG_NAME, config.to_toml())
+    except OSError as error:
+        raise UsageError(
+            f"output_dir: cannot write to '{output_dir}': {error.strerror}; name another folder"
+        ) from error
+    return folder
+
+
+def _run_name(config: RunConfig) -> str:
+    size = config.method.as_mapping().get("buffer_size")
+    memory = "" if size is None else f"-buffer{size}"
+    return f"{config.scenario_name}-{config.method_name}{memory}-seed{config.training.seed}"
+
+
+class _Clock:
+    """Measures a run from its making to its reading."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def read(self, training: Training) -> Measured:
+        if self._device.type == "cuda":
+            peak = float(torch.cuda.max_memory_allocated(self._device))
+        else:
+            # The unit of the kernel's answer is KiB, but bytes on macOS.
+            unit = 1 if sys.platform == "darwin" else 1024
+            peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+        return Measured(
+            started_at=self._started_at,
+            wall_s=time.perf_counter() - self._wall,
+            cpu_s=time.process_time() - self._cpu,
+            train_s=training.train_s,
+            evaluate_s=training.evaluate_s,
+            peak_memory_mb=peak / 1e6,
+            steps_per_s=training.steps / training.train_s if training.train_s else 0.0,
+        )
+
+
+def _record(
+    prepared: Prepared, training: Training, run_id: str, status: Status, error: str | None, measured: Measured
+) -> Record:
+    config, scenario = prepared.config, prepared.scenario
+    return Record(
+        schema_version=results.SCHEMA_VERSION,
+        run_id=run_id,
+        status=status,
+        error=error,
+        partial=config.training.partial,
+        config=config.as_mapping(),
+        provenance=dict(config.provenance),
+        source=asdict(prepared.source),
+        task_classes=tuple(scenario.task(index).classes for index in range(scenario.n_tasks)),
+        n_parameters=prepared.n_parameters,
+        steps=training.steps,
+        versions=versions(),
+        device=device_name(prepared.device),
+        seed=config.training.seed,
+        accuracies=accuracies(training.evaluations, training.baseline),
+        measured=measured,
+        final_losses=training.last_losses,
+    )
+
+
+def accuracies(evaluations: list[Evaluations], baseline: Evaluations) -> tuple[Accuracies, ...]:
+    """The matrix and metrics of every predictor and protocol that was evaluated at least once."""
+    keys = list(dict.fromkeys(key for evaluation in evaluations for key in evaluation))
+    return tuple(_accuracies(predictor, protocol, evaluations, baseline) for predictor, protocol in keys)
+
+
+def _accuracies(
+    predictor: str, protocol: ProtocolName, evaluations: list[Evaluations], baseline: Evaluations
+) -> Accuracies:
+    of_untrained = baseline[("untrained", protocol)].accuracies
+    missing = (None,) * len(of_untrained)
+    rows = [evaluation.get((predictor, protocol)) for evaluation in evaluations]
+    matrix = tuple(missing if row is None else row.accuracies for row in rows)
+    last = rows[-1]
+    return Accuracies(
+        predictor=predictor,
+        protocol=protocol,
+        matrix=matrix,
+        baseline=of_untrained,
+        per_class={} if last is None else {str(label): value for label, value in last.per_class.items()},
+        calibration_error=None if last is None else last.calibration_error,
+        metrics=summary(matrix, of_untrained),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that decide a result."""
+    names = ("synergy-cl", "torch", "numpy", "scikit-learn")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def device_name(device: torch.device) -> str:
+    """Such as "cpu (AMD EPYC, 2 threads)" or "cuda (NVIDIA H200)"."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"
+    return device.type
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,101 @@
+"""Domain-incremental stream: every task shows the same images turned by another fixed angle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from synergy.errors import UsageError
+from synergy.ops.rotation import gather_pixels, rotation_index
+from synergy.options import option
+from synergy.scenarios.base import Scenario, ScenarioConfig, StreamSetting
+from synergy.types import ProtocolName, Split, Task
+
+
+@dataclass(frozen=True)
+class RotatedConfig(ScenarioConfig):
+    """Options of a rotated stream."""
+
+    n_tasks: int = option(20, "tasks, each with an angle of its own", low=1)
+    rotation_angles: tuple[float, ...] | None = option(
+        None, "angles in degrees, one for each task, in place of those drawn from U[0, 180)", low=-360, high=360
+    )
+
+
+class Rotated(Scenario[RotatedConfig]):
+    """`n_tasks` tasks, each all images turned by a fixed angle, counter-clockwise, about the centre, nearest neighbour.
+
+    Reference: Lopez-Paz & Ranzato 2017, "Gradient Episodic Memory for Continual Learning", section 4.1.
+
+    Raises:
+        UsageError: the angles given are not one for each task.
+    """
+
+    Config = RotatedConfig
+    protocols: ClassVar[tuple[ProtocolName, ...]] = ("domain-IL",)
+
+    def __init__(self, config: RotatedConfig, setting: StreamSetting) -> None:
+        super().__init__(config, setting)
+        if config.rotation_angles is not None and len(config.rotation_angles) != config.n_tasks:
+            given = len(config.rotation_angles)
+            raise UsageError(
+                f"rotation_angles: given {given} angles; allowed: one for each of the {config.n_tasks} tasks "
+                f"(or add --n_tasks {given})"
+            )
+
+    @property
+    def n_tasks(self) -> int:
+        return self.config.n_tasks
+
+    def task(self, index: int) -> Task:
+        return Task(
+            index,
+            self.train,
+            self.shuffled(str(index), len(self.train), drop_last=False),
+            view=lambda raw, _: gather_pixels(raw, self.index_maps[index]),
+            earlier=self.earlier(index),
+        )
+
+    def tests(self, after: int) -> Sequence[Split]:
+        return self._tests
+
+    @cached_property
+    def angles(self) -> tuple[float, ...]:
+        """Of each task, degrees."""
+        if self.config.rotation_angles is not None:
+            return self.config.rotation_angles
+        return tuple(self.setting.rng("angles").uniform(0, 180, self.n_tasks).tolist())
+
+    @cached_property
+    def index_maps(self) -> list[Tensor]:
+        """Of each task: which pixel of the original image every pixel shows, `int64 [H * W]`."""
+        height, width = self.train.raw.shape[2:]
+        # On the CPU first, so that an angle turns an image the same way on every device.
+        maps = rotation_index(torch.tensor(self.angles, dtype=torch.float64), height, width)
+        return list(maps.to(self.setting.device))
+
+    @cached_property
+    def _tests(self) -> list[Split]:
+        test = self.test
+        return [Split(gather_pixels(test.raw, m), test.labels, test.classes) for m in self.index_maps]
+
+
+class RotatedMnist(Rotated):
+    """Rotated MNIST."""
+
+    name = "rot-mnist"
+    dataset = "mnist"
+    default_batch_size = 128
+
+
+class RotatedDigits(Rotated):
+    """The same over the bundled 8x8 digits."""
+
+    name = "rot-digits"
+    dataset = "digits"
+    default_batch_size = 16
