@@ -6,17 +6,19 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tomli_w
 
 from synergy import presets
 from synergy.errors import UsageError, unknown
 from synergy.methods import method_class
-from synergy.methods.base import MethodConfig
 from synergy.options import Options, option
 from synergy.scenarios import scenario_class
-from synergy.scenarios.base import ScenarioConfig
+
+if TYPE_CHECKING:  # the command line prints its help without torch
+    from synergy.methods.base import MethodConfig
+    from synergy.scenarios.base import ScenarioConfig
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
@@ -30,7 +32,7 @@ class TrainingConfig(Options):
     seed: int = option(0, "of everything random", low=0)
     data_dir: str | None = option(None, "folder of the data sets; by default SYNERGY_DATA, and if unset the hub")
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
-    validation: bool = option(False, "hold out 10 %% of the training set and evaluate on it, not on the test set")
+    validation: bool = option(False, "hold out 10 % of the training set and evaluate on it, not on the test set")
     max_steps_per_task: int | None = option(None, "stop every task after this many steps (a partial run)", low=1)
     max_tasks: int | None = option(None, "stop after this many tasks (a partial run)", low=1)
     fisher_memory_mb: int = option(1024, "bound on intermediate results of a Fisher pass, MiB", low=1)
@@ -119,6 +121,9 @@ def build(
     values: dict[str, Any] = {"n_epochs": scenario.default_epochs, "batch_size": scenario.default_batch_size}
     provenance = {name: "default" for group in groups for name in sorted(group.names())}
     provenance |= dict.fromkeys(values, f"default of {scenario_name}")
+    if method.only_batch_size is not None:
+        values["batch_size"] = method.only_batch_size
+        provenance["batch_size"] = f"default of {method_name}"
     for origin, layer in (_preset(scenario_name, method_name, method.Config, given, preset_choice), (given_by, given)):
         for name, value in layer.items():
             if name not in provenance:

@@ -43,6 +43,7 @@ class Prepared:
     source: sources.SourceInfo
     schedule: Schedule
     device: torch.device
+    net_name: str
     n_parameters: int
 
 
@@ -57,6 +58,9 @@ def prepare(config: RunConfig) -> Prepared:
     training = config.training
     device = _device(training.device)
     assert training.n_epochs is not None and training.batch_size is not None, "filled in from the scenario"
+    if method_type.only_batch_size not in (None, training.batch_size):
+        only = method_type.only_batch_size
+        raise UsageError(f"batch_size: given {training.batch_size}; allowed for {config.method_name}: {only}")
     data_dir = None if training.data_dir is None else Path(training.data_dir)
     source = sources.load(scenario_type.dataset, data_dir)
     if training.validation:
@@ -77,8 +81,10 @@ def prepare(config: RunConfig) -> Prepared:
         fisher_memory_mb=training.fisher_memory_mb,
     )
     schedule = Schedule(training.n_epochs, training.max_steps_per_task, training.max_tasks)
-    n_parameters = sum(p.numel() for p in build_net("net").parameters())
-    return Prepared(config, scenario, method_type(config.method, setting), source.info, schedule, device, n_parameters)
+    net = build_net("net")
+    n_parameters = sum(p.numel() for p in net.parameters())
+    method = method_type(config.method, setting)
+    return Prepared(config, scenario, method, source.info, schedule, device, type(net).__name__, n_parameters)
 
 
 def check_compatible(

@@ -169,7 +169,8 @@ class Training:
             # The same for every predictor, also for those that have no answer before they are trained.
             predictors = {"untrained": Answer(self.method.setting.build_net("net"))}
         with self.computing():
-            evaluations = evaluate(predictors, scenario.tests(after), scenario.augment, scenario.protocols)
+            protocols = [protocol for protocol in scenario.protocols if protocol in self.method.protocols]
+            evaluations = evaluate(predictors, scenario.tests(after), scenario.augment, protocols)
         self.evaluate_s += time.perf_counter() - began
         return evaluations
 

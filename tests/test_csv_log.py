@@ -107,10 +107,10 @@ def test_options_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 def test_any_text_and_list_survives(tmp_path: Path) -> None:
     text = 'a,"b"\r\nc\rd\ne;ü'
-    record = configured(RECORD, "output", notes=text, widths=[100, 50])
+    record = configured(RECORD, "output", notes=text, widths=["100", 50])
     write_csv(record, tmp_path)
     rows = table(write_csv(record, tmp_path)[0])
-    assert [(row["notes"], row["widths"]) for row in rows] == [(text, "[100, 50]")] * 2
+    assert [(row["notes"], row["widths"]) for row in rows] == [(text, '["100", 50]')] * 2
 
 
 def test_a_file_that_went_through_a_spreadsheet_can_be_added_to(tmp_path: Path) -> None:
@@ -140,6 +140,7 @@ def test_a_partial_run_has_a_table_of_its_own(tmp_path: Path) -> None:
         (f"{HEADER}\r\n{ROW}\r\n1,2\r\n".encode(), "row 2 has 2 cells for 14 columns"),
         (f"{HEADER}\r\n\xff".encode("latin-1"), "not a table of runs"),
         (f'{HEADER}\r\n"'.encode(), "not a table of runs"),
+        (f'{HEADER}\r\n"90"{ROW}\r\n'.encode(), "not a table of runs"),
     ],
 )
 def test_another_file_in_its_place_is_left_alone(tmp_path: Path, content: bytes, message: str) -> None:

@@ -117,8 +117,8 @@ def test_records_come_back_as_they_were(several: list[Record]) -> None:
 
 
 def test_files_are_where_the_design_puts_them(tmp_path: Path) -> None:
-    assert results.write(RECORD, tmp_path / "runs" / "1") == tmp_path / "runs" / "1" / "record.json"
     assert results.append(RECORD, tmp_path / "runs") == tmp_path / "runs" / "results.jsonl"
+    assert results.write(RECORD, tmp_path / "runs" / "1") == tmp_path / "runs" / "1" / "record.json"
     assert results.read(tmp_path / "runs" / "1") == RECORD
     assert results.read_all(tmp_path / "runs") == results.read_all(tmp_path / "runs" / "results.jsonl") == [RECORD]
     text = (tmp_path / "runs" / "1" / "record.json").read_text()
@@ -258,6 +258,7 @@ def test_a_missing_field_is_named(tmp_path: Path, field: str) -> None:
         ('{"schema_version": 1e999}', "1e999 is not a finite number"),
         ("[" * 100_000, "not strict JSON"),
         ("[]", "not a record: it has no field 'schema_version'"),
+        ('["schema_version"]', "not a record: it has no field 'schema_version'"),
         ("{}", "not a record: it has no field 'schema_version'"),
         ("\udcff", "not strict JSON"),
     ],

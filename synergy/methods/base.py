@@ -83,6 +83,8 @@ class Method(ABC, Generic[ConfigT]):
     """Whether the method must be told where a task ends; refused on a stream that has no such places."""
     protocols: ClassVar[frozenset[ProtocolName]] = frozenset(("class-IL", "task-IL", "domain-IL", "general"))
     """The protocols under which its answers mean something."""
+    only_batch_size: ClassVar[int | None] = None
+    """The one size of a stream batch it can learn from, if there is only one."""
 
     def __init__(self, config: ConfigT, setting: Setting) -> None:
         self.config = config

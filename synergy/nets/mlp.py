@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from synergy.nets.backbone import Backbone
 
-class MLP(nn.Module):
+
+class MLP(Backbone):
     """Two hidden layers with ReLU; Xavier uniform weights, zero biases.
 
     Args:
@@ -26,11 +28,6 @@ class MLP(nn.Module):
         """`[B, C, H, W]` or `[B, input_size]` -> what the classifier sees, `[B, hidden]`."""
         hidden = torch.relu(self.fc1(inputs.flatten(1)))
         return torch.relu(self.fc2(hidden))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """`[B, C, H, W]` or `[B, input_size]` -> logits `[B, n_classes]`."""
-        logits: Tensor = self.classifier(self.features(inputs))
-        return logits
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:

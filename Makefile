@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := runs/demo
+
+.PHONY: demo test lint lock clean
+
+demo: .venv/installed
+	rm -rf $(DEMO)
+	$(BIN)/synergy run --dataset rot-digits --model sgd --load_best_args --output_dir $(DEMO) --experiment_id sgd
+	$(BIN)/synergy run --dataset rot-digits --model er --buffer_size 200 --load_best_args --output_dir $(DEMO) --experiment_id er
+	$(BIN)/synergy run --dataset rot-digits --model synergy --buffer_size 200 --load_best_args --output_dir $(DEMO) --experiment_id synergy
+	$(BIN)/synergy report $(DEMO)/sgd $(DEMO)/er $(DEMO)/synergy --picture $(DEMO)/accuracy.png
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The package itself is installed as a link to this folder, so that a change needs no new installation.
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# Needs pip-tools. A local build's suffix (+cpu) is cut off, so that the lock fits every platform.
+lock:
+	$(PYTHON) -m piptools compile --quiet --strip-extras --extra report --extra tensorboard --extra dev \
+		--constraint constraints.txt --no-emit-index-url --no-emit-find-links \
+		--output-file requirements.lock pyproject.toml
+	sed -i 's/^torch==\([0-9.]*\)+.*/torch==\1/' requirements.lock
+
+clean:
+	rm -rf .venv runs

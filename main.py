@@ -1,0 +1,8 @@
+"""The published command line: `python main.py --dataset ... --model ...` is `synergy run ...`."""
+
+import sys
+
+from synergy.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["run", *sys.argv[1:]]))

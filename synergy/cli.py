@@ -1,0 +1,244 @@
+"""The command line: `synergy run | list | report`. The only file that prints."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from synergy.config import OutputConfig, PresetChoice, TrainingConfig, build, from_toml
+from synergy.errors import TrainingError, UsageError, unknown
+from synergy.methods import METHODS, method_class
+from synergy.options import Option, Options
+from synergy.scenarios import SCENARIOS, scenario_class
+
+USAGE_EXIT, FAILED_EXIT, INTERRUPTED_EXIT = 2, 1, 130
+
+DESCRIPTION = """\
+Continual learning: SYNERgy, its baselines and its benchmarks.
+
+  synergy run --dataset rot-digits --model synergy     train and evaluate (no data needed for *-digits)
+  synergy list                                         methods, scenarios and tuned values
+  synergy report RUN [RUN ...]                         compare runs, draw a picture
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, 1 (the run failed), 2 (a mistake in what was asked), 130 (Ctrl-C)."""
+    try:
+        return _command(list(sys.argv[1:] if arguments is None else arguments))
+    except UsageError as error:
+        _complain(str(error))
+        return USAGE_EXIT
+    except TrainingError as error:
+        _complain(str(error))
+        return FAILED_EXIT
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED_EXIT
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does. Nothing is left to say, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED_EXIT
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, and knows the nearest flag to a mistyped one."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+    def parse_strictly(self, arguments: Sequence[str]) -> argparse.Namespace:
+        parsed, rest = self.parse_known_args(arguments)
+        if rest:
+            flags = sorted(self._option_string_actions)
+            raise unknown("flag" if rest[0].startswith("-") else "argument", rest[0].split("=")[0], flags)
+        return parsed
+
+
+def _command(arguments: list[str]) -> int:
+    commands: Mapping[str, Callable[[list[str]], int]] = {"run": _run, "list": _list, "report": _report}
+    if arguments and arguments[0] in commands:
+        return commands[arguments[0]](arguments[1:])
+    parser = _Parser("synergy", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=version("synergy-cl"))
+    parser.add_argument("command", nargs="?", help=f"one of: {', '.join(commands)}; --help after it says more")
+    parsed = parser.parse_known_args(arguments)[0]
+    if parsed.command is None:
+        parser.print_help()
+        return 0
+    raise unknown("command", parsed.command, commands)
+
+
+def _run(arguments: list[str]) -> int:
+    config = _run_config(arguments)
+    from synergy import console
+    from synergy.run import execute, prepare
+
+    prepared = prepare(config)
+    _say(console.opening(prepared))
+    _say("")
+    progress = console.Progress(prepared.schedule.tasks(prepared.scenario), _say, quiet=not sys.stderr.isatty())
+    with _stopping_on_interrupt() as should_stop:
+        try:
+            record, folder = execute(prepared, progress, should_stop)
+        finally:
+            progress.close()
+    _say("")
+    _say(console.closing(record))
+    _say(f"\nrecord: {folder / 'record.json'}")
+    if record.status == "finished":
+        return 0
+    _complain(f"the run {record.status}: {record.error}")
+    return FAILED_EXIT if record.status == "failed" else INTERRUPTED_EXIT
+
+
+def _run_config(arguments: list[str]) -> Any:
+    first = _run_parser(None, None).parse_known_args([a for a in arguments if a not in ("-h", "--help")])[0]
+    scenario, method = first.dataset, first.model
+    from_file: dict[str, Any] = {}
+    if first.config is not None:
+        in_file, method_in_file, from_file = from_toml(Path(first.config))
+        scenario, method = scenario or in_file, method or method_in_file
+    if {"-h", "--help"} & set(arguments):
+        _run_parser(scenario, method).print_help()
+        raise SystemExit(0)
+    for flag, value, names in (("--dataset", scenario, SCENARIOS), ("--model", method, METHODS)):
+        if value is None:
+            raise UsageError(f"{flag} is missing; allowed: {', '.join(sorted(names))}")
+    parsed = vars(_run_parser(scenario, method).parse_strictly(arguments))
+    choice = PresetChoice(parsed.pop("load_best_args"), parsed.pop("nearest_best_args"))
+    given = {name: value for name, value in parsed.items() if name not in ("dataset", "model", "config")}
+    given = {name: _numbers(name, value) if isinstance(value, list) else value for name, value in given.items()}
+    return build(scenario, method, from_file | given, choice)
+
+
+def _run_parser(scenario: str | None, method: str | None) -> _Parser:
+    parser = _Parser("synergy run", add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.description = "Train a method on a scenario and evaluate it after every task."
+    if scenario is None or method is None:
+        parser.epilog = "With --dataset NAME --model NAME, --help also shows the options of these two."
+    what = parser.add_argument_group("what to run")
+    what.add_argument("-h", "--help", action="store_true", help="show this")
+    what.add_argument("--dataset", default=None, metavar="NAME", help=f"scenario: {', '.join(SCENARIOS)}")
+    what.add_argument("--model", default=None, metavar="NAME", help=f"method: {', '.join(METHODS)}")
+    what.add_argument("--load_best_args", action="store_true", default=False, help="start from tuned values")
+    help_nearest = "the same, of the nearest buffer size where there are none for the one given"
+    what.add_argument("--nearest_best_args", action="store_true", default=False, help=help_nearest)
+    what.add_argument("--config", default=None, metavar="FILE", help="start from the config.toml of another run")
+    if scenario is not None:
+        _add_options(parser, f"options of {scenario}", scenario_class(scenario).Config)
+    if method is not None:
+        _add_options(parser, f"options of {method}", method_class(method).Config)
+    _add_options(parser, "training", TrainingConfig)
+    _add_options(parser, "output", OutputConfig)
+    return parser
+
+
+def _add_options(parser: _Parser, title: str, options: type[Options]) -> None:
+    group = parser.add_argument_group(title)
+    for spec in options.specs():
+        if spec.kind is bool:
+            group.add_argument(f"--{spec.name}", action="store_true", help=_help(spec))
+        else:
+            kind = str if spec.many else spec.kind
+            nargs = "+" if spec.many else None
+            metavar = spec.kind.__name__.upper()
+            group.add_argument(f"--{spec.name}", type=kind, nargs=nargs, metavar=metavar, help=_help(spec))
+
+
+def _help(spec: Option) -> str:
+    allowed = f" ({', '.join(map(str, spec.limits.choices))})" if spec.limits.choices else ""
+    default = "" if spec.default in (None, False) else f" (default {spec.default})"
+    return (spec.help + allowed + default).replace("%", "%%")
+
+
+def _numbers(name: str, given: list[str]) -> tuple[float, ...]:
+    """Numbers given one by one, with commas between, or as a file that holds them."""
+    text = " ".join(given)
+    if len(given) == 1 and Path(given[0]).is_file():
+        text = Path(given[0]).read_text()
+    try:
+        return tuple(float(item) for item in text.replace(",", " ").split())
+    except ValueError as error:
+        raise UsageError(f"{name}: given '{text.strip()[:60]}'; allowed: numbers, or a file of numbers") from error
+
+
+def _list(arguments: list[str]) -> int:
+    from synergy import console, presets
+
+    parser = _Parser("synergy list", description="Show methods, scenarios and which tuned values exist.")
+    parser.parse_strictly(arguments)
+    scenarios, methods = {n: scenario_class(n) for n in SCENARIOS}, {n: method_class(n) for n in METHODS}
+    rows = [["method", "task boundaries", "protocols"]]
+    for name, method in methods.items():
+        protocols = "all" if len(method.protocols) == 4 else ", ".join(sorted(method.protocols))
+        rows.append([name, "needed" if method.needs_boundaries else "not needed", protocols])
+    _say(f"Methods\n{console.table(rows)}\n")
+    rows = [["scenario", "protocols", "task boundaries", "data", "batch size", "epochs"]]
+    for name, scenario in scenarios.items():
+        sizes = [str(scenario.default_batch_size), str(scenario.default_epochs)]
+        known = "known" if scenario.boundaries else "none"
+        rows.append([name, ", ".join(scenario.protocols), known, scenario.dataset, *sizes])
+    _say(f"Scenarios\n{console.table(rows)}\n")
+    rows = [["scenario, method", "buffer sizes with tuned values", "source"]]
+    found: dict[tuple[str, str], list[str]] = {}
+    for preset in presets.available():
+        if preset.method in METHODS and preset.scenario in SCENARIOS:
+            place = f"{preset.scenario} {preset.variant}" if preset.variant else preset.scenario
+            size = "no memory" if preset.buffer_size is None else str(preset.buffer_size)
+            found.setdefault((f"{place}, {preset.method}", preset.source.partition(":")[0]), []).append(size)
+    rows += [[place, ", ".join(sizes), source] for (place, source), sizes in found.items()]
+    _say(f"Tuned values (--load_best_args)\n{console.table(rows)}")
+    return 0
+
+
+def _report(arguments: list[str]) -> int:
+    from synergy import console, report, results
+
+    parser = _Parser("synergy report", description="Compare runs in a table, and in a picture.", allow_abbrev=False)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or a results.jsonl")
+    parser.add_argument("--picture", metavar="FILE", help="draw accuracy per task over time (png, pdf or svg)")
+    parsed = parser.parse_strictly(arguments)
+    records = []
+    for path in map(Path, parsed.runs):
+        records += results.read_all(path) if path.suffix == ".jsonl" else [results.read(path)]
+    _say(console.comparison(records))
+    if parsed.picture is not None:
+        _say(f"\npicture: {report.accuracy_over_time(records, Path(parsed.picture))}")
+    return 0
+
+
+@contextmanager
+def _stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C asks the run to stop between two steps; the second one ends it at once."""
+    asked = False
+
+    def ask(signum: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _complain(text: str) -> None:
+    print(f"synergy: error: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
