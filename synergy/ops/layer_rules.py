@@ -62,7 +62,9 @@ def batch_norm(
         normalised = F.instance_norm(inputs, eps=layer.eps)
     else:
         normalised = F.batch_norm(inputs, layer.running_mean, layer.running_var, eps=layer.eps)
-    normalised, grads = normalised.flatten(2), grads.flatten(2)
+    samples_and_channels = inputs.shape[:2]
+    normalised = normalised.reshape(*samples_and_channels, -1)
+    grads = grads.reshape(*samples_and_channels, -1)
     return {
         "weight": weights @ torch.linalg.vecdot(grads, normalised).square(),
         "bias": weights @ grads.sum(2).square(),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import parquet
@@ -31,7 +34,7 @@ from synergy.types import Split
 
 Pixels = NDArray[np.uint8]
 
-REAL_DATA = os.environ.get("SYNERGY_DATA")
+REAL_DATA = os.environ.get("SYNERGY_DATA", "")
 N_TRAIN, N_TEST = 7, 4
 
 
@@ -107,6 +110,22 @@ def error_of(name: str, data_dir: Path | None) -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+@contextmanager
+def verbose_datasets(bars_off: bool) -> Iterator[None]:
+    """Set what `datasets` says, check that it is not changed for good, and set it back."""
+    before = (datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity())
+    switch = {True: datasets.disable_progress_bars, False: datasets.enable_progress_bars}
+    switch[bars_off]()
+    datasets.logging.set_verbosity(datasets.logging.ERROR)
+    try:
+        yield
+        assert datasets.are_progress_bars_disabled() is bars_off
+        assert datasets.logging.get_verbosity() == datasets.logging.ERROR
+    finally:
+        switch[before[0]]()
+        datasets.logging.set_verbosity(before[1])
 
 
 class TestFolder:
@@ -211,20 +230,14 @@ class TestFolder:
         load("mnist", data)
         assert attempts == []
 
-    @pytest.mark.parametrize("disabled", [True, False])
-    def test_progress_bars_are_off_and_left_as_they_were(
-        self, data: Path, capfd: pytest.CaptureFixture[str], disabled: bool
+    @pytest.mark.parametrize("bars_off", [True, False])
+    def test_datasets_is_silent_and_left_as_it_was(
+        self, data: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], bars_off: bool
     ) -> None:
         write_mnist(data)
-        before = datasets.are_progress_bars_disabled()
-        switch = {True: datasets.disable_progress_bars, False: datasets.enable_progress_bars}
-        switch[disabled]()
-        try:
+        with verbose_datasets(bars_off):
             load("mnist", data)
-            assert datasets.are_progress_bars_disabled() is disabled
-            assert capfd.readouterr() == ("", "")
-        finally:
-            switch[before]()
+        assert capfd.readouterr() == ("", "")
 
     def test_nothing_is_left_outside_the_cache(
         self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -233,8 +246,10 @@ class TestFolder:
         scratch = tmp_path / "scratch"
         scratch.mkdir()
         monkeypatch.setattr("tempfile.tempdir", str(scratch))
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "hugging face"))
         load("mnist", data)
         assert list(scratch.iterdir()) == []
+        assert not (tmp_path / "hugging face").exists()
 
 
 class TestCache:
@@ -351,9 +366,10 @@ class TestCache:
         data: Path,
         tmp_path: Path,
         decoded: list[str],
-        capfd: pytest.CaptureFixture[str],
+        caplog: pytest.LogCaptureFixture,
         damage: Callable[[Path], None],
     ) -> None:
+        caplog.set_level(logging.INFO)
         first = load("mnist", data)
         folder = self.folder(tmp_path)
         damage(folder)
@@ -362,7 +378,9 @@ class TestCache:
         assert equal(first, load("mnist", data))
         assert len(decoded) == 2
         assert self.folder(tmp_path) == folder  # and nothing beside it
-        assert capfd.readouterr() == ("", "")
+        ((level, message),) = {(level, message) for _, level, message in caplog.record_tuples}
+        assert level == logging.INFO
+        assert message.startswith(f"the cache {folder} is damaged and will be rebuilt (")
 
     def test_pickled_objects_are_never_loaded(self, data: Path, tmp_path: Path, decoded: list[str]) -> None:
         """Not even with the right checksum."""
@@ -496,17 +514,17 @@ class TestErrors:
             pytest.param(lambda path: os.truncate(path, 0), id="empty"),
             pytest.param(lambda path: path.write_text("<html>not found</html>"), id="another format"),
             pytest.param(lambda path: TestErrors.blank(path, 4, 200), id="first page"),
+            pytest.param(lambda path: TestErrors.blank(path, 8, 9), id="size of the first page"),
             pytest.param(lambda path: TestErrors.blank(path, -60, -10), id="footer"),
             pytest.param(lambda path: (path.unlink(), path.mkdir()), id="a folder"),
         ],
     )
-    def test_damaged_file(
-        self, data: Path, capfd: pytest.CaptureFixture[str], damage: Callable[[Path], object]
-    ) -> None:
+    def test_damaged_file(self, data: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object]) -> None:
         write_mnist(data)
         damage(data / "mnist" / "test-00000-of-00001.parquet")
-        message = error_of("mnist", data)
-        assert capfd.readouterr() == ("", "")
+        with verbose_datasets(bars_off=False):
+            message = error_of("mnist", data)
+        assert caplog.record_tuples == []
         assert message.startswith("mnist: test-00000-of-00001.parquet is damaged or not a Parquet file (")
         assert message.endswith("); fetch it again")
         assert "An error occurred while generating the dataset" not in message
@@ -542,6 +560,9 @@ class TestErrors:
             pytest.param(png(pictures(1, 28, 28)[0])[:-100], id="truncated"),
             pytest.param(png(pictures(1, 28, 28)[0]).replace(b"IDAT", b"\xb1,\xe4:"), id="broken chunk"),
             pytest.param(png(pictures(1, 28, 28)[0])[:8] + b"\0\0\0\1IHDR" + bytes(100), id="broken header"),
+            pytest.param(
+                png(pictures(1, 28, 28)[0])[:35] + b"\0\xfd" + png(pictures(1, 28, 28)[0])[37:], id="chunk size"
+            ),
             pytest.param(b"", id="no bytes"),
         ],
     )
@@ -603,6 +624,7 @@ class TestHub:
         asked: list[tuple[str, str]] = []
 
         def load_dataset(path: str, *, cache_dir: str) -> datasets.DatasetDict:
+            assert list(Path(cache_dir).iterdir()) == []  # a folder of its own, nothing stale in it
             asked.append((path, cache_dir))
             if isinstance(splits, Exception):
                 raise splits
@@ -681,7 +703,7 @@ class TestHub:
                 "it does not exist or is gated",
             ),
             (datasets.exceptions.DatasetGenerationError("x" * 5_000), "x" * 200),
-            (decode._hub_errors()[-2]("timed out"), "timed out"),
+            (HTTPError("timed out"), "timed out"),
             (RuntimeError("Data processing error: CAS service error"), "CAS service error"),
             (ValueError("Couldn't find cache for mnist"), "Couldn't find cache"),
             (pa.ArrowInvalid("Parquet magic bytes not found"), "Parquet magic bytes"),
@@ -695,9 +717,8 @@ class TestHub:
 
     def test_what_was_silenced_is_as_it_was(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.offline(monkeypatch)
-        before = (datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity())
-        error_of("mnist", None)
-        assert (datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()) == before
+        with verbose_datasets(bars_off=False):
+            error_of("mnist", None)
 
     def test_other_splits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         part = self.split(pictures(1, 28, 28), [0])
@@ -800,7 +821,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(REAL_DATA is None, reason="SYNERGY_DATA is not set")
+@pytest.mark.skipif(not REAL_DATA, reason="SYNERGY_DATA is not set")
 class TestRealData:
     @pytest.mark.parametrize("again", [False, True], ids=["decoded", "cached"])
     @pytest.mark.parametrize(
@@ -814,7 +835,7 @@ class TestRealData:
     def test_whole_sets(
         self, cache_dir: Path, name: str, counts: tuple[int, int], means: tuple[float, ...], again: bool
     ) -> None:
-        source = load(name, Path(REAL_DATA or ""), cache_dir)
+        source = load(name, Path(REAL_DATA), cache_dir)
         assert source.info == SourceInfo(name, "folder", *counts, complete=True)
         total = source.train.raw.sum((0, 2, 3), dtype=torch.int64)
         pixels = source.train.raw[:, 0].numel()
@@ -823,7 +844,7 @@ class TestRealData:
         assert histograms == HISTOGRAMS[name]
 
     def test_part_of_tiny_imagenet(self, cache_dir: Path) -> None:
-        source = load("tiny-imagenet", Path(REAL_DATA or ""), cache_dir)
+        source = load("tiny-imagenet", Path(REAL_DATA), cache_dir)
         assert source.info == SourceInfo("tiny-imagenet", "folder", 4_000, 1_000, complete=False)
         assert source.train.raw.shape == (4_000, 3, 64, 64)
         assert torch.bincount(source.train.labels).tolist() == [20] * 200

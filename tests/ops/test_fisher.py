@@ -1,0 +1,189 @@
+"""The batched Fisher equals the one taken one sample at a time, for every kind of layer and on random shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from synergy.ops.fisher import fisher_diagonal
+from synergy.ops.layer_rules import gram_is_cheaper
+from tests.oracles.fisher import filter_means, fisher_one_by_one
+
+CLASSES = 4
+
+
+def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """A network in float64 with random weights, without touching the global generator's course."""
+    net = build().double()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5)
+    return net
+
+
+def samples(shape: tuple[int, ...], seed: int = 1) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return inputs, torch.randint(0, CLASSES, (shape[0],), generator=generator)
+
+
+def assert_equals_oracle(
+    net: nn.Module, inputs: Tensor, labels: Tensor, tolerance: float, memory_mb: int = 1024
+) -> None:
+    for weighted in (True, False):
+        expected = fisher_one_by_one(net, inputs, labels, weighted)
+        for means in (False, True):
+            wanted = filter_means(net, expected) if means else expected
+            options = {"weighted": weighted, "filter_means": means, "memory_mb": memory_mb}
+            ours = fisher_diagonal(net, inputs, labels, **options)  # type: ignore[arg-type]
+            for a, b in zip(ours, wanted, strict=True):
+                assert a.shape == b.shape
+                torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    n=st.integers(1, 12),
+    widths=st.lists(st.integers(1, 17), min_size=1, max_size=4),
+    bias=st.booleans(),
+    seed=st.integers(0, 10**6),
+)
+def test_linear_networks(n: int, widths: list[int], bias: bool, seed: int) -> None:
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(widths, [*widths[1:], CLASSES], strict=True):
+        layers += [nn.Linear(inputs, outputs, bias=bias), nn.Tanh()]
+    net = seeded(lambda: nn.Sequential(*layers), seed)
+    assert_equals_oracle(net, *samples((n, widths[0]), seed), tolerance=1e-10)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_convolutions(data: st.DataObject) -> None:
+    groups = data.draw(st.sampled_from([1, 1, 2]))
+    channels, out = groups * data.draw(st.integers(1, 3)), groups * data.draw(st.integers(1, 9))
+    kernel = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)))
+    convolution = nn.Conv2d(
+        channels,
+        out,
+        kernel,
+        stride=(data.draw(st.integers(1, 2)), data.draw(st.integers(1, 2))),
+        padding=data.draw(st.sampled_from([(0, 0), (1, 1), (1, 0)])),
+        dilation=data.draw(st.integers(1, 2)),
+        groups=groups,
+        bias=data.draw(st.booleans()),
+        padding_mode=data.draw(st.sampled_from(["zeros", "circular", "reflect"])),
+    )
+    size = (data.draw(st.integers(6, 9)), data.draw(st.integers(6, 9)))
+    head = nn.Sequential(nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * out, CLASSES))
+    net = seeded(lambda: nn.Sequential(convolution, head))
+    inputs, labels = samples((data.draw(st.integers(1, 5)), channels, *size), data.draw(st.integers(0, 99)))
+    assert_equals_oracle(net, inputs, labels, tolerance=1e-9)
+
+
+@pytest.mark.parametrize(("out", "positions", "expected"), [(64, 1024, False), (512, 16, True)])
+def test_both_ways_to_a_filters_norm_are_taken(out: int, positions: int, expected: bool) -> None:
+    assert gram_is_cheaper(out, 9 * out, positions) is expected
+
+
+@pytest.mark.parametrize("side", [2, 9])
+def test_filter_norms_by_gram_and_by_gradient(side: int) -> None:
+    convolution = nn.Conv2d(3, 40, 3, padding=1)
+    assert gram_is_cheaper(40, 27, side * side) is (side == 2)
+    net = seeded(lambda: nn.Sequential(convolution, nn.Tanh(), nn.Flatten(), nn.Linear(40 * side * side, CLASSES)))
+    assert_equals_oracle(net, *samples((4, 3, side, side)), tolerance=1e-9)
+
+
+class Residual(nn.Module):
+    """Convolutions, BatchNorm, a shortcut, in-place activations: what a ResNet is made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3)
+        self.conv2, self.bn2 = nn.Conv2d(3, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3)
+        self.shortcut = nn.Conv2d(2, 3, 1, bias=False)
+        self.classifier = nn.Linear(3, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(inputs)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out)) + self.shortcut(inputs), inplace=True)
+        logits: Tensor = self.classifier(out.mean((2, 3)))
+        return logits
+
+
+def test_batch_norm_takes_each_samples_own_statistics_and_leaves_the_running_ones() -> None:
+    net = seeded(Residual)
+    assert isinstance(net, Residual)
+    net.train()
+    inputs, labels = samples((6, 2, 5, 5))
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    assert_equals_oracle(net, inputs, labels, tolerance=1e-9)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
+    assert net.training and net.bn1.training
+
+
+class Odd(nn.Module):
+    """What no rule knows: a bare parameter, a layer used twice, a weight two layers share, a linear over positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(5))
+        self.twice = nn.Linear(5, 5)
+        self.one, self.other = nn.Linear(5, 5), nn.Linear(5, 5)
+        self.other.weight = self.one.weight
+        self.positions = nn.Linear(3, 5)
+        self.norm = nn.LayerNorm(5)
+        self.unused = nn.Linear(2, 2)
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = torch.tanh(self.positions(inputs)).mean(1) * self.scale
+        hidden = torch.tanh(self.twice(torch.tanh(self.twice(hidden))))
+        hidden = self.norm(self.other(torch.tanh(self.one(hidden))))
+        logits: Tensor = self.head(hidden)
+        return logits
+
+
+@pytest.mark.parametrize("memory_mb", [1024, 1])
+def test_everything_else_goes_the_general_way(memory_mb: int) -> None:
+    assert_equals_oracle(seeded(Odd), *samples((7, 6, 3)), tolerance=1e-10, memory_mb=memory_mb)
+
+
+def test_batch_norm_over_features_uses_the_running_statistics() -> None:
+    net = seeded(lambda: nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, CLASSES))).eval()
+    assert_equals_oracle(net, *samples((6, 3)), tolerance=1e-10)
+
+
+def test_samples_in_chunks_give_the_same() -> None:
+    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3000, 30), nn.ReLU(), nn.Linear(30, CLASSES)))
+    inputs, labels = samples((90, 3000))
+    whole = fisher_diagonal(net, inputs, labels)
+    # One MiB holds the activations of about ten samples.
+    parts = fisher_diagonal(net, inputs, labels, memory_mb=1)
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=0)
+
+
+def test_leaves_gradients_and_frozen_parameters_as_they_were() -> None:
+    net = seeded(lambda: nn.Sequential(nn.Linear(3, CLASSES)))
+    inputs, labels = samples((5, 3))
+    expected = fisher_diagonal(net, inputs, labels)
+    net.requires_grad_(False)
+    frozen = fisher_diagonal(net, inputs, labels)
+    assert all(map(torch.equal, expected, frozen))
+    assert all(not p.requires_grad and p.grad is None for p in net.parameters())
+
+
+def test_is_not_the_square_of_the_mean_gradient() -> None:
+    """The mistake that other libraries make."""
+    net = seeded(lambda: nn.Sequential(nn.Linear(3, CLASSES)))
+    inputs, labels = samples((20, 3))
+    mean = torch.autograd.grad(-F.cross_entropy(net(inputs), labels), list(net.parameters()))
+    ours = fisher_diagonal(net, inputs, labels, weighted=False)
+    assert all(float((a - b**2).abs().max()) > 1e-3 for a, b in zip(ours, mean, strict=True))

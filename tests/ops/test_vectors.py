@@ -1,0 +1,79 @@
+"""A network's parameters as one vector."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from synergy.ops.averaging import average_, warm_decay
+from synergy.ops.vectors import Flat, parameter_vector
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(3, 4)).double()
+
+
+def test_parameters_and_gradients_are_views() -> None:
+    net = network()
+    before = parameter_vector(net)
+    flat = Flat(net)
+    assert torch.equal(flat.values, before)
+    flat.backward(net(torch.ones(2, 2, 3, 3, dtype=torch.float64)).square().sum())
+    gradients = torch.cat([p.grad.reshape(-1) for p in net.parameters() if p.grad is not None])
+    assert torch.equal(flat.grads, gradients) and flat.grads.abs().sum() > 0
+    flat.values.zero_()
+    assert all(not p.any() for p in net.parameters())
+
+
+def test_backward_starts_from_nothing() -> None:
+    net = network()
+    flat = Flat(net)
+    inputs = torch.ones(2, 2, 3, 3, dtype=torch.float64)
+    flat.backward(net(inputs).sum())
+    once = flat.grads.clone()
+    flat.backward(net(inputs).sum())
+    assert torch.equal(flat.grads, once)
+
+
+def test_an_optimiser_moves_all_parameters_at_once() -> None:
+    net, reference = network(), network()
+    reference.load_state_dict(net.state_dict())
+    flat = Flat(net)
+    ours = torch.optim.SGD([flat.parameter], lr=0.1, momentum=0.9)
+    theirs = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9)
+    inputs = torch.linspace(-1, 1, 36, dtype=torch.float64).view(2, 2, 3, 3)
+    for _ in range(3):
+        flat.backward(net(inputs).square().sum())
+        ours.step()
+        theirs.zero_grad()
+        torch.autograd.backward(reference(inputs).square().sum())
+        theirs.step()
+    torch.testing.assert_close(flat.values, parameter_vector(reference), rtol=1e-12, atol=1e-12)
+
+
+def test_loading_keeps_the_tie() -> None:
+    net, other = network(), network()
+    flat = Flat(net)
+    net.load_state_dict(other.state_dict())
+    assert torch.equal(flat.values, parameter_vector(other))
+
+
+def test_channels_last_weights_keep_their_layout() -> None:
+    net = network()
+    convolution = net[0]
+    assert isinstance(convolution, nn.Conv2d)
+    convolution.weight.data = convolution.weight.data.contiguous(memory_format=torch.channels_last)
+    before = parameter_vector(net)
+    flat = Flat(net)
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(parameter_vector(net), before)
+    spread = flat.gather([torch.full((3, 1, 1, 1), 2.0), *list(net.parameters())[1:]], torch.empty_like(flat.values))
+    assert torch.equal(next(flat.views(spread)), torch.full((3, 2, 3, 3), 2.0, dtype=torch.float64))
+
+
+def test_average_and_its_warm_up() -> None:
+    assert [warm_decay(step, 0.75) for step in (1, 2, 3, 4)] == pytest.approx([0.5, 2 / 3, 0.75, 0.75])
+    average = torch.tensor([4.0])
+    assert average_(average, torch.tensor([8.0]), 0.75).item() == 5.0
+    assert average.item() == 5.0
