@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from synergy.memory.store import Samples, Store
 from synergy.state import State, collect, restore
@@ -40,11 +39,7 @@ class Reservoir:
         numbers = np.arange(self.seen + 1, self.seen + n + 1)
         slots = reservoir_slots(numbers, self._rng.random(n), self.capacity)
         self.seen += n
-        kept = last_writers(slots, self.capacity)
-        if len(kept):
-            # All samples kept in their order need no gather: the usual case while the memory fills.
-            chosen = samples if len(kept) == n else _chosen(samples, kept)
-            self.store.put(slots[kept], chosen)
+        self.store.write(slots, samples)
 
     def draw(self, n: int) -> Samples:
         """`n` different samples (all of them if there are fewer), copied. The memory must not be empty."""
@@ -72,18 +67,3 @@ def reservoir_slots(
     # The product of a uniform just below 1 and n rounds to n in rare cases; that must not become a slot.
     drawn = np.minimum((uniforms * numbers).astype(np.int64), numbers - 1)
     return np.where(numbers <= capacity, numbers - 1, drawn)
-
-
-def last_writers(
-    slots: np.ndarray[tuple[int], np.dtype[np.int64]], capacity: int
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Positions in `slots` `[N]` of the samples that remain: inside the memory, and the last of those on one slot."""
-    inside = np.flatnonzero(slots < capacity)
-    _, last = np.unique(slots[inside][::-1], return_index=True)
-    return np.sort(inside[len(inside) - 1 - last])
-
-
-def _chosen(samples: Samples, kept: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Samples:
-    index = torch.from_numpy(kept).to(samples.labels.device, non_blocking=True)
-    extras = {name: value.index_select(0, index) for name, value in samples.extras.items()}
-    return Samples(samples.raw.index_select(0, index), samples.labels.index_select(0, index), extras)

@@ -23,6 +23,11 @@ class Samples:
     def __len__(self) -> int:
         return self.labels.shape[0]
 
+    def select(self, positions: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Samples:
+        """Copies of the samples at `positions` `[M]`."""
+        index = torch.from_numpy(positions).to(self.labels.device, non_blocking=True)
+        return _samples({name: value.index_select(0, index) for name, value in self.fields().items()})
+
     def fields(self) -> dict[str, Tensor]:
         return {"raw": self.raw, "labels": self.labels, **self.extras}
 
@@ -50,6 +55,13 @@ class Store:
             self._fields[name].index_copy_(0, index, value.detach())
         if len(slots):
             self.filled = max(self.filled, int(slots.max()) + 1)
+
+    def write(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]], samples: Samples) -> None:
+        """The same for decisions made in order: the last sample on a slot stays, a slot `>= capacity` means nowhere."""
+        kept = last_writers(slots, self.capacity)
+        if len(kept):
+            # All samples kept in their order need no gather: the usual case while the memory fills.
+            self.put(slots[kept], samples if len(kept) == len(samples) else samples.select(kept))
 
     def get(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Samples:
         """Copies of the samples in `slots` `[N]`."""
@@ -80,3 +92,12 @@ class Store:
 def _samples(fields: dict[str, Tensor]) -> Samples:
     extras = {name: value for name, value in fields.items() if name not in ("raw", "labels")}
     return Samples(fields["raw"], fields["labels"], extras)
+
+
+def last_writers(
+    slots: np.ndarray[tuple[int], np.dtype[np.int64]], capacity: int
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Positions in `slots` `[N]` of the samples that remain: inside the memory, and the last of those on one slot."""
+    inside = np.flatnonzero(slots < capacity)
+    _, last = np.unique(slots[inside][::-1], return_index=True)
+    return np.sort(inside[len(inside) - 1 - last])

@@ -20,9 +20,9 @@ class MLP(Backbone):
 
     def __init__(self, input_size: int, n_classes: int, hidden: int = 100, *, generator: torch.Generator) -> None:
         super().__init__()
-        self.fc1 = _linear(input_size, hidden, generator)
-        self.fc2 = _linear(hidden, hidden, generator)
-        self.classifier = _linear(hidden, n_classes, generator)
+        self.fc1 = linear(input_size, hidden, generator)
+        self.fc2 = linear(hidden, hidden, generator)
+        self.classifier = linear(hidden, n_classes, generator)
 
     def features(self, inputs: Tensor) -> Tensor:
         """`[B, C, H, W]` or `[B, input_size]` -> what the classifier sees, `[B, hidden]`."""
@@ -30,7 +30,8 @@ class MLP(Backbone):
         return torch.relu(self.fc2(hidden))
 
 
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer with Xavier uniform weights and zero biases, on the CPU."""
     # Made without values first: the layer's own initialisation would draw from the global generator.
     layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
     nn.init.xavier_uniform_(layer.weight, generator=generator)

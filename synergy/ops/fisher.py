@@ -33,6 +33,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from synergy.ops.layer_rules import RULES
+from synergy.ops.modes import evaluating
 
 LogLikelihood: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Outputs of the network `[N, ...]` and targets `[N, ...]` -> log-likelihood of each sample `[N]`."""
@@ -70,7 +71,7 @@ def fisher_diagonal(
     """
     assert len(inputs) == len(targets) > 0, "the Fisher information of no samples is not defined"
     job = _Job(net, inputs, targets, weighted, filter_means, log_likelihood, memory_mb * 2**20)
-    with _evaluating(net), own_statistics(net), torch.autocast(inputs.device.type, enabled=False):
+    with evaluating(net), own_statistics(net), torch.autocast(inputs.device.type, enabled=False):
         sums = _by_rules(job)
         rest = {name: p for name, p in net.named_parameters() if p not in sums}
         if rest:
@@ -155,7 +156,7 @@ def _by_single_samples(job: _Job, parameters: Mapping[str, nn.Parameter]) -> Sum
 
     values = {name: parameter.detach() for name, parameter in parameters.items()}
     per_sample = sum(v.numel() * v.element_size() for v in values.values())
-    size = _fitting(job, 2 * per_sample + _activation_bytes(job))
+    size = _fitting(job, 2 * per_sample + activation_bytes(job.net, job.inputs))
     sums: Sums = {}
     for inputs, targets in job.chunks(size):
         with torch.no_grad():
@@ -214,17 +215,6 @@ def _recording(layers: list[nn.Module]) -> Iterator[dict[nn.Module, list[_Use]]]
 
 
 @contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    training = [module for module in net.modules() if module.training]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-@contextmanager
 def _differentiable(net: nn.Module) -> Iterator[None]:
     frozen = [parameter for parameter in net.parameters() if not parameter.requires_grad]
     for parameter in frozen:
@@ -242,10 +232,10 @@ def _chunk_size(job: _Job, layers: list[nn.Module]) -> int:
     if job.inputs.dim() == 2 and all(isinstance(layer, nn.Linear) for layer in layers):
         widths = sum(layer.in_features + layer.out_features for layer in layers if isinstance(layer, nn.Linear))
         return _fitting(job, 2 * widths * job.inputs.element_size())
-    return _fitting(job, 2 * _activation_bytes(job))
+    return _fitting(job, 2 * activation_bytes(job.net, job.inputs))
 
 
-def _activation_bytes(job: _Job) -> int:
+def activation_bytes(net: nn.Module, inputs: Tensor) -> int:
     """Bytes that the modules' outputs take for one sample, measured on the first."""
     total = 0
 
@@ -254,10 +244,10 @@ def _activation_bytes(job: _Job) -> int:
         if isinstance(output, Tensor):
             total += output.numel() * output.element_size()
 
-    hooks = [module.register_forward_hook(count) for module in job.net.modules()]
+    hooks = [module.register_forward_hook(count) for module in net.modules()]
     try:
         with torch.no_grad():
-            job.net(job.inputs[:1])
+            net(inputs[:1])
     finally:
         for hook in hooks:
             hook.remove()
