@@ -70,6 +70,7 @@ def from_hub(published: Published) -> Decoded:
 
     with _quiet(), tempfile.TemporaryDirectory() as scratch:
         try:
+            knock()
             splits = datasets.load_dataset(published.hub_id, cache_dir=scratch)
         except _hub_errors() as error:
             raise HubError(_reason(error)) from error
@@ -199,6 +200,14 @@ def _label(published: Published, label: int | None, location: str) -> int:
     if label is None or not 0 <= label < published.classes:
         raise UsageError(f"{location} has the label {label}; expected 0 to {published.classes - 1}")
     return label
+
+
+def knock() -> None:
+    """Raise at once if nobody answers at the hub; `datasets` would try again for half a minute first."""
+    from huggingface_hub import constants, get_session
+
+    if not constants.HF_HUB_OFFLINE:
+        get_session().head(constants.ENDPOINT, timeout=10)
 
 
 @contextmanager

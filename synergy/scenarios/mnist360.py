@@ -75,7 +75,7 @@ class Mnist360(Scenario[ScenarioConfig]):
         """The same in every epoch: the rotation is a course through time, not an order to shuffle."""
         used = [iter(np.array_split(sequence, 2 * ROUNDS)) for sequence in self.sequences]
         pairs = [(j, (j + 1) % DIGITS) for j in range(DIGITS)] * ROUNDS
-        batches = (batch for a, b in pairs for batch in _mixed(next(used[a]), next(used[b]), self.setting.batch_size))
+        batches = (batch for a, b in pairs for batch in mixed(next(used[a]), next(used[b]), self.setting.batch_size))
         return [torch.from_numpy(batch).to(self.setting.device) for batch in batches]
 
     @cached_property
@@ -106,7 +106,7 @@ def _index_maps(angles: Tensor, images: Tensor) -> Tensor:
     return torch.cat([rotation_index(part, height, width).to(torch.int16) for part in angles.split(512)])
 
 
-def _mixed(
+def mixed(
     one: np.ndarray[tuple[int], np.dtype[np.int64]], other: np.ndarray[tuple[int], np.dtype[np.int64]], size: int
 ) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Batches of `size` that take from both in proportion to what is left; the last one may be smaller."""

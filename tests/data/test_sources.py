@@ -631,6 +631,7 @@ class TestHub:
             return splits
 
         monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+        monkeypatch.setattr(decode, "knock", lambda: None)
         return asked
 
     @staticmethod
@@ -695,6 +696,11 @@ class TestHub:
         message = error_of("mnist", data)
         assert message.startswith(f"no data for 'mnist': no Parquet files in {data / 'mnist'}, and ylecun/mnist ")
         assert "rot-digits" in message
+
+    def test_nobody_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The real knock, at a door that is not there: at once, without asking for the data set."""
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+        assert "could not be had from the hub (ConnectError: " in error_of("mnist", None)
 
     def test_all_failures_of_the_hub_are_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         failures = [
