@@ -86,10 +86,7 @@ def _run(arguments: list[str]) -> int:
     _say("")
     progress = console.Progress(prepared.schedule.tasks(prepared.scenario), _say, quiet=not sys.stderr.isatty())
     with _stopping_on_interrupt() as should_stop:
-        try:
-            record, folder = execute(prepared, progress, should_stop)
-        finally:
-            progress.close()
+        record, folder = execute(prepared, progress, should_stop)
     _say("")
     _say(console.closing(record))
     _say(f"\nrecord: {folder / 'record.json'}")

@@ -27,7 +27,7 @@ from synergy.randomness import torch_generator
 from synergy.results import Accuracies, Measured, Record, Status
 from synergy.scenarios import scenario_class
 from synergy.scenarios.base import AnyScenario, StreamSetting
-from synergy.train import Listener, Schedule, Stopped, Training
+from synergy.train import Listener, Listeners, Schedule, Stopped, Training
 from synergy.types import ProtocolName
 
 CONFIG_NAME = "config.toml"
@@ -117,6 +117,11 @@ def execute(
     config = prepared.config
     output_dir = Path(config.output.output_dir)
     run_dir = _new_folder(output_dir, config)
+    listener = Listener() if listener is None else listener
+    if config.output.tensorboard:
+        from synergy.tensorboard_log import TensorBoard
+
+        listener = Listeners(listener, TensorBoard(run_dir / "tensorboard"))
     clock = _Clock(prepared.device)
     training = Training(
         prepared.method,
@@ -134,6 +139,8 @@ def execute(
         status, error = "failed", str(failure)
     except Stopped:
         status, error = "interrupted", f"stopped after step {training.steps}"
+    finally:
+        listener.close()
     record = _record(prepared, training, run_dir.name, status, error, clock.read(training))
     results.write(record, run_dir)
     if status == "finished":

@@ -58,6 +58,32 @@ class Listener:
     def task_ended(self, index: int, evaluations: Evaluations) -> None:
         """The method was evaluated after task `index`."""
 
+    def close(self) -> None:
+        """The run is over, however it ended."""
+
+
+class Listeners(Listener):
+    """Several listeners as one."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def task_begins(self, task: Task, steps: int) -> None:
+        for listener in self._listeners:
+            listener.task_begins(task, steps)
+
+    def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
+        for listener in self._listeners:
+            listener.looked(step, new_steps, losses)
+
+    def task_ended(self, index: int, evaluations: Evaluations) -> None:
+        for listener in self._listeners:
+            listener.task_ended(index, evaluations)
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
     """The run was asked to stop, and did between two steps."""

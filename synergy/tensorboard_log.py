@@ -1,0 +1,41 @@
+"""TensorBoard events of a run. The only file that imports tensorboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synergy.errors import UsageError
+from synergy.evaluate import Evaluations
+from synergy.train import Listener
+
+
+class TensorBoard(Listener):
+    """Writes losses by step, and the average accuracy over the tasks seen by task.
+
+    Args:
+        folder: of the event file; made if it is missing.
+
+    Raises:
+        UsageError: tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            reason = "--tensorboard needs tensorboard; install it with: pip install 'synergy-cl[tensorboard]'"
+            raise UsageError(reason) from error
+        self._writer = SummaryWriter(str(folder))
+
+    def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
+        for name, value in losses.items():
+            self._writer.add_scalar(f"loss/{name}", value, step)
+
+    def task_ended(self, index: int, evaluations: Evaluations) -> None:
+        for (predictor, protocol), evaluation in evaluations.items():
+            seen = evaluation.accuracies[: index + 1]
+            self._writer.add_scalar(f"accuracy/{protocol}/{predictor}", sum(seen) / len(seen), index + 1)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
