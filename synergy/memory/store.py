@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synergy.errors import UsageError
 from synergy.state import State
 
 
@@ -92,6 +93,15 @@ class Store:
 def _samples(fields: dict[str, Tensor]) -> Samples:
     extras = {name: value for name, value in fields.items() if name not in ("raw", "labels")}
     return Samples(fields["raw"], fields["labels"], extras)
+
+
+def check_room(buffer_size: int, needed: int, what: str) -> None:
+    """Raises UsageError if a memory has not one slot for each of `needed` things, such as `"class"`."""
+    if buffer_size < needed:
+        raise UsageError(
+            f"buffer_size: given {buffer_size}; allowed: at least {needed}, one sample for each {what}; "
+            f"give --buffer_size {needed} or more"
+        )
 
 
 def last_writers(

@@ -1,0 +1,89 @@
+"""A greedy memory that keeps as many samples of one class as of another."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from synergy.memory.store import Samples, Store
+from synergy.state import State, collect, restore
+
+NOBODY = -1
+"""The label of a slot that is not filled."""
+
+
+class ClassBalanced:
+    """Stores what a class lacks for its share, at the cost of the class that has most.
+
+    Reference: Prabhu, Torr & Dokania 2020, "GDumb: A Simple Approach that Questions Our Progress in Continual
+    Learning", algorithm 1. The share of a class is capacity / classes seen. A sample of a class that has its share is
+    not stored; any other goes to a free slot, or, if there is none, to a random slot of the class with the most samples
+    (of several such classes a random one).
+
+    Every class seen keeps at least `capacity // classes seen` samples, or all ever offered if those are fewer.
+
+    Args:
+        capacity: slots.
+        n_classes: labels are below this.
+        rng: decides which samples leave.
+    """
+
+    def __init__(self, capacity: int, n_classes: int, rng: np.random.Generator) -> None:
+        self.store = Store(capacity)
+        self.owners = torch.full((capacity,), NOBODY)
+        """Label of each slot, `int64 [capacity]`, on the host."""
+        self.known = torch.zeros(n_classes, dtype=torch.bool)
+        """Whether a class was ever offered, `[n_classes]`, on the host."""
+        self._rng = rng
+
+    def __len__(self) -> int:
+        return self.store.filled
+
+    def counts(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """Samples of each class, `[n_classes]`."""
+        owners = self.owners.numpy()
+        return np.bincount(owners[owners != NOBODY], minlength=len(self.known))
+
+    def offer(self, samples: Samples) -> bool:
+        """Offer samples in order; whether any was stored. Waits once for the device, to read the labels."""
+        labels = samples.labels.tolist()
+        slots = np.asarray(self._slots(labels), dtype=np.int64)
+        self.store.write(slots, samples)
+        return bool((slots < self.store.capacity).any())
+
+    def _slots(self, labels: list[int]) -> list[int]:
+        """The slot of each sample, `capacity` if it is not stored; every decision depends on those before."""
+        owners, known, counts = self.owners.numpy(), self.known.numpy(), self.counts()
+        filled, n_known = len(self), int(known.sum())
+        slots = []
+        for label in labels:
+            n_known += not known[label]
+            known[label] = True
+            if counts[label] * n_known >= self.store.capacity:
+                slots.append(self.store.capacity)
+                continue
+            if filled < self.store.capacity:
+                slot, filled = filled, filled + 1
+            else:
+                slot = self._leaving(owners, counts)
+                counts[owners[slot]] -= 1
+            owners[slot] = label
+            counts[label] += 1
+            slots.append(slot)
+        return slots
+
+    def _leaving(
+        self, owners: np.ndarray[tuple[int], np.dtype[np.int64]], counts: np.ndarray[tuple[int], np.dtype[np.int64]]
+    ) -> int:
+        largest = self._rng.choice(np.flatnonzero(counts == counts.max()))
+        return int(self._rng.choice(np.flatnonzero(owners == largest)))
+
+    def all(self) -> Samples:
+        """Everything in memory, without a copy: read it, do not write to it."""
+        return self.store.all()
+
+    def state_dict(self) -> State:
+        return collect(vars(self))
+
+    def load_state_dict(self, state: State) -> None:
+        restore(vars(self), state)

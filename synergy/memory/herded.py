@@ -1,0 +1,71 @@
+"""Exemplars: for every class the few samples that stand for it best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+
+from synergy.memory.store import Samples, Store
+from synergy.state import State, collect, restore
+
+
+class Herded:
+    """Exemplars of every class seen, of each the best first; all classes have the same share of the slots.
+
+    Reference: Rebuffi et al. 2017, "iCaRL: Incremental Classifier and Representation Learning", algorithms 4 and 5. Who
+    puts exemplars in has them in the order of herding, so that to cut a class is to keep its first.
+
+    Args:
+        capacity: slots, at least one for every class that will come.
+        draw_rng: decides which are drawn.
+    """
+
+    def __init__(self, capacity: int, draw_rng: np.random.Generator) -> None:
+        self.store = Store(capacity)
+        self.classes: list[int] = []
+        self.sizes: list[int] = []
+        """Exemplars of each of `classes`, which lie in the slots in this order."""
+        self._draw_rng = draw_rng
+
+    def __len__(self) -> int:
+        return self.store.filled
+
+    def share(self, new: Iterable[int]) -> int:
+        """Exemplars of each class once the classes `new` are in memory too."""
+        return self.store.capacity // len({*self.classes, *new})
+
+    def of(self, label: int) -> Samples:
+        """The exemplars of a class in memory, best first, copied."""
+        which = self.classes.index(label)
+        start = sum(self.sizes[:which])
+        return self.store.get(np.arange(start, start + self.sizes[which]))
+
+    def refill(self, chosen: Mapping[int, Samples]) -> None:
+        """Put in the exemplars of new classes, or others for old ones, best first; cut every class to its new share."""
+        share = self.share(chosen)
+        parts = {**{label: self.of(label) for label in self.classes}, **chosen}
+        kept = {label: samples.select(np.arange(min(share, len(samples)))) for label, samples in parts.items()}
+        self.classes, self.sizes = list(kept), [len(samples) for samples in kept.values()]
+        assert sum(self.sizes), "no exemplars at all"
+        raw = torch.cat([samples.raw for samples in kept.values()])
+        labels = torch.cat([samples.labels for samples in kept.values()])
+        self.store.filled = 0
+        self.store.put(np.arange(len(labels)), Samples(raw, labels))
+
+    def draw(self, n: int) -> Samples:
+        """`n` different exemplars of any class (all if there are fewer), copied. The memory must not be empty."""
+        assert len(self), "nothing to draw from an empty memory"
+        size = min(n, len(self))
+        return self.store.get(self._draw_rng.choice(len(self), size=size, replace=False, shuffle=False))
+
+    def all(self) -> Samples:
+        """Everything in memory, without a copy: read it, do not write to it."""
+        return self.store.all()
+
+    def state_dict(self) -> State:
+        return collect(vars(self))
+
+    def load_state_dict(self, state: State) -> None:
+        restore(vars(self), state)
