@@ -16,6 +16,7 @@ from synergy.memory.store import Samples
 from synergy.methods import method_class
 from synergy.methods.base import Method, Setting
 from synergy.nets.mlp import MLP
+from synergy.nets.resnet import ResNet18
 from synergy.types import Batch
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -37,9 +38,14 @@ class Trace:
     def net(self) -> nn.Module:
         """The network of the trace with its initial parameters."""
         backbone, generator = self.meta["backbone"], torch.Generator()
-        assert backbone["kind"] == "mlp"
-        net = MLP(backbone["input_size"], backbone["classes"], backbone["hidden"], generator=generator).double()
-        assert [[name, list(p.shape)] for name, p in net.named_parameters()] == self.meta["parameters"]
+        net: nn.Module
+        if backbone["kind"] == "mlp":
+            net = MLP(backbone["input_size"], backbone["classes"], backbone["hidden"], generator=generator).double()
+        else:
+            net = ResNet18(backbone["classes"], backbone["width"], generator=generator).double()
+        ours = [[name.replace("classifier", "linear"), list(p.shape)] for name, p in net.named_parameters()]
+        theirs = [[name.replace("classifier", "linear"), shape] for name, shape in self.meta["parameters"]]
+        assert ours == theirs
         nn.utils.vector_to_parameters(self.arrays["init"], net.parameters())
         return net
 

@@ -12,7 +12,8 @@ from synergy.ops.vectors import parameter_vector
 from tests.methods.parity import Trace, relative_error
 
 TOLERANCE = 1e-9
-TRACES = ["er_mlp", "clser_mlp", "synergy_mlp"]
+METHODS = ("er", "agem_r", "der", "derpp", "clser", "synergy")
+TRACES = [f"{method}_{net}" for net in ("mlp", "resnet") for method in METHODS]
 NETS = {"synergy": {"semantic_last": "semantic"}, "clser": {"plastic_last": "plastic", "stable_last": "stable"}}
 
 

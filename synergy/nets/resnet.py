@@ -1,0 +1,86 @@
+"""ResNet-18 for small images, the network of the CIFAR and Tiny-ImageNet benchmarks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synergy.nets.backbone import Backbone
+
+STRIDES = (1, 2, 2, 2)
+
+
+class ResNet18(Backbone):
+    """Four stages of two basic blocks behind a 3x3 stem without pooling.
+
+    Reference: He et al. 2016, "Deep Residual Learning for Image Recognition", in the form for 32x32 images.
+
+    Args:
+        n_classes: outputs.
+        width: channels of the first stage; the others have 2, 4 and 8 times as many.
+        generator: draws the initial weights, on the CPU.
+    """
+
+    def __init__(self, n_classes: int, width: int = 64, *, generator: torch.Generator) -> None:
+        super().__init__()
+        # Made without values first: the layers' own initialisation would draw from the global generator.
+        with torch.device("meta"):
+            self.conv1 = _convolution(3, width, 3)
+            self.bn1 = nn.BatchNorm2d(width)
+            channels = [width, *(width * 2**stage for stage in range(4))]
+            self.layer1, self.layer2, self.layer3, self.layer4 = (
+                _stage(channels[stage], channels[stage + 1], STRIDES[stage]) for stage in range(4)
+            )
+            self.classifier = nn.Linear(8 * width, n_classes)
+        self.to_empty(device="cpu")
+        _initialise(self, generator)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """`[B, 3, H, W]` -> `[B, 8 * width]`, averaged over positions."""
+        out = F.relu(self.bn1(self.conv1(inputs)), inplace=True)
+        out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
+        features: Tensor = out.mean((2, 3))
+        return features
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with BatchNorm, and a shortcut around them."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _convolution(inputs, outputs, 3, stride)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = _convolution(outputs, outputs, 3)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(_convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """`[B, inputs, H, W]` -> `[B, outputs, H / stride, W / stride]`."""
+        out = F.relu(self.bn1(self.conv1(inputs)), inplace=True)
+        out = self.bn2(self.conv2(out)) + self.shortcut(inputs)
+        return F.relu(out, inplace=True)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs, 1))
+
+
+def _initialise(net: nn.Module, generator: torch.Generator) -> None:
+    """PyTorch's own initialisation of these layers, from a generator of ours."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+            if module.bias is not None:
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
