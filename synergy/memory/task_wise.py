@@ -1,0 +1,84 @@
+"""A memory with a block of samples for each task, filled when the task is over."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from synergy.errors import UsageError
+from synergy.memory.store import Samples, Store
+from synergy.state import State, collect, restore
+from synergy.types import Task
+
+
+class TaskWise:
+    """Samples of every task so far, in the order of the tasks.
+
+    Args:
+        capacity: slots of all tasks together.
+        draw_rng: decides which samples are drawn.
+    """
+
+    def __init__(self, capacity: int, draw_rng: np.random.Generator) -> None:
+        self.store = Store(capacity)
+        self.sizes: list[int] = []
+        """Samples of each task."""
+        self._draw_rng = draw_rng
+
+    def __len__(self) -> int:
+        return self.store.filled
+
+    def add(self, samples: Samples) -> None:
+        """Put in the samples of a new task; there must be room for them."""
+        start, end = len(self), len(self) + len(samples)
+        assert end <= self.store.capacity, f"{end} samples do not fit into {self.store.capacity} slots"
+        self.store.put(np.arange(start, end), samples)
+        self.sizes.append(len(samples))
+
+    def cut(self, share: int) -> None:
+        """Keep the first `share` samples of each task."""
+        if not self.sizes:
+            return
+        ends = np.cumsum(self.sizes)
+        kept = [np.arange(end - n, end - n + min(n, share)) for n, end in zip(self.sizes, ends, strict=True)]
+        samples = self.store.get(np.concatenate(kept))
+        self.store.filled = 0
+        self.store.put(np.arange(len(samples)), samples)
+        self.sizes = [len(slots) for slots in kept]
+
+    def of(self, task: int) -> Samples:
+        """The samples of the task that was put in as number `task` (from 0), copied."""
+        start = sum(self.sizes[:task])
+        return self.store.get(np.arange(start, start + self.sizes[task]))
+
+    def draw(self, n: int) -> Samples:
+        """`n` different samples of any task (all if there are fewer), copied. The memory must not be empty."""
+        assert len(self), "nothing to draw from an empty memory"
+        size = min(n, len(self))
+        return self.store.get(self._draw_rng.choice(len(self), size=size, replace=False, shuffle=False))
+
+    def state_dict(self) -> State:
+        return collect(vars(self))
+
+    def load_state_dict(self, state: State) -> None:
+        restore(vars(self), state)
+
+
+def equal_share(buffer_size: int, n_tasks: int) -> int:
+    """Samples of each task when `n_tasks` have the same share of a memory.
+
+    Raises:
+        UsageError: the memory is too small for one sample of each task.
+    """
+    if buffer_size < n_tasks:
+        raise UsageError(
+            f"buffer_size: given {buffer_size}; allowed: at least {n_tasks}, one sample for each of the "
+            f"{n_tasks} tasks of the stream; give --buffer_size {n_tasks} or more"
+        )
+    return buffer_size // n_tasks
+
+
+def pick(task: Task, n: int, rng: np.random.Generator) -> Samples:
+    """`n` different training samples of a task (all if it has fewer), at random."""
+    chosen = rng.choice(len(task), size=min(n, len(task)), replace=False)
+    return Samples(*task.take(torch.from_numpy(chosen).to(task.labels.device)))
