@@ -1,0 +1,133 @@
+"""Learning without forgetting."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from synergy.errors import UsageError
+from synergy.methods.base import Answer, Method, MethodConfig, Setting
+from synergy.nets.backbone import Backbone
+from synergy.ops.vectors import Flat
+from synergy.options import option
+from synergy.types import Batch, Losses, Predictor, ProtocolName, Task
+
+
+@dataclass(frozen=True)
+class LwfConfig(MethodConfig):
+    """Options of LwF."""
+
+    alpha: float = option(1.0, "weight of the distillation on the old classes' outputs", low=0)
+    softmax_temp: float = option(2.0, "temperature of the distillation", low=1e-3)
+    wd_reg: float = option(0.0005, "weight of the squared norm of all parameters", low=0)
+
+
+class LwF(Method[LwfConfig]):
+    """Learn new classes while the old ones' outputs on the new data stay what they were; no data are kept.
+
+    Reference: Li & Hoiem 2017, "Learning without Forgetting", IEEE Transactions on Pattern Analysis and Machine
+    Intelligence.
+
+    Update rule: at the start of every task but the first, `n_epochs` passes over the task's samples of new classes
+    train the new outputs of the classifier alone, by CE among the new classes, on features in evaluation mode. The
+    network is then frozen as f_old. One SGD step for each batch on
+
+        CE over all classes seen (f(x), y) + alpha * H(softmax(f_old(x) / T), softmax(f(x) / T)) + wd_reg * |theta|^2,
+
+    where H is the cross-entropy with soft targets over the old classes, T is softmax_temp, and f_old sees x not
+    augmented, in evaluation mode. In the first task there is no second term.
+
+    Deviations from the published code: it records f_old of the whole task at its start; here f_old of each batch is
+    taken from the frozen network when it is needed, which is the same. It fixes T at 2; here softmax_temp is what it
+    says. Classes need not come in the order of their labels nor only once.
+    """
+
+    Config = LwfConfig
+    needs_boundaries = True
+    protocols: ClassVar[frozenset[ProtocolName]] = frozenset(("class-IL", "task-IL"))
+
+    def __init__(self, config: LwfConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        self.net = _backbone(setting)
+        self.old = deepcopy(self.net).eval()
+        self.weights = Flat(self.net)
+        self.optimizer = setting.optimizer(self.weights, config.lr)
+        self.augment_rng = setting.rng("augment")
+        self.seen = torch.zeros(setting.n_classes, dtype=torch.bool, device=self.weights.values.device)
+        self.old_classes: Tensor | None = None
+
+    def begin_task(self, task: Task) -> None:
+        old = self.seen.nonzero()[:, 0]
+        new = ~self.seen
+        self.seen[list(task.classes)] = True
+        new &= self.seen
+        if len(old):
+            self._train_outputs(new, task)
+            self.old.load_state_dict(self.net.state_dict())
+            self.old_classes = old
+
+    def _train_outputs(self, new: Tensor, task: Task) -> None:
+        """Train the outputs `new` (`bool [K]`) alone: those of other classes have no gradient, nor have features."""
+        self.net.eval()
+        for epoch in range(self.setting.n_epochs):
+            for raw, labels in task.batches(epoch):
+                chosen = new[labels]
+                if chosen.any():
+                    with torch.no_grad():
+                        features = self.net.features(self.setting.augment(raw[chosen], self.augment_rng))
+                    self.weights.backward(cross_entropy_among(new, self.net.classifier(features), labels[chosen]))
+                    self.optimizer.step()
+        self.net.train()
+
+    def observe(self, batch: Batch) -> Losses:
+        losses = self._losses(batch)
+        self.weights.backward(losses["loss"])
+        self._decay(losses)
+        self.optimizer.step()
+        return {name: term.detach() for name, term in losses.items()}
+
+    def _losses(self, batch: Batch) -> Losses:
+        logits = self.net(batch.inputs)
+        ce = cross_entropy_among(self.seen, logits, batch.labels)
+        if self.old_classes is None:
+            return {"loss": ce, "ce": ce}
+        with torch.no_grad():
+            target = self.old(self.setting.augment.plain(batch.raw))
+        kept = distillation(logits[:, self.old_classes], target[:, self.old_classes], self.config.softmax_temp)
+        return {"loss": ce + self.config.alpha * kept, "ce": ce, "distillation": kept}
+
+    @torch.no_grad()
+    def _decay(self, losses: Losses) -> None:
+        """Add the squared norm and its gradient, which needs no backward pass."""
+        values = self.weights.values
+        self.weights.grads.add_(values, alpha=2 * self.config.wd_reg)
+        losses["norm"] = torch.dot(values, values)
+        losses["loss"] = losses["loss"] + self.config.wd_reg * losses["norm"]
+
+    def predictors(self) -> dict[str, Predictor]:
+        return {"working": Answer(self.net)}
+
+
+def cross_entropy_among(classes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of `[B, K]` and `int64 [B]` among `classes` (`bool [K]`), which hold every label."""
+    return F.cross_entropy(logits.masked_fill(~classes, -torch.inf), labels)
+
+
+def distillation(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Mean cross-entropy of softmax(logits / T) with softmax(target / T) for targets; both `[B, K]`."""
+    return F.cross_entropy(logits / temperature, (target / temperature).softmax(1))
+
+
+def _backbone(setting: Setting) -> Backbone:
+    net = setting.build_net("net")
+    if not isinstance(net, Backbone):
+        raise UsageError(
+            f"network: given {type(net).__name__}; allowed for lwf: a Backbone, which has `features` and a linear "
+            "`classifier`; derive yours from synergy.nets.backbone.Backbone"
+        )
+    return net
