@@ -1,0 +1,99 @@
+"""Short traces of every method, to see when a change alters what a method does.
+
+    python -m tests.methods.golden er_ace          writes tests/golden/er_ace_trace.json
+
+A trace is 20 steps on seq-digits in float64, four of each task: the loss of every step, and a few sums over every
+network in the method's state. Write one when a method is new, or when its update rule was meant to change; say so in
+the commit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from synergy import checks
+from synergy.data.augment import Augment
+from synergy.methods import method_class
+from synergy.methods.base import Method
+from synergy.ops.vectors import parameter_vector
+from synergy.randomness import torch_generator
+from synergy.scenarios.base import AnyScenario
+from synergy.types import Batch
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+STEPS = 4
+"""Of each task."""
+AUGMENT = Augment(dtype=torch.float64)
+OPTIONS: Mapping[str, Any] = {
+    "buffer_size": 20,
+    "minibatch_size": 8,
+    "ema_update_freq": 0.5,
+    "fisher_update_freq": 0.5,
+    "plastic_model_update_freq": 0.5,
+    "stable_model_update_freq": 0.5,
+}
+"""A memory that overflows and coins that fall on both sides; all other options keep their defaults."""
+
+
+def path(name: str) -> Path:
+    return GOLDEN / f"{name}_trace.json"
+
+
+def record(name: str) -> dict[str, Any]:
+    """The trace of a method as it is now."""
+    kind = method_class(name)
+    stream = checks.scenario("seq-digits", batch_size=kind.only_batch_size or 8)
+    method = _method(name, stream)
+    losses = [loss for index in range(stream.n_tasks) for loss in _task(method, stream, index)]
+    nets = {key: value for key, value in vars(method).items() if isinstance(value, nn.Module)}
+    return {"losses": losses, "nets": {key: _sums(parameter_vector(net)) for key, net in nets.items()}}
+
+
+def write(name: str) -> Path:
+    """Keep the trace of a method as it is now."""
+    file = path(name)
+    file.write_text(json.dumps(record(name), indent=1) + "\n")
+    return file
+
+
+def _method(name: str, stream: AnyScenario) -> Method[Any]:
+    kind = method_class(name)
+    config = kind.Config(**{key: value for key, value in OPTIONS.items() if key in kind.Config.names()})
+
+    def build_net(name: str) -> nn.Module:
+        return stream.build_net(torch_generator(0, f"net/{name}")).double()
+
+    return kind(config, replace(checks.setting(stream), build_net=build_net, augment=AUGMENT))
+
+
+def _task(method: Method[Any], stream: AnyScenario, index: int) -> list[float]:
+    task = stream.task(index)
+    method.begin_task(task)
+    samples = itertools.islice(task.batches(0), STEPS)
+    losses = [method.observe(Batch(raw, AUGMENT.plain(raw), labels)) for raw, labels in samples]
+    method.end_task(task)
+    return [_rounded(step["loss"]) for step in losses if step]
+
+
+def _sums(weights: Tensor) -> list[float]:
+    """Of the weights' sizes, of their squares, and of their products with a wave, which tells their order."""
+    wave = torch.cos(torch.arange(len(weights), dtype=weights.dtype))
+    return [_rounded(weights.abs().sum()), _rounded(weights.square().sum()), _rounded(weights @ wave)]
+
+
+def _rounded(value: Tensor) -> float:
+    return float(f"{value.item():.9g}")
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        write(argument)
