@@ -3,8 +3,8 @@
     python -m tests.methods.golden er_ace          writes tests/golden/er_ace_trace.json
 
 A trace is 20 steps on seq-digits in float64, four of each task: the loss of every step, and a few sums over every
-network in the method's state. Write one when a method is new, or when its update rule was meant to change; say so in
-the commit.
+network and every vector in the method's state. Write one when a method is new, or when its update rule was meant to
+change; say so in the commit.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ def record(name: str) -> dict[str, Any]:
     stream = checks.scenario("seq-digits", batch_size=kind.only_batch_size or 8)
     method = _method(name, stream)
     losses = [loss for index in range(stream.n_tasks) for loss in _task(method, stream, index)]
-    nets = {key: value for key, value in vars(method).items() if isinstance(value, nn.Module)}
-    return {"losses": losses, "nets": {key: _sums(parameter_vector(net)) for key, net in nets.items()}}
+    vectors = {key: value for key, value in vars(method).items() if isinstance(value, Tensor)}
+    vectors |= {key: parameter_vector(value) for key, value in vars(method).items() if isinstance(value, nn.Module)}
+    return {"losses": losses, "state": {key: _sums(vector) for key, vector in sorted(vectors.items())}}
 
 
 def write(name: str) -> Path:
@@ -84,10 +85,11 @@ def _task(method: Method[Any], stream: AnyScenario, index: int) -> list[float]:
     return [_rounded(step["loss"]) for step in losses if step]
 
 
-def _sums(weights: Tensor) -> list[float]:
-    """Of the weights' sizes, of their squares, and of their products with a wave, which tells their order."""
-    wave = torch.cos(torch.arange(len(weights), dtype=weights.dtype))
-    return [_rounded(weights.abs().sum()), _rounded(weights.square().sum()), _rounded(weights @ wave)]
+def _sums(tensor: Tensor) -> list[float]:
+    """Of the values' sizes, of their squares, and of their products with a wave, which tells their order."""
+    values = tensor.flatten().double()
+    wave = torch.cos(torch.arange(len(values), dtype=values.dtype))
+    return [_rounded(values.abs().sum()), _rounded(values.square().sum()), _rounded(values @ wave)]
 
 
 def _rounded(value: Tensor) -> float:

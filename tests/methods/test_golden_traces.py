@@ -16,9 +16,9 @@ TRACED = [name for name in METHODS if golden.path(name).exists()]
 def test_trace_of_a_method(name: str) -> None:
     kept, now = json.loads(golden.path(name).read_text()), golden.record(name)
     assert now["losses"] == pytest.approx(kept["losses"], rel=1e-6)
-    assert now["nets"].keys() == kept["nets"].keys()
-    for net, sums in kept["nets"].items():
-        assert now["nets"][net] == pytest.approx(sums, rel=1e-6), net
+    assert now["state"].keys() == kept["state"].keys()
+    for part, sums in kept["state"].items():
+        assert now["state"][part] == pytest.approx(sums, rel=1e-6), part
 
 
 def test_every_trace_is_of_a_method() -> None:
