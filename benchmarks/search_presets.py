@@ -32,7 +32,7 @@ Candidate = tuple[str, str, dict[str, Any]]
 
 AVERAGING = {
     "clser": {
-        "lr": (0.1, 0.2),
+        "lr": (0.1, 0.2, 0.4),
         "reg_weight": (0.75, 2.0),
         "plastic_model_alpha": (0.9,),
         "stable_model_alpha": (0.95, 0.99),
@@ -40,7 +40,7 @@ AVERAGING = {
         "stable_model_update_freq": (0.9,),
     },
     "synergy": {
-        "lr": (0.1, 0.2),
+        "lr": (0.1, 0.2, 0.4),
         "reg_weight": (0.2, 1.0),
         "penalty_weight": (0.1, 1.0),
         "ema_alpha": (0.95, 0.99),
@@ -50,22 +50,14 @@ AVERAGING = {
     },
 }
 LEARNING_RATES = (0.03, 0.1, 0.2, 0.4)
+DIGITS = ("rot-digits", "perm-digits", "seq-digits")
 
-GRIDS: Mapping[tuple[str, str], tuple[tuple[int | None, ...], Mapping[str, tuple[Any, ...]]]] = {
-    **{
-        (d, m): ((None,), {"lr": LEARNING_RATES})
-        for d in ("rot-digits", "perm-digits", "seq-digits")
-        for m in ("sgd", "joint")
-    },
-    **{
-        (d, "er"): ((200, 500), {"lr": LEARNING_RATES, "minibatch_size": (32,)})
-        for d in ("rot-digits", "perm-digits", "seq-digits")
-    },
-    **{
-        (d, m): ((200, 500), {**AVERAGING[m], "minibatch_size": (32,)})
-        for d in ("rot-digits", "perm-digits", "seq-digits")
-        for m in ("clser", "synergy")
-    },
+Grid = Mapping[str, tuple[Any, ...]]
+
+GRIDS: Mapping[tuple[str, str], tuple[tuple[int | None, ...], Grid]] = {
+    **{(d, m): ((None,), {"lr": LEARNING_RATES}) for d in DIGITS for m in ("sgd", "joint")},
+    **{(d, "er"): ((200, 500), {"lr": LEARNING_RATES, "minibatch_size": (32,)}) for d in DIGITS},
+    **{(d, m): ((200, 500), {**AVERAGING[m], "minibatch_size": (32,)}) for d in DIGITS for m in AVERAGING},
     **{(d, "joint"): ((None,), {"lr": (0.03, 0.1, 0.2)}) for d in ("rot-mnist", "perm-mnist", "seq-mnist")},
     ("seq-mnist", "synergy"): (
         (200, 500),
@@ -122,8 +114,11 @@ def score(candidate: Candidate, seed: int) -> float:
 def work(job: tuple[Candidate, int]) -> dict[str, Any]:
     """One line of the scores."""
     torch.set_num_threads(1)
-    (dataset, method, values), seed = job
-    return {"dataset": dataset, "method": method, "values": values, "seed": seed, "score": score(*job)}
+    return {**_line(*job), "score": score(*job)}
+
+
+def _line(candidate: Candidate, seed: int) -> dict[str, Any]:
+    return {**dict(zip(("dataset", "method", "values"), candidate, strict=True)), "seed": seed}
 
 
 def key(line: Mapping[str, Any]) -> str:
@@ -141,11 +136,7 @@ def main() -> None:
     lines = [json.loads(line) for line in parsed.out.read_text().splitlines()] if parsed.out.exists() else []
     done = {key(line) for line in lines}
     every = [(candidate, seed) for candidate in candidates(parsed.only) for seed in SEEDS]
-    jobs = [
-        job
-        for job in every
-        if key(dict(zip(("dataset", "method", "values"), job[0], strict=True)) | {"seed": job[1]}) not in done
-    ]
+    jobs = [job for job in every if key(_line(*job)) not in done]
     with multiprocessing.get_context("spawn").Pool(parsed.processes) as pool, parsed.out.open("a") as out:
         for line in pool.imap_unordered(work, jobs):
             out.write(json.dumps(line) + "\n")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import reprlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import tomli_w
@@ -22,6 +25,9 @@ if TYPE_CHECKING:  # the command line prints its help without torch
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
+_RUN_ID = re.compile(r"(?!.*\.jsonl$)[^\W_][\w.-]{0,199}")
+"""Names a folder beside `results.jsonl`, never one elsewhere."""
+
 
 @dataclass(frozen=True)
 class TrainingConfig(Options):
@@ -32,15 +38,12 @@ class TrainingConfig(Options):
     seed: int = option(0, "of everything random", low=0)
     data_dir: str | None = option(None, "folder of the data sets; by default SYNERGY_DATA, and if unset the hub")
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = option("fp32", "of convolutions and matrix products", choices=("fp32", "tf32", "bf16"))
+    channels_last: bool = option(False, "keep convolutions' weights and activations with channels last")
     validation: bool = option(False, "hold out 10 % of the training set and evaluate on it, not on the test set")
     max_steps_per_task: int | None = option(None, "stop every task after this many steps (a partial run)", low=1)
     max_tasks: int | None = option(None, "stop after this many tasks (a partial run)", low=1)
     fisher_memory_mb: int = option(1024, "bound on intermediate results of a Fisher pass, MiB", low=1)
-
-    @property
-    def partial(self) -> bool:
-        """Whether the budget is smaller than the scenario's."""
-        return self.max_steps_per_task is not None or self.max_tasks is not None
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,14 @@ class OutputConfig(Options):
     csv_log: bool = option(False, "also write the published code's CSV columns, a file for each predictor")
     tensorboard: bool = option(False, "also write TensorBoard events")
     notes: str | None = option(None, "free text, kept in the record")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.experiment_id is not None and not _RUN_ID.fullmatch(self.experiment_id):
+            raise UsageError(
+                f"experiment_id: given {reprlib.repr(self.experiment_id)}; allowed: up to 200 letters, digits, '.', "
+                "'_' and '-', a letter or digit first, without .jsonl at the end"
+            )
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,12 @@ class RunConfig:
     training: TrainingConfig = TrainingConfig()
     output: OutputConfig = OutputConfig()
     provenance: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def partial(self) -> bool:
+        """Whether the run is a smaller one than the benchmark asks for."""
+        budget = self.training.max_steps_per_task is not None or self.training.max_tasks is not None
+        return budget or self.scenario.reduced
 
     def as_mapping(self) -> dict[str, Any]:
         """Nested mapping as in `config.toml`."""
@@ -105,13 +122,13 @@ def build(
     method_name: str,
     given: Mapping[str, Any],
     preset_choice: PresetChoice = PresetChoice(),
-    given_by: str = "flag",
+    from_file: Mapping[str, Any] = MappingProxyType({}),
 ) -> RunConfig:
-    """Put a configuration together: what is given wins over the preset, that over the defaults.
+    """Put a configuration together: what is given wins over the preset, that over the file, that over the defaults.
 
     Args:
         given: option name -> value, of any of the four groups of options.
-        given_by: how to call the origin of `given` in the provenance.
+        from_file: the same, from the `config.toml` of another run.
 
     Raises:
         UsageError: a name is unknown, a value not allowed, or the preset does not exist.
@@ -124,10 +141,13 @@ def build(
     if method.only_batch_size is not None:
         values["batch_size"] = method.only_batch_size
         provenance["batch_size"] = f"default of {method_name}"
-    for origin, layer in (_preset(scenario_name, method_name, method.Config, given, preset_choice), (given_by, given)):
+    variant = _value(scenario.Config, scenario.variant_option, {**from_file, **given})
+    size = _value(method.Config, "buffer_size", {**from_file, **given})
+    preset = _preset(scenario_name, variant, method_name, size, preset_choice)
+    for origin, layer in (("configuration file", from_file), preset, ("flag", given)):
         for name, value in layer.items():
             if name not in provenance:
-                raise unknown(f"option of {method_name} on {scenario_name}", name, provenance)
+                raise unknown(f"option of {method_name} on {scenario_name} ({origin})", name, provenance)
             values[name] = value
             provenance[name] = origin
     return RunConfig(
@@ -151,7 +171,7 @@ def from_toml(path: Path) -> tuple[str, str, dict[str, Any]]:
         content = tomllib.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not UTF-8, not TOML, or a number that is too long
         raise UsageError(f"the configuration {path} is not TOML: {error}") from error
     values: dict[str, Any] = {}
     names = {}
@@ -172,15 +192,17 @@ def _group(options: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:
     return options(**{name: values[name] for name in options.names() & values.keys()})
 
 
+def _value(options: type[Options], name: str | None, given: Mapping[str, Any]) -> Any:
+    """What is given for an option, or its default; None if there is no such option."""
+    defaults = {spec.name: spec.default for spec in options.specs()}
+    return given.get(name, defaults[name]) if name in defaults else None
+
+
 def _preset(
-    scenario: str, method: str, options: type[MethodConfig], given: Mapping[str, Any], choice: PresetChoice
+    scenario: str, variant: str | None, method: str, size: int | None, choice: PresetChoice
 ) -> tuple[str, Mapping[str, Any]]:
     if not (choice.wanted or choice.nearest):
         return "", {}
-    size = None
-    if "buffer_size" in options.names():
-        (default,) = [spec.default for spec in options.specs() if spec.name == "buffer_size"]
-        size = given.get("buffer_size", default)
-    preset = presets.find(scenario, method, size, given.get("weight_dist"), nearest=choice.nearest)
+    preset = presets.find(scenario, method, size, variant, nearest=choice.nearest)
     taken = f" (of buffer size {preset.buffer_size})" if preset.buffer_size not in (None, size) else ""
     return f"preset{taken}: {preset.source}", preset.values

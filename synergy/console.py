@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Never
 
 from tqdm import tqdm
 
+from synergy.compute import device_name
 from synergy.evaluate import Evaluations
 from synergy.results import Accuracies, Record
-from synergy.run import Prepared, device_name
+from synergy.run import Prepared
 from synergy.train import Listener
 from synergy.types import Task
 
@@ -26,15 +29,21 @@ METRICS = {
 }
 
 
-def table(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
-    """A heading and rows, columns as wide as their widest cell; numbers stand to the right, all else to the left."""
-    columns = [_aligned(column) for column in zip(*rows, strict=True)]
-    return "\n".join((indent + "  ".join(cells)).rstrip() for cells in zip(*columns, strict=True))
+WIDTH = 100
+"""Of a paragraph; a table takes what it needs."""
+
+_NUMBER = re.compile(r"(-|-?\d+(\.\d+)?( s)?)?")
 
 
-def _aligned(column: Sequence[str]) -> list[str]:
+def table(rows: Sequence[Sequence[str]], headings: int = 1) -> str:
+    """The first `headings` rows and those below, columns as wide as their widest cell; numbers stand to the right."""
+    columns = [_aligned(column, headings) for column in zip(*rows, strict=True)]
+    return "\n".join(("  " + "  ".join(cells)).rstrip() for cells in zip(*columns, strict=True))
+
+
+def _aligned(column: Sequence[str], headings: int) -> list[str]:
     width = max(len(cell) for cell in column)
-    numeric = all(cell == "" or cell[-1].isdigit() or cell.endswith((" s", "-")) for cell in column[1:])
+    numeric = all(_NUMBER.fullmatch(cell) for cell in column[headings:])
     return [cell.rjust(width) if numeric else cell.ljust(width) for cell in column]
 
 
@@ -52,28 +61,37 @@ def opening(prepared: Prepared) -> str:
         "data": data,
         "method": f"{config.method_name}{_listed(values['method'])}",
         "net": f"{prepared.net_name}, {prepared.n_parameters:,} parameters",
-        "training": f"{epochs}, batch size {config.training.batch_size}" + ", partial" * config.training.partial,
+        "training": f"{epochs}, batch size {config.training.batch_size}" + ", partial" * config.partial,
         "device": device_name(prepared.device),
         "seed": str(config.training.seed),
-        "values from": ("\n" + 13 * " ").join(_origins(config.provenance)),
+        "values from": _origins(config.provenance),
     }
-    return "\n".join(f"{name:<13}{text}" for name, text in lines.items())
+    return "\n".join(_paragraphs(name, text) for name, text in lines.items())
+
+
+def _paragraphs(name: str, text: str) -> str:
+    """The lines of `text` to the right of `name`, broken between words."""
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH, break_on_hyphens=False)]
+    margin = [name, *[""] * (len(lines) - 1)]
+    return "\n".join(f"{left:<13}{line}" for left, line in zip(margin, lines, strict=True))
 
 
 def _listed(options: Mapping[str, object]) -> str:
-    return "".join(f", {name} {value}" for name, value in options.items() if name != "name")
+    return "".join(f", {name}={value}" for name, value in options.items() if name not in ("name", "n_tasks"))
 
 
 def _count(n: int, what: str) -> str:
     return f"{n} {what}" + "s" * (n != 1)
 
 
-def _origins(provenance: Mapping[str, str]) -> list[str]:
+def _origins(provenance: Mapping[str, str]) -> str:
+    """A line for each origin with the options that have their values from there; plain defaults are not told apart."""
     by_origin: dict[str, list[str]] = {}
     for name, origin in provenance.items():
         by_origin.setdefault(origin, []).append(name)
-    ordered = sorted(by_origin, key=lambda origin: (origin.startswith("default"), origin))
-    return [f"{origin}: {', '.join(by_origin[origin])}" for origin in ordered]
+    by_origin["default"] = ["all else"]
+    ordered = sorted(by_origin, key=lambda origin: (origin.startswith("default"), origin != "default", origin))
+    return "\n".join(f"{origin}: {', '.join(by_origin[origin])}" for origin in ordered)
 
 
 class Progress(Listener):
@@ -92,6 +110,8 @@ class Progress(Listener):
         self._bar: tqdm[Never] | None = None
 
     def task_begins(self, task: Task, steps: int) -> None:
+        if task.index == 0:
+            self._say("average accuracy over the tasks seen so far, percent")
         name = f"task {task.index + 1}/{self._n_tasks}"
         self._bar = tqdm(total=steps, desc=name, unit="step", disable=self._quiet, leave=False, file=sys.stderr)
 
@@ -131,44 +151,47 @@ def closing(record: Record) -> str:
 
 def matrix(accuracies: Accuracies) -> str:
     """Accuracy on each task seen (columns) after each task (rows)."""
-    n = len(accuracies.matrix[0])
+    n = min(len(accuracies.matrix[0]), len(accuracies.matrix))
     title = f"accuracy of '{accuracies.predictor}' ({accuracies.protocol}), percent: task (column) after task (row)"
     rows = [["", *(str(k + 1) for k in range(n))]]
     for t, row in enumerate(accuracies.matrix):
-        rows.append([str(t + 1), *(_number(value, 1) if n == 1 or k <= t else "" for k, value in enumerate(row))])
+        rows.append([str(t + 1), *(_number(value, 1) if n == 1 or k <= t else "" for k, value in enumerate(row[:n]))])
     return f"{title}\n{table(rows)}"
 
 
 def metrics(record: Record) -> str:
-    """A line for each predictor and protocol."""
-    names = [name for name in METRICS if any(name in each.metrics for each in record.accuracies)]
-    rows = [["predictor, protocol", *(METRICS[name] for name in names), "calibration error"]]
-    for each in record.accuracies:
-        values = [_number(each.metrics.get(name)) for name in names]
-        rows.append([f"{each.predictor}, {each.protocol}", *values, _number(each.calibration_error)])
-    return f"final and over time, percent\n{table(rows)}"
+    """A line for each metric, a column for each predictor and protocol."""
+    rows = [["metric, percent", *(f"{each.predictor}, {each.protocol}" for each in record.accuracies)]]
+    for name in _known([record]):
+        rows.append([METRICS[name], *(_number(each.metrics.get(name)) for each in record.accuracies)])
+    rows.append(["calibration error", *(_number(each.calibration_error) for each in record.accuracies)])
+    return table(rows)
 
 
 def comparison(records: Sequence[Record]) -> str:
     """A line for each run, with the answer of its recommended predictor under every protocol."""
-    names = [name for name in METRICS if any(name in each.metrics for r in records for each in r.accuracies)]
-    rows = [["run", "method", "answer", *(METRICS[name] for name in names), "wall time"]]
+    names = _known(records)
+    heading = ["run", "method", "answer", *(METRICS[name] for name in names), "wall time"]
+    rows = [[text.rpartition(" ")[part] for text in heading] for part in (0, 2)]
     for record in records:
-        answer = record.answer().predictor
+        run, method, seconds = _run(record), record.name_of("method"), f"{record.measured.wall_s:.1f} s"
         for each in record.accuracies:
-            if each.predictor == answer:
+            if each.predictor == record.answer().predictor:
                 values = [_number(each.metrics.get(name)) for name in names]
-                method = str(record.config["method"]["name"])
-                rows.append([_run(record), method, f"{answer}, {each.protocol}", *values, _seconds(record)])
-    return table(rows)
+                rows.append([run, method, f"{each.predictor}, {each.protocol}", *values, seconds])
+        if not record.accuracies:
+            rows.append([run, method, "none", *("-" for _ in names), seconds])
+    return table(rows, headings=2)
+
+
+def _known(records: Sequence[Record]) -> list[str]:
+    """The metrics that at least one of the runs has."""
+    return [name for name in METRICS if any(name in each.metrics for r in records for each in r.accuracies)]
 
 
 def _run(record: Record) -> str:
-    return record.run_id + " (partial)" * record.partial
-
-
-def _seconds(record: Record) -> str:
-    return f"{record.measured.wall_s:.1f} s"
+    marks = ["partial"] * record.partial + [record.status] * (record.status != "finished")
+    return record.run_id + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _number(value: float | None, digits: int = 2) -> str:

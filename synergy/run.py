@@ -6,7 +6,8 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from synergy import csv_log, files, results
+from synergy import compute, csv_log, files, results, tensorboard_log
 from synergy.config import RunConfig
 from synergy.data import sources
 from synergy.errors import TrainingError, UsageError
@@ -23,6 +24,7 @@ from synergy.evaluate import Evaluations
 from synergy.methods import method_class
 from synergy.methods.base import Method, MethodConfig, Setting
 from synergy.metrics import summary
+from synergy.ops.vectors import channels_last
 from synergy.randomness import torch_generator
 from synergy.results import Accuracies, Measured, Record, Status
 from synergy.scenarios import scenario_class
@@ -51,24 +53,28 @@ def prepare(config: RunConfig) -> Prepared:
     """Load the data and build scenario and method; nothing is written.
 
     Raises:
-        UsageError: the data are missing, the device is not there, or method and scenario do not go together.
+        UsageError: the data are missing, the device is not there, method and scenario do not go together, or nothing
+            would be learned.
     """
     scenario_type, method_type = scenario_class(config.scenario_name), method_class(config.method_name)
     check_compatible(config.method_name, method_type, config.scenario_name, scenario_type)
     training = config.training
-    device = _device(training.device)
+    device = compute.device(training.device)
     assert training.n_epochs is not None and training.batch_size is not None, "filled in from the scenario"
     if method_type.only_batch_size not in (None, training.batch_size):
         only = method_type.only_batch_size
         raise UsageError(f"batch_size: given {training.batch_size}; allowed for {config.method_name}: {only}")
     data_dir = None if training.data_dir is None else Path(training.data_dir)
     source = sources.load(scenario_type.dataset, data_dir)
+    if config.output.tensorboard:
+        tensorboard_log.check_installed()
     if training.validation:
         source = sources.hold_out(source, training.seed)
     scenario = scenario_type(config.scenario, StreamSetting(source, training.seed, training.batch_size, device))
 
     def build_net(name: str) -> nn.Module:
-        return scenario.build_net(torch_generator(training.seed, f"net/{name}")).to(device)
+        net = scenario.build_net(torch_generator(training.seed, f"net/{name}")).to(device)
+        return channels_last(net) if training.channels_last else net
 
     setting = Setting(
         build_net=build_net,
@@ -81,6 +87,7 @@ def prepare(config: RunConfig) -> Prepared:
         fisher_memory_mb=training.fisher_memory_mb,
     )
     schedule = Schedule(training.n_epochs, training.max_steps_per_task, training.max_tasks)
+    _check_schedule(schedule, scenario)
     net = build_net("net")
     n_parameters = sum(p.numel() for p in net.parameters())
     method = method_type(config.method, setting)
@@ -103,6 +110,15 @@ def check_compatible(
         )
 
 
+def _check_schedule(schedule: Schedule, scenario: AnyScenario) -> None:
+    tasks = map(scenario.task, range(schedule.tasks(scenario)))
+    if not any(map(schedule.steps, tasks)):
+        raise UsageError(
+            f"batch_size: given {scenario.setting.batch_size}; allowed: at most {len(scenario.task(0))}, the samples "
+            "of the first task, since a last batch that is not full is left out and nothing would be learned"
+        )
+
+
 def execute(
     prepared: Prepared, listener: Listener | None = None, should_stop: Callable[[], bool] = lambda: False
 ) -> tuple[Record, Path]:
@@ -112,16 +128,14 @@ def execute(
         The record and the folder. A run that was stopped or failed has a record too, and its status says so.
 
     Raises:
-        UsageError: the output folder cannot be written.
+        UsageError: the output folder cannot be written, or a CSV table that is there already is damaged.
     """
     config = prepared.config
     output_dir = Path(config.output.output_dir)
     run_dir = _new_folder(output_dir, config)
     listener = Listener() if listener is None else listener
     if config.output.tensorboard:
-        from synergy.tensorboard_log import TensorBoard
-
-        listener = Listeners(listener, TensorBoard(run_dir / "tensorboard"))
+        listener = Listeners(listener, tensorboard_log.TensorBoard(run_dir / "tensorboard"))
     clock = _Clock(prepared.device)
     training = Training(
         prepared.method,
@@ -130,11 +144,13 @@ def execute(
         seed=config.training.seed,
         listener=listener,
         should_stop=should_stop,
+        computing=compute.autocast(config.training.precision, prepared.device),
     )
     status: Status = "finished"
     error = None
     try:
-        training.run()
+        with compute.exactness(config.training.precision), compute.memory_errors():
+            training.run()
     except TrainingError as failure:
         status, error = "failed", str(failure)
     except Stopped:
@@ -142,11 +158,12 @@ def execute(
     finally:
         listener.close()
     record = _record(prepared, training, run_dir.name, status, error, clock.read(training))
-    results.write(record, run_dir)
-    if status == "finished":
-        results.append(record, output_dir)
-        if config.output.csv_log:
-            csv_log.write_csv(record, output_dir)
+    with _writing(output_dir):
+        results.write(record, run_dir)
+        if status == "finished":
+            results.append(record, output_dir)
+            if config.output.csv_log:
+                csv_log.write_csv(record, output_dir)
     return record, run_dir
 
 
@@ -155,20 +172,10 @@ def run(config: RunConfig, listener: Listener | None = None) -> Record:
     return execute(prepare(config), listener)[0]
 
 
-def _device(name: str) -> torch.device:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device("cuda" if available["cuda"] else "cpu")
-    if not available[name]:
-        there = ", ".join(device for device, is_there in available.items() if is_there)
-        raise UsageError(f"device: given {name}, which this machine does not have; available: {there}")
-    return torch.device(name)
-
-
 def _new_folder(output_dir: Path, config: RunConfig) -> Path:
     """Make the run's folder; if there is one of that name, with a number at its end."""
     name = config.output.experiment_id or _run_name(config)
-    try:
+    with _writing(output_dir), ExitStack() as undo:
         output_dir.mkdir(parents=True, exist_ok=True)
         number = 1
         while True:
@@ -178,12 +185,19 @@ def _new_folder(output_dir: Path, config: RunConfig) -> Path:
                 break
             except FileExistsError:
                 number += 1
+        undo.callback(folder.rmdir)
         files.write_atomically(folder / CONFIG_NAME, config.to_toml())
-    except OSError as error:
-        raise UsageError(
-            f"output_dir: cannot write to '{output_dir}': {error.strerror}; name another folder"
-        ) from error
+        undo.pop_all()
     return folder
+
+
+@contextmanager
+def _writing(output_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot write to '{output_dir}': {error.strerror}"
+        raise UsageError(f"output_dir: {reason}; name another folder") from error
 
 
 def _run_name(config: RunConfig) -> str:
@@ -229,7 +243,7 @@ def _record(
         run_id=run_id,
         status=status,
         error=error,
-        partial=config.training.partial,
+        partial=config.partial,
         config=config.as_mapping(),
         provenance=dict(config.provenance),
         source=asdict(prepared.source),
@@ -237,7 +251,7 @@ def _record(
         n_parameters=prepared.n_parameters,
         steps=training.steps,
         versions=versions(),
-        device=device_name(prepared.device),
+        device=compute.device_name(prepared.device),
         seed=config.training.seed,
         accuracies=accuracies(training.evaluations, training.baseline),
         measured=measured,
@@ -274,21 +288,3 @@ def versions() -> dict[str, str]:
     """Of Python and of the libraries that decide a result."""
     names = ("synergy-cl", "torch", "numpy", "scikit-learn")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
-
-
-def device_name(device: torch.device) -> str:
-    """Such as "cpu (AMD EPYC, 2 threads)" or "cuda (NVIDIA H200)"."""
-    if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    if device.type == "cpu":
-        return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"
-    return device.type
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

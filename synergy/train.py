@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from synergy.evaluate import Evaluations, evaluate
 from synergy.methods.base import Answer, Method, MethodConfig
 from synergy.randomness import generator
 from synergy.scenarios.base import AnyScenario
-from synergy.types import Batch, Losses, Task
+from synergy.types import Batch, Losses, Split, Task
 
 LOOK_SECONDS = 0.25
 LOOK_STEPS = 200
@@ -139,17 +139,22 @@ class Training:
         self.baseline = self._evaluate(-1, untrained=True)
         for index in range(self.schedule.tasks(self.scenario)):
             task = self.scenario.task(index)
-            began, evaluated = time.perf_counter(), self.evaluate_s
-            self.listener.task_begins(task, self.schedule.steps(task))
-            self.method.begin_task(task)
-            for raw, labels in self._batches(task):
-                self._step(raw, labels)
-            self._look()
-            with self.computing():
-                self.method.end_task(task)
-            self.train_s += time.perf_counter() - began - (self.evaluate_s - evaluated)
+            began = time.perf_counter()
+            try:
+                self._learn(task)
+            finally:
+                self.train_s += time.perf_counter() - began
             self.evaluations.append(self._evaluate(index))
             self.listener.task_ended(index, self.evaluations[-1])
+
+    def _learn(self, task: Task) -> None:
+        self.listener.task_begins(task, self.schedule.steps(task))
+        self.method.begin_task(task)
+        for raw, labels in self._batches(task):
+            self._step(raw, labels)
+        self._look()
+        with self.computing():
+            self.method.end_task(task)
 
     def _batches(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
         left = self.schedule.steps(task)
@@ -175,14 +180,14 @@ class Training:
     def _look(self) -> None:
         """Fetch the losses that nobody has seen yet, all at once, and make sure that they are finite."""
         first = self.steps - len(self._unseen) + 1
-        unseen = [losses for losses in self._unseen if losses]
+        unseen = [(step, losses) for step, losses in enumerate(self._unseen, start=first) if losses]
         if unseen:
-            totals = torch.stack([losses["loss"] for losses in unseen]).tolist()
-            for step, (total, losses) in enumerate(zip(totals, unseen, strict=True), start=first):
+            totals = torch.stack([losses["loss"] for _, losses in unseen]).tolist()
+            for total, (step, losses) in zip(totals, unseen, strict=True):
                 if not math.isfinite(total):
                     self.last_losses = _numbers(losses)
                     raise TrainingError(_not_finite(step, self.last_losses))
-            self.last_losses = _numbers(unseen[-1])
+            self.last_losses = _numbers(unseen[-1][1])
         self.listener.looked(self.steps, len(self._unseen), self.last_losses)
         self._unseen.clear()
         self._looked_at = time.perf_counter()
@@ -196,9 +201,14 @@ class Training:
             predictors = {"untrained": Answer(self.method.setting.build_net("net"))}
         with self.computing():
             protocols = [protocol for protocol in scenario.protocols if protocol in self.method.protocols]
-            evaluations = evaluate(predictors, scenario.tests(after), scenario.augment, protocols)
+            evaluations = evaluate(predictors, self._tests(after), scenario.augment, protocols)
         self.evaluate_s += time.perf_counter() - began
         return evaluations
+
+    def _tests(self, after: int) -> Sequence[Split]:
+        """The scenario's splits, without those of tasks that this run will never see."""
+        tests = self.scenario.tests(after)
+        return tests[: self.schedule.tasks(self.scenario)] if len(tests) == self.scenario.n_tasks else tests
 
 
 def _numbers(losses: Losses) -> dict[str, float]:

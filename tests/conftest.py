@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("synergy", deadline=None)
 settings.load_profile("synergy")
+# The tensors of the tests are small: a second thread waits more than it works.
+torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -43,7 +44,13 @@ class Augment:
         inputs = raw.to(self.dtype).div_(255)
         if not self.mean:
             return inputs
-        return inputs.sub_(_per_channel(self.mean, inputs)).div_(_per_channel(self.std, inputs))
+        return inputs.sub_(_per_channel(self.mean, inputs.dtype, inputs.device)).div_(
+            _per_channel(self.std, inputs.dtype, inputs.device)
+        )
+
+
+CIFAR = Augment(padding=4, flip=True, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2615))
+TINY_IMAGENET = Augment(padding=4, flip=True, mean=(0.4802, 0.4480, 0.3975), std=(0.2770, 0.2691, 0.2821))
 
 
 def crop_and_flip(raw: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) -> Tensor:
@@ -71,5 +78,7 @@ def crop_and_flip(raw: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) 
     return pixels.view(batch, channels, height, width)
 
 
-def _per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+@cache
+def _per_channel(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Made once for each device: to bring numbers there is to wait for it."""
+    return torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from synergy.nets.backbone import Backbone
 
+FULL_WIDTH = 64
 STRIDES = (1, 2, 2, 2)
 
 
@@ -24,7 +25,7 @@ class ResNet18(Backbone):
         generator: draws the initial weights, on the CPU.
     """
 
-    def __init__(self, n_classes: int, width: int = 64, *, generator: torch.Generator) -> None:
+    def __init__(self, n_classes: int, width: int = FULL_WIDTH, *, generator: torch.Generator) -> None:
         super().__init__()
         # Made without values first: the layers' own initialisation would draw from the global generator.
         with torch.device("meta"):

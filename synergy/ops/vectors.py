@@ -61,6 +61,14 @@ class Flat:
         return out
 
 
+def channels_last(net: nn.Module) -> nn.Module:
+    """Lay out the weights of 2-d convolutions with channels last, in place; activations follow them."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+    return net
+
+
 def _shaped_like(segment: Tensor, parameter: Tensor) -> Tensor:
     if parameter.is_contiguous():
         return segment.view(parameter.shape)

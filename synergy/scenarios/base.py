@@ -23,6 +23,11 @@ from synergy.types import ProtocolName, Split, Task
 class ScenarioConfig(Options):
     """Options of a scenario; none by default."""
 
+    @property
+    def reduced(self) -> bool:
+        """Whether the scenario is made smaller than the benchmark is, so that a run on it is a partial one."""
+        return False
+
 
 @dataclass(frozen=True)
 class StreamSetting:
@@ -62,6 +67,8 @@ class Scenario(ABC, Generic[ConfigT]):
     default_batch_size: ClassVar[int]
     default_epochs: ClassVar[int] = 1
     augment: ClassVar[Augment] = Augment()
+    variant_option: ClassVar[str | None] = None
+    """The option, if any, that tuned values depend on."""
 
     def __init__(self, config: ConfigT, setting: StreamSetting) -> None:
         self.config = config

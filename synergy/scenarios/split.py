@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from synergy.data.augment import CIFAR, TINY_IMAGENET
 from synergy.errors import UsageError
+from synergy.nets.resnet import FULL_WIDTH, ResNet18
 from synergy.options import option
 from synergy.randomness import generator
 from synergy.scenarios.base import Scenario, ScenarioConfig, StreamSetting
@@ -87,6 +89,36 @@ class SplitScenario(Scenario[SplitConfig]):
         return [self._part(self.test, index) for index in range(self.n_tasks)]
 
 
+@dataclass(frozen=True)
+class SplitImagesConfig(SplitConfig):
+    """Options of a split stream of colour images."""
+
+    width: int = option(64, "channels of the ResNet's first stage; less than 64 is a partial run", low=1)
+
+    @property
+    def reduced(self) -> bool:
+        return self.width < FULL_WIDTH
+
+
+@dataclass(frozen=True)
+class TenTasksConfig(SplitImagesConfig):
+    """The same with ten tasks by default."""
+
+    n_tasks: int = option(10, "tasks of equally many classes", low=1)
+
+
+class SplitImages(SplitScenario):
+    """Colour images, learned by a ResNet-18."""
+
+    Config: ClassVar[type[SplitImagesConfig]] = SplitImagesConfig
+    default_batch_size = 32
+    default_epochs = 50
+
+    def build_net(self, generator: torch.Generator) -> nn.Module:
+        assert isinstance(self.config, SplitImagesConfig)
+        return ResNet18(self.n_classes, self.config.width, generator=generator)
+
+
 class SplitMnist(SplitScenario):
     """Split MNIST: five tasks of two digits."""
 
@@ -101,3 +133,30 @@ class SplitDigits(SplitScenario):
     name = "seq-digits"
     dataset = "digits"
     default_batch_size = 10
+    default_epochs = 5
+
+
+class SplitCifar10(SplitImages):
+    """Split CIFAR-10: five tasks of two classes."""
+
+    name = "seq-cifar10"
+    dataset = "cifar10"
+    augment = CIFAR
+
+
+class SplitCifar100(SplitImages):
+    """Split CIFAR-100: ten tasks of ten classes, or 5 or 20 tasks."""
+
+    Config = TenTasksConfig
+    name = "seq-cifar100"
+    dataset = "cifar100"
+    augment = CIFAR
+
+
+class SplitTinyImagenet(SplitImages):
+    """Split Tiny-ImageNet: ten tasks of twenty classes, 64x64 pixels."""
+
+    Config = TenTasksConfig
+    name = "seq-tinyimg"
+    dataset = "tiny-imagenet"
+    augment = TINY_IMAGENET

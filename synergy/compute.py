@@ -1,0 +1,85 @@
+"""Where to compute, and how precisely."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from synergy.errors import TrainingError, UsageError
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+OUT_OF_MEMORY = "out of memory; lower --batch_size, --minibatch_size, --buffer_size, --fisher_memory_mb or --width"
+
+
+def device(name: str) -> torch.device:
+    """The device called `name`: "cpu", "cuda", "mps", or "auto" for the first of cuda and cpu that is there.
+
+    Raises:
+        UsageError: this machine does not have it.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if available["cuda"] else "cpu")
+    if not available[name]:
+        there = ", ".join(device for device, is_there in available.items() if is_there)
+        raise UsageError(f"device: given {name}, which this machine does not have; available: {there}")
+    return torch.device(name)
+
+
+def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """The context of a step: with bf16, convolutions and matrix products in bfloat16; parameters stay in float32."""
+    if precision != "bf16":
+        return nullcontext
+    # Without the cache of cast weights: a step changes weights in place and looks at them again.
+    return partial(torch.autocast, device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+@contextmanager
+def exactness(precision: str) -> Iterator[None]:
+    """Within, CUDA computes in full float32 unless `precision` is "tf32", and by algorithms that repeat bit by bit."""
+    mode = "tf32" if precision == "tf32" else "ieee"
+    matmul = torch.backends.cuda.matmul
+    convolution = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # put there at run time
+    before = matmul.fp32_precision, convolution.fp32_precision, torch.backends.cudnn.deterministic
+    matmul.fp32_precision, convolution.fp32_precision, torch.backends.cudnn.deterministic = mode, mode, True
+    try:
+        yield
+    finally:
+        matmul.fp32_precision, convolution.fp32_precision, torch.backends.cudnn.deterministic = before
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Within, running out of memory is a TrainingError that says what to lower."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise TrainingError(OUT_OF_MEMORY) from error
+    except RuntimeError as error:
+        # What the CPU's allocator raises has no type of its own.
+        if "allocate memory" not in str(error):
+            raise
+        raise TrainingError(OUT_OF_MEMORY) from error
+
+
+def device_name(device: torch.device) -> str:
+    """Such as "cpu (AMD EPYC, 2 threads)" or "cuda (NVIDIA H200)"."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"
+    return device.type
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,152 @@
+"""Generalised class-incremental learning: classes come back, phases differ in size, and nobody marks a boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from synergy.data.augment import CIFAR
+from synergy.nets.resnet import FULL_WIDTH, ResNet18
+from synergy.options import option
+from synergy.randomness import generator
+from synergy.scenarios.base import Scenario, ScenarioConfig, StreamSetting
+from synergy.types import ProtocolName, Split, Task
+
+LONG_TAIL = 0.984
+
+
+@dataclass(frozen=True)
+class GcilConfig(ScenarioConfig):
+    """Options of a generalised class-incremental stream."""
+
+    weight_dist: str = option(
+        "unif", "weight of a class: all alike, or 0.984^class", choices=("unif", "longtail")
+    )
+    n_tasks: int = option(20, "phases", low=1)
+    phase_class_upper: int = option(50, "most classes in a phase", low=1)
+    epoch_size: int = option(1000, "samples of a phase", low=1)
+    gil_seed: int = option(1993, "fixes the phases, whatever the seed of the run", low=0)
+    width: int = option(FULL_WIDTH, "channels of the ResNet's first stage; less than 64 is a partial run", low=1)
+
+    @property
+    def reduced(self) -> bool:
+        return self.width < FULL_WIDTH
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What is drawn for one phase: its classes (the source's labels) in the order drawn, and indices of its samples."""
+
+    classes: tuple[int, ...]
+    samples: tuple[tuple[int, ...], ...]
+
+    def counts(self) -> dict[int, int]:
+        """Samples of each class."""
+        return {label: len(chosen) for label, chosen in zip(self.classes, self.samples, strict=True)}
+
+
+class GcilCifar100(Scenario[GcilConfig]):
+    """GCIL over CIFAR-100: in every phase some classes, some samples of each, none of which was used before.
+
+    A phase has c classes, c uniform from 1 to `phase_class_upper` (or as many as have samples left), drawn without
+    replacement among those that have samples left. `epoch_size` classes are drawn from them with probability
+    proportional to their weight, again until each occurs; each gets that many unused training samples, or what is left.
+    Labels are numbered by first appearance. It is judged on all test images of all classes seen so far.
+
+    Reference: Mi et al. 2020, "Generalized Class Incremental Learning", CVPR workshops.
+    """
+
+    Config = GcilConfig
+    name = "gcil-cifar100"
+    dataset = "cifar100"
+    protocols: ClassVar[tuple[ProtocolName, ...]] = ("class-IL",)
+    boundaries = False
+    default_batch_size = 32
+    default_epochs = 50
+    augment = CIFAR
+    variant_option = "weight_dist"
+
+    def __init__(self, config: GcilConfig, setting: StreamSetting) -> None:
+        super().__init__(config, setting)
+        base = 1.0 if config.weight_dist == "unif" else LONG_TAIL
+        weights = np.power(base, np.arange(self.n_classes))
+        self.phases = draw_phases(self.train.labels.cpu().numpy(), weights, config)
+
+    @property
+    def n_tasks(self) -> int:
+        return len(self.phases)
+
+    def task(self, index: int) -> Task:
+        phase = self.phases[index]
+        indices = torch.tensor([i for chosen in phase.samples for i in chosen], device=self.setting.device)
+        classes = tuple(sorted(self.numbering[label] for label in phase.classes))
+        samples = self._renumbered(self.train.select(indices, classes))
+        order = self.shuffled(str(index), len(samples), drop_last=True)
+        return Task(index, samples, order, earlier=self.earlier(index))
+
+    def tests(self, after: int) -> Sequence[Split]:
+        """One split: the test images of all classes seen by then; before the first phase, those of its classes."""
+        seen = [label for phase in self.phases[: max(after, 0) + 1] for label in phase.classes]
+        known = torch.isin(self.test.labels, torch.tensor(seen, device=self.test.labels.device))
+        classes = tuple(sorted({self.numbering[label] for label in seen}))
+        return [self._renumbered(self.test.select(known.nonzero()[:, 0], classes))]
+
+    @cached_property
+    def numbering(self) -> dict[int, int]:
+        """From the source's labels to those of the stream, by first appearance."""
+        in_order = dict.fromkeys(label for phase in self.phases for label in phase.classes)
+        return {label: number for number, label in enumerate(in_order)}
+
+    def build_net(self, generator: torch.Generator) -> nn.Module:
+        return ResNet18(self.n_classes, self.config.width, generator=generator)
+
+    def _renumbered(self, split: Split) -> Split:
+        table = torch.full((self.n_classes,), -1, device=split.labels.device)
+        for label, number in self.numbering.items():
+            table[label] = number
+        return Split(split.raw, table[split.labels], split.classes)
+
+
+def draw_phases(
+    labels: np.ndarray[tuple[int], np.dtype[np.int64]],
+    weights: np.ndarray[tuple[int], np.dtype[np.float64]],
+    config: GcilConfig,
+) -> list[Phase]:
+    """All phases of a stream, from `config.gil_seed` alone.
+
+    Args:
+        labels: of the training samples, `[N]`.
+        weights: of the classes, `[n_classes]`.
+
+    Returns:
+        `config.n_tasks` phases, or fewer if all samples are used before.
+    """
+    rng = generator(config.gil_seed, "gcil/phases")
+    left = [list(rng.permutation(np.flatnonzero(labels == label))) for label in range(len(weights))]
+    phases: list[Phase] = []
+    while len(phases) < config.n_tasks and any(left):
+        available = [label for label, samples in enumerate(left) if samples]
+        n_classes = int(rng.integers(1, min(config.phase_class_upper, len(available), config.epoch_size) + 1))
+        classes = rng.choice(available, size=n_classes, replace=False)
+        counts = _counts(weights[classes] / weights[classes].sum(), config.epoch_size, rng)
+        taken = []
+        for label, count in zip(classes, counts, strict=True):
+            taken.append(tuple(int(i) for i in left[label][:count]))
+            left[label] = left[label][count:]
+        phases.append(Phase(tuple(int(label) for label in classes), tuple(taken)))
+    return phases
+
+
+def _counts(
+    shares: np.ndarray[tuple[int], np.dtype[np.float64]], size: int, rng: np.random.Generator
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    while True:
+        counts = rng.multinomial(size, shares)
+        if counts.all():
+            return counts

@@ -1,0 +1,138 @@
+"""GCIL: the rules of its phases, over made-up labels and over CIFAR-100."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synergy.data.sources import Source, SourceInfo
+from synergy.scenarios.base import StreamSetting
+from synergy.scenarios.gcil import LONG_TAIL, GcilCifar100, GcilConfig, Phase, draw_phases
+from synergy.types import Split
+
+CLASSES = 12
+
+
+def labels(per_class: int, n_classes: int = CLASSES) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.random.default_rng(0).permutation(np.repeat(np.arange(n_classes), per_class))
+
+
+def weights(dist: str, n_classes: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.power(1.0 if dist == "unif" else LONG_TAIL, np.arange(n_classes))
+
+
+@settings(max_examples=60)
+@given(
+    dist=st.sampled_from(["unif", "longtail"]),
+    n_tasks=st.integers(1, 8),
+    upper=st.integers(1, 15),
+    size=st.integers(8, 60),
+    per_class=st.integers(1, 40),
+    seed=st.integers(0, 999),
+)
+def test_the_rules_of_a_phase(dist: str, n_tasks: int, upper: int, size: int, per_class: int, seed: int) -> None:
+    config = GcilConfig(dist, n_tasks, phase_class_upper=upper, epoch_size=size, gil_seed=seed)
+    of_samples = labels(per_class)
+    phases = draw_phases(of_samples, weights(dist, CLASSES), config)
+    assert len(phases) <= n_tasks
+    used: Counter[int] = Counter()
+    left = Counter(of_samples.tolist())
+    for phase in phases:
+        assert 1 <= len(phase.classes) <= min(upper, sum(count > 0 for count in left.values()))
+        assert len(set(phase.classes)) == len(phase.classes)
+        counts = phase.counts()
+        # Each class occurs, with samples of its own; only a class that ran out may have kept the phase small.
+        assert all(count >= 1 for count in counts.values())
+        assert sum(counts.values()) <= size
+        exhausted = [label for label in phase.classes if counts[label] == left[label]]
+        assert sum(counts.values()) == size or exhausted
+        for label, samples in zip(phase.classes, phase.samples, strict=True):
+            assert all(of_samples[index] == label for index in samples)
+            used.update(samples)
+        left.subtract(counts)
+    assert max(used.values()) == 1, "a sample was used twice"
+    if len(phases) < n_tasks:
+        assert not any(left.values()), "the stream ended early though samples were left"
+
+
+def test_the_seed_of_the_phases_fixes_them() -> None:
+    first = draw_phases(labels(50), weights("unif", CLASSES), GcilConfig())
+    assert first == draw_phases(labels(50), weights("unif", CLASSES), GcilConfig())
+    assert first != draw_phases(labels(50), weights("unif", CLASSES), GcilConfig(gil_seed=7))
+
+
+def test_the_long_tail_falls_as_expected() -> None:
+    """In phases where two given classes meet and none runs out, their counts are as their weights."""
+    config = {"n_tasks": 1, "phase_class_upper": 3, "epoch_size": 500}
+    steep = np.power(0.5, np.arange(3))
+    totals = np.zeros(3)
+    for seed in range(150):
+        (phase,) = draw_phases(labels(2000, 3), steep, GcilConfig("longtail", gil_seed=seed, **config))
+        if len(phase.classes) == 3:
+            totals += [phase.counts()[label] for label in range(3)]
+    assert totals.sum() > 10_000
+    np.testing.assert_allclose(totals / totals.sum(), steep / steep.sum(), atol=0.01)
+
+
+def stream(seed: int = 0) -> GcilCifar100:
+    """Over images that show their label, 30 training and 4 test images of 100 classes."""
+
+    def split(per_class: int) -> Split:
+        of_samples = torch.from_numpy(labels(per_class, 100))
+        raw = of_samples.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32).contiguous()
+        return Split(raw, of_samples, tuple(range(100)))
+
+    source = Source(SourceInfo("cifar100", "made for a test", 3000, 400, complete=False), split(30), split(4))
+    config = GcilConfig(n_tasks=6, phase_class_upper=9, epoch_size=50, width=2)
+    return GcilCifar100(config, StreamSetting(source, seed, 8, torch.device("cpu")))
+
+
+def original(raw: torch.Tensor) -> list[int]:
+    return [int(value) for value in raw[:, 0, 0, 0]]
+
+
+def test_labels_are_numbered_by_first_appearance() -> None:
+    whole = stream()
+    in_order = list(dict.fromkeys(label for phase in whole.phases for label in phase.classes))
+    seen: set[int] = set()
+    for index, phase in enumerate(whole.phases):
+        task = whole.task(index).train()
+        assert [in_order.index(label) for label in original(task.raw)] == task.labels.tolist()
+        new = {in_order.index(label) for label in phase.classes} - seen
+        assert new == set(range(len(seen), len(seen) + len(new)))
+        seen |= new
+        (test,) = whole.tests(index)
+        assert set(test.labels.tolist()) == set(test.classes) == seen
+        assert [in_order.index(label) for label in original(test.raw)] == test.labels.tolist()
+        assert len(test) == 4 * len(seen)
+
+
+def test_the_run_seed_shuffles_batches_but_not_phases() -> None:
+    one, other = stream(0), stream(1)
+    assert one.phases == other.phases
+    a, b = one.task(0), other.task(0)
+    assert sorted(original(a.train().raw)) == sorted(original(b.train().raw))
+    assert not torch.equal(torch.cat(list(a.order(0))), torch.cat(list(b.order(0))))
+
+
+def test_last_incomplete_batch_is_dropped() -> None:
+    whole = stream()
+    assert {len(y) for index in range(whole.n_tasks) for _, y in whole.task(index).batches(0)} == {8}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("dist", ["unif", "longtail"])
+def test_on_cifar100(dist: str) -> None:
+    from synergy import checks
+
+    whole = checks.scenario("gcil-cifar100", options={"weight_dist": dist})
+    assert isinstance(whole, GcilCifar100)
+    assert whole.n_tasks == 20 and whole.n_classes == 100
+    assert all(len(task) <= 1000 for task in (whole.task(index) for index in range(20)))
+    assert not whole.boundaries and whole.protocols == ("class-IL",)
+    assert isinstance(whole.phases[0], Phase)
