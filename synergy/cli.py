@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import reprlib
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from synergy.config import OutputConfig, PresetChoice, TrainingConfig, build, from_toml
+from synergy.config import OutputConfig, PresetChoice, RunConfig, TrainingConfig, build, from_toml
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.methods import METHODS, method_class
 from synergy.options import Option, Options
 from synergy.scenarios import SCENARIOS, scenario_class
+
+if TYPE_CHECKING:  # help is printed without torch
+    from synergy.results import Record
 
 USAGE_EXIT, FAILED_EXIT, INTERRUPTED_EXIT = 2, 1, 130
 
@@ -32,7 +37,9 @@ Continual learning: SYNERgy, its baselines and its benchmarks.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 (the run failed), 2 (a mistake in what was asked), 130 (Ctrl-C)."""
     try:
-        return _command(list(sys.argv[1:] if arguments is None else arguments))
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return _command(list(sys.argv[1:] if arguments is None else arguments))
     except UsageError as error:
         _complain(str(error))
         return USAGE_EXIT
@@ -69,11 +76,11 @@ def _command(arguments: list[str]) -> int:
     parser = _Parser("synergy", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=version("synergy-cl"))
     parser.add_argument("command", nargs="?", help=f"one of: {', '.join(commands)}; --help after it says more")
-    parsed = parser.parse_known_args(arguments)[0]
-    if parsed.command is None:
-        parser.print_help()
-        return 0
-    raise unknown("command", parsed.command, commands)
+    if arguments and arguments[0] not in ("-h", "--help", "--version"):
+        raise unknown("command", arguments[0], commands)
+    parser.parse_args(arguments)
+    parser.print_help()
+    return 0
 
 
 def _run(arguments: list[str]) -> int:
@@ -92,11 +99,11 @@ def _run(arguments: list[str]) -> int:
     _say(f"\nrecord: {folder / 'record.json'}")
     if record.status == "finished":
         return 0
-    _complain(f"the run {record.status}: {record.error}")
+    _complain(f"run {record.status}: {record.error}")
     return FAILED_EXIT if record.status == "failed" else INTERRUPTED_EXIT
 
 
-def _run_config(arguments: list[str]) -> Any:
+def _run_config(arguments: list[str]) -> RunConfig:
     first = _run_parser(None, None).parse_known_args([a for a in arguments if a not in ("-h", "--help")])[0]
     scenario, method = first.dataset, first.model
     from_file: dict[str, Any] = {}
@@ -113,7 +120,7 @@ def _run_config(arguments: list[str]) -> Any:
     choice = PresetChoice(parsed.pop("load_best_args"), parsed.pop("nearest_best_args"))
     given = {name: value for name, value in parsed.items() if name not in ("dataset", "model", "config")}
     given = {name: _numbers(name, value) if isinstance(value, list) else value for name, value in given.items()}
-    return build(scenario, method, from_file | given, choice)
+    return build(scenario, method, given, choice, from_file)
 
 
 def _run_parser(scenario: str | None, method: str | None) -> _Parser:
@@ -159,19 +166,23 @@ def _help(spec: Option) -> str:
 def _numbers(name: str, given: list[str]) -> tuple[float, ...]:
     """Numbers given one by one, with commas between, or as a file that holds them."""
     text = " ".join(given)
-    if len(given) == 1 and Path(given[0]).is_file():
-        text = Path(given[0]).read_text()
+    with suppress(ValueError):
+        return _parsed(text)
     try:
-        return tuple(float(item) for item in text.replace(",", " ").split())
-    except ValueError as error:
-        raise UsageError(f"{name}: given '{text.strip()[:60]}'; allowed: numbers, or a file of numbers") from error
+        return _parsed(Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name}: given {reprlib.repr(text)}; allowed: numbers, or a file of numbers") from error
+
+
+def _parsed(text: str) -> tuple[float, ...]:
+    return tuple(float(item) for item in text.replace(",", " ").split())
 
 
 def _list(arguments: list[str]) -> int:
-    from synergy import console, presets
-
     parser = _Parser("synergy list", description="Show methods, scenarios and which tuned values exist.")
     parser.parse_strictly(arguments)
+    from synergy import console, presets
+
     scenarios, methods = {n: scenario_class(n) for n in SCENARIOS}, {n: method_class(n) for n in METHODS}
     rows = [["method", "task boundaries", "protocols"]]
     for name, method in methods.items():
@@ -197,19 +208,29 @@ def _list(arguments: list[str]) -> int:
 
 
 def _report(arguments: list[str]) -> int:
-    from synergy import console, report, results
-
     parser = _Parser("synergy report", description="Compare runs in a table, and in a picture.", allow_abbrev=False)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or a results.jsonl")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or of all runs")
     parser.add_argument("--picture", metavar="FILE", help="draw accuracy per task over time (png, pdf or svg)")
     parsed = parser.parse_strictly(arguments)
-    records = []
-    for path in map(Path, parsed.runs):
-        records += results.read_all(path) if path.suffix == ".jsonl" else [results.read(path)]
+    from synergy import console, report
+
+    records = _records(map(Path, parsed.runs))
     _say(console.comparison(records))
     if parsed.picture is not None:
         _say(f"\npicture: {report.accuracy_over_time(records, Path(parsed.picture))}")
     return 0
+
+
+def _records(paths: Iterable[Path]) -> list[Record]:
+    """Each record once, also where `runs/*` names both the folder of a run and the file with the results of all."""
+    from synergy import results
+
+    found: list[Record] = []
+    for path in paths:
+        many = path.suffix == ".jsonl" or (path / results.RESULTS_NAME).is_file()
+        records = results.read_all(path) if many else [results.read(path)]
+        found += [record for record in records if record not in found]
+    return found
 
 
 @contextmanager
@@ -234,7 +255,19 @@ def _say(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    print(f"synergy: error: {text}", file=sys.stderr)
+    print("synergy: error:", *text.split(), file=sys.stderr)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning in one line, without the place in the code that Python's own wording names."""
+    print("synergy: warning:", *str(message).split(), file=sys.stderr)
 
 
 if __name__ == "__main__":

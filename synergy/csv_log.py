@@ -46,23 +46,13 @@ def write_csv(record: Record, output_dir: Path) -> tuple[Path, ...]:
         return ()
     root = output_dir / "csv"
     root.mkdir(parents=True, exist_ok=True)
-    folder = Path(_name(record, "scenario"), _name(record, "method"))
+    folder = Path(record.name_of("scenario"), record.name_of("method"))
     with files.locked(root):
         return tuple(_add(record, each, _place(record, each, root) / folder) for each in record.accuracies)
 
 
 def _place(record: Record, accuracies: Accuracies, root: Path) -> Path:
     return (root / "partial" if record.partial else root) / accuracies.protocol
-
-
-def _name(record: Record, section: str) -> str:
-    options = record.config.get(section)
-    name = options.get("name") if isinstance(options, dict) else None
-    if not isinstance(name, str):
-        raise UsageError(
-            f"run {record.run_id}: given a configuration without {section}.name; allowed: one that names it"
-        )
-    return name
 
 
 def _add(record: Record, accuracies: Accuracies, folder: Path) -> Path:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from synergy.errors import UsageError, unknown
+
+TOML_INTEGERS = range(-(2**63), 2**63)
+"""What a configuration file can hold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,13 +132,23 @@ def _coerced(spec: Option, value: Any) -> Any:
 
 
 def _coerced_one(spec: Option, value: Any) -> Any:
-    if spec.kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
     if spec.kind is int and isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, spec.kind) or (spec.kind is int and isinstance(value, bool)):
-        raise UsageError(f"{spec.name}: given {value!r}; allowed: a value of type {spec.kind.__name__}")
-    complaint = spec.limits.complaint(value)
+    complaint = _unstorable(value)
+    if complaint is None and spec.kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if complaint is None and (not isinstance(value, spec.kind) or (spec.kind is int and isinstance(value, bool))):
+        complaint = f"a value of type {spec.kind.__name__}"
+    complaint = complaint or spec.limits.complaint(value)
     if complaint is not None:
-        raise UsageError(f"{spec.name}: given {value!r}; allowed: {complaint}")
+        raise UsageError(f"{spec.name}: given {reprlib.repr(value)}; allowed: {complaint}")
     return value
+
+
+def _unstorable(value: object) -> str | None:
+    """What is allowed, if a configuration file cannot hold `value` or no path."""
+    if isinstance(value, int) and value not in TOML_INTEGERS:
+        return "a whole number below 2^63"
+    if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        return "text in UTF-8 without zero bytes"
+    return None

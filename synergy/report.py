@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = ("pdf", "png", "svg")
+COLUMNS, MOST_RUNS = 4, 40
+"""Panels beside each other, and in a picture."""
 
 
 def accuracy_over_time(records: Sequence[Record], path: Path) -> Path:
@@ -25,12 +27,13 @@ def accuracy_over_time(records: Sequence[Record], path: Path) -> Path:
         Where the picture lies.
 
     Raises:
-        UsageError: no run has more than one task, the format is unknown, matplotlib is missing or the file cannot be
-            written.
+        UsageError: no run has more than one task, there are too many, the format is unknown, matplotlib is missing or
+            the file cannot be written.
     """
-    drawable = [record for record in records if len(record.answer().matrix) > 1]
-    if not drawable:
-        raise UsageError("a picture over time needs a run of more than one task; none of those given is")
+    drawable = [record for record in records if record.accuracies and len(record.answer().matrix) > 1]
+    if not 0 < len(drawable) <= MOST_RUNS:
+        given = f"given {len(drawable)}; allowed: 1 to {MOST_RUNS}"
+        raise UsageError(f"a picture over time shows runs that learned more than one task: {given}")
     if path.suffix[1:] not in FORMATS:
         raise unknown("picture format", path.suffix[1:], FORMATS)
     try:
@@ -38,12 +41,14 @@ def accuracy_over_time(records: Sequence[Record], path: Path) -> Path:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("pictures need matplotlib; install it with: pip install 'synergy-cl[report]'") from error
-    figure = Figure(figsize=(0.8 + 3.2 * len(drawable), 3.6), layout="constrained", dpi=150)
+    columns = min(len(drawable), COLUMNS)
+    rows = -(-len(drawable) // columns)
+    figure = Figure(figsize=(0.8 + 3.2 * columns, 3.6 * rows), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(drawable), sharey=True, squeeze=False)[0]
-    for panel, record in zip(panels, drawable, strict=True):
+    for number, record in enumerate(drawable, start=1):
+        panel = figure.add_subplot(rows, columns, number)
         _draw(panel, record)
-    panels[0].set_ylabel("accuracy, percent")
+        panel.set_ylabel("accuracy, percent" if number % columns == 1 % columns else "")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
@@ -64,9 +69,10 @@ def _draw(panel: Axes, record: Record) -> None:
         panel.plot(tasks[k:], line, color=colours(k / len(tasks)), linewidth=0.8, marker=".", markersize=3)
     average = _averages(answer)
     panel.plot(tasks, average, color="black", linewidth=2.2, label="average over tasks seen")
-    name, scenario = record.config["method"]["name"], record.config["scenario"]["name"]
+    name, scenario = record.name_of("method"), record.name_of("scenario")
     panel.set_title(f"{name} ({answer.predictor}), {scenario}\nfinal average {average[-1]:.1f} %", fontsize=9)
     panel.set_xlabel("tasks learned")
+    panel.locator_params(axis="x", integer=True)
     panel.set_ylim(0, 101)
     panel.grid(alpha=0.25, linewidth=0.5)
     panel.legend(loc="lower left", fontsize=7, frameon=False)

@@ -137,6 +137,18 @@ class Record:
                 return accuracies
         raise unknown(f"protocol of predictor '{predictor}' of run {self.run_id}", protocol, of_predictor)
 
+    def name_of(self, section: str) -> str:
+        """The name of the "scenario" or the "method" of the run.
+
+        Raises:
+            UsageError: the configuration does not name it.
+        """
+        options = self.config.get(section)
+        name = options.get("name") if isinstance(options, dict) else None
+        if not isinstance(name, str):
+            raise UsageError(f"run {self.run_id}: given a configuration without {section}.name; allowed: one with it")
+        return name
+
     def answer(self) -> Accuracies:
         """The result of the run: its recommended predictor under its first protocol.
 

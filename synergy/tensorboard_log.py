@@ -9,22 +9,25 @@ from synergy.evaluate import Evaluations
 from synergy.train import Listener
 
 
+def check_installed() -> None:
+    """Raises UsageError if tensorboard is not installed."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401 - to see whether it is there
+    except ImportError as error:
+        reason = "--tensorboard needs tensorboard; install it with: pip install 'synergy-cl[tensorboard]'"
+        raise UsageError(reason) from error
+
+
 class TensorBoard(Listener):
     """Writes losses by step, and the average accuracy over the tasks seen by task.
 
     Args:
         folder: of the event file; made if it is missing.
-
-    Raises:
-        UsageError: tensorboard is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            reason = "--tensorboard needs tensorboard; install it with: pip install 'synergy-cl[tensorboard]'"
-            raise UsageError(reason) from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(folder))
 
     def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:

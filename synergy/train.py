@@ -217,5 +217,7 @@ def _numbers(losses: Losses) -> dict[str, float]:
 
 def _not_finite(step: int, losses: dict[str, float]) -> str:
     terms = [name for name, value in losses.items() if name != "loss" and not math.isfinite(value)]
-    term = terms[0] if terms else "loss"
-    return f"the loss term '{term}' became {losses[term]} at step {step}; lower --lr, or the weight of that term"
+    if not terms:
+        return f"the loss became {losses['loss']} at step {step}; lower --lr"
+    name = terms[0]
+    return f"the loss term '{name}' became {losses[name]} at step {step}; lower --lr, or the weight of that term"

@@ -23,6 +23,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from synergy.errors import UsageError
+
 _LOG = logging.getLogger(__name__)
 _FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
@@ -64,12 +66,19 @@ class Place:
 
 
 def default_parent() -> Path:
-    """`SYNERGY_CACHE`, or the user's cache folder."""
+    """`SYNERGY_CACHE`, or the user's cache folder.
+
+    Raises:
+        UsageError: the user has no home folder, as in a container that runs under any number.
+    """
     given = os.environ.get("SYNERGY_CACHE")
-    if given:
-        return Path(given).expanduser()
     user = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (user if user.is_absolute() else Path.home() / ".cache") / "synergy"
+    try:
+        if given:
+            return Path(given).expanduser()
+        return (user if user.is_absolute() else Path.home() / ".cache") / "synergy"
+    except RuntimeError as error:
+        raise UsageError("no home folder for decoded data; set SYNERGY_CACHE to a folder") from error
 
 
 def read(place: Place, describe: Describe) -> Decoded | None:
@@ -92,7 +101,7 @@ def write(place: Place, decoded: Decoded, describe: Describe) -> None:
     except OSError as error:
         warnings.warn(
             f"decoded {place.name} is not cached: {place.parent} cannot be written ({error.strerror or error}); "
-            "give --cache_dir or SYNERGY_CACHE a folder that can",
+            "set SYNERGY_CACHE to a folder that can",
             stacklevel=2,
         )
     finally:

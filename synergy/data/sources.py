@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -136,7 +137,9 @@ def _data_folder(given: Path | None) -> Path | None:
     origin, text = ("--data_dir", str(given)) if given is not None else ("SYNERGY_DATA", os.environ.get("SYNERGY_DATA"))
     if not text:
         return None
-    folder = Path(text).expanduser()
+    folder = Path(text)
+    with suppress(RuntimeError):  # of a user who does not exist: then the folder does not either
+        folder = folder.expanduser()
     if not folder.is_dir():
         raise UsageError(f"{origin}: {folder} is not a folder; allowed: one that holds <data set>/train-*.parquet")
     return folder
