@@ -194,7 +194,7 @@ class TestRefusals:
         assert refusal("rot-mnist", "mine", 200).endswith("; scenarios with presets of 'mine': none")
 
     def test_variants_are_named_where_the_method_has_presets(self) -> None:
-        assert "'synergy': gcil-cifar100 (longtail), gcil-cifar100 (unif), " in refusal("perm-mnist", "synergy", 200)
+        assert "'derpp': gcil-cifar100 (longtail), gcil-cifar100 (unif), " in refusal("seq-digits", "derpp", 200)
 
     def test_scenario_without_presets(self) -> None:
         message = refusal("seq-nothing", "er", 200)
