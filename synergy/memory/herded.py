@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import torch
 
-from synergy.memory.store import Samples, Store
+from synergy.memory.store import Samples, Store, joined
 from synergy.state import State, collect, restore
 
 
@@ -46,13 +45,12 @@ class Herded:
         """Put in the exemplars of new classes, or others for old ones, best first; cut every class to its new share."""
         share = self.share(chosen)
         parts = {**{label: self.of(label) for label in self.classes}, **chosen}
-        kept = {label: samples.select(np.arange(min(share, len(samples)))) for label, samples in parts.items()}
-        self.classes, self.sizes = list(kept), [len(samples) for samples in kept.values()]
+        kept = {label: part.select(np.arange(min(share, len(part)))) for label, part in parts.items()}
+        self.classes, self.sizes = list(kept), [len(part) for part in kept.values()]
         assert sum(self.sizes), "no exemplars at all"
-        raw = torch.cat([samples.raw for samples in kept.values()])
-        labels = torch.cat([samples.labels for samples in kept.values()])
+        samples = joined(list(kept.values()))
         self.store.filled = 0
-        self.store.put(np.arange(len(labels)), Samples(raw, labels))
+        self.store.put(np.arange(len(samples)), samples)
 
     def draw(self, n: int) -> Samples:
         """`n` different exemplars of any class (all if there are fewer), copied. The memory must not be empty."""

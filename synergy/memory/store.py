@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +31,12 @@ class Samples:
 
     def fields(self) -> dict[str, Tensor]:
         return {"raw": self.raw, "labels": self.labels, **self.extras}
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Samples one part after the other, copied; all parts have the same fields."""
+    fields = [part.fields() for part in parts]
+    return _samples({name: torch.cat([each[name] for each in fields]) for name in fields[0]})
 
 
 class Store:

@@ -25,7 +25,8 @@ def herd(features: Tensor, count: int) -> Tensor:
     for k in range(1, min(count, len(features)) + 1):
         # |mean - (chosen_sum + f) / k|^2 differs from this by a factor and by what all samples share.
         wanted = k * mean - chosen_sum
-        cost = squares - 2 * (features @ wanted) + taken
+        # Not a matrix product: that would lose precision where autocast is on.
+        cost = squares - 2 * (features * wanted).sum(1) + taken
         best = cost.argmin(keepdim=True)
         chosen.append(best)
         chosen_sum = chosen_sum + features.index_select(0, best)[0]
