@@ -1,0 +1,153 @@
+"""Hindsight anchor learning."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from synergy.memory.ring import Ring
+from synergy.memory.store import Samples, check_room
+from synergy.methods.base import Answer, Method, ReplayConfig, Setting
+from synergy.nets.backbone import Backbone, need_backbone
+from synergy.ops.averaging import average_
+from synergy.ops.modes import evaluating
+from synergy.ops.vectors import Flat
+from synergy.options import option
+from synergy.types import Batch, Losses, Predictor, Task
+
+
+@dataclass(frozen=True)
+class HalConfig(ReplayConfig):
+    """Options of HAL."""
+
+    hal_lambda: float = option(0.1, "weight of the change that a step causes on the anchors", low=0)
+    beta: float = option(0.5, "decay of the running mean embedding", low=0, high=1)
+    gamma: float = option(0.1, "weight of an anchor's distance to the mean embedding while it is sought", low=0)
+    steps_on_anchors: int = option(100, "gradient-ascent steps on every anchor", low=0)
+    finetuning_epochs: int = option(1, "passes over memory of the copy that shows what will be forgotten", low=0)
+
+
+class HAL(Method[HalConfig]):
+    """Replay, and keep the answers on one anchor per class: the input that would be forgotten most.
+
+    Reference: Chaudhry, Gordo, Dokania, Torr & Lopez-Paz 2021, "Using Hindsight to Anchor Past Knowledge in Continual
+    Learning", AAAI.
+
+    Update rule: let theta' be where one SGD step on CE(f([x; x_m]), [y; y_m]) leads. One SGD step from theta on
+
+        CE(f([x; x_m]), [y; y_m]) + hal_lambda * mean((f_theta(anchors) - f_theta'(anchors))^2),
+
+    theta' a constant; while there are no anchors, on the first term alone. The running mean embedding follows:
+    phi <- beta phi + (1 - beta) mean(features(x)). The raw x enters a ring memory with a section for each task.
+    At the end of a task f_M is a copy of f fine-tuned on memory. For each class k of the task an anchor e starts at
+    random and takes `steps_on_anchors` steps of gradient ascent, with rate `lr`, on
+
+        CE(f_M(e), k) - CE(f(e), k) - gamma * |features(e) - phi|^2;
+
+    then phi starts again from zero.
+
+    Deviations: anchors and the mean embedding see the network in evaluation mode, so that BatchNorm's statistics are
+    those of data, and all anchors of a task are sought in one batch. Fine-tuning takes whole passes over memory in even
+    batches of at most `minibatch_size`; in the published code a pass is one draw.
+    """
+
+    Config = HalConfig
+    needs_boundaries = True
+
+    def __init__(self, config: HalConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        check_room(config.buffer_size, setting.n_tasks, "task")
+        self.net = need_backbone(setting.build_net("net"), "hal")
+        self.weights = Flat(self.net)
+        self.optimizer = setting.optimizer(self.weights, config.lr)
+        self.memory = Ring(config.buffer_size, setting.n_tasks, setting.rng("replay"))
+        self.augment_rng = setting.rng("augment")
+        self.order_rng = setting.rng("order")
+        self.anchor_rng = setting.rng("anchors")
+        self.anchors: Tensor | None = None
+        self.embedding = self.weights.values.new_zeros(self.net.classifier.in_features)
+
+    def observe(self, batch: Batch) -> Losses:
+        inputs, labels = batch.inputs, batch.labels
+        if len(self.memory):
+            replay = self.memory.draw(self.config.minibatch_size)
+            inputs = torch.cat([inputs, self.setting.augment(replay.raw, self.augment_rng)])
+            labels = torch.cat([labels, replay.labels])
+        ce = F.cross_entropy(self.net(inputs), labels)
+        losses = {"loss": ce}
+        self.weights.backward(ce)
+        if self.anchors is not None:
+            change = self._change(self.anchors)
+            torch.autograd.backward(self.config.hal_lambda * change)
+            losses = {"loss": ce + self.config.hal_lambda * change, "ce": ce, "change": change}
+        self.optimizer.step()
+        with torch.no_grad(), evaluating(self.net):
+            average_(self.embedding, self.net.features(batch.inputs).mean(0).to(self.embedding), self.config.beta)
+        self.memory.offer(Samples(batch.raw, batch.labels))
+        return {name: term.detach() for name, term in losses.items()}
+
+    def _change(self, anchors: Tensor) -> Tensor:
+        """Mean squared change of the anchors' outputs by a step along the gradients, by which nothing else is moved."""
+        began = self.weights.values.clone()
+        self.optimizer.step()
+        with evaluating(self.net):
+            with torch.no_grad():
+                ahead = self.net(anchors)
+            self.weights.values.copy_(began)
+            return F.mse_loss(self.net(anchors), ahead)
+
+    def end_task(self, task: Task) -> None:
+        forgetful = self._fine_tuned()
+        labels = torch.tensor(task.classes, device=self.embedding.device)
+        shape = self.setting.augment.plain(self.memory.all().raw[:1]).shape[1:]
+        random = torch.from_numpy(self.anchor_rng.random((len(labels), *shape)))
+        anchors = random.to(self.embedding)
+        with evaluating(self.net), evaluating(forgetful):
+            for _ in range(self.config.steps_on_anchors):
+                anchors.requires_grad_()
+                value = anchor_value(self.net, forgetful, anchors, labels, self.embedding, self.config.gamma)
+                (gradient,) = torch.autograd.grad(value, anchors)
+                anchors = anchors.detach() + self.config.lr * gradient
+        self.anchors = anchors if self.anchors is None else torch.cat([self.anchors, anchors])
+        self.embedding.zero_()
+        self.memory.next_section()
+
+    def _fine_tuned(self) -> Backbone:
+        """A copy of the network that went on learning from memory."""
+        net = deepcopy(self.net)
+        weights = Flat(net)
+        optimizer = self.setting.optimizer(weights, self.config.lr)
+        memory = self.memory.all()
+        n_batches = math.ceil(len(memory) / self.config.minibatch_size)
+        for _ in range(self.config.finetuning_epochs):
+            order = torch.from_numpy(self.order_rng.permutation(len(memory))).to(memory.labels.device)
+            for chosen in order.tensor_split(n_batches):
+                inputs = self.setting.augment(memory.raw[chosen], self.augment_rng)
+                weights.backward(F.cross_entropy(net(inputs), memory.labels[chosen]))
+                optimizer.step()
+        return net
+
+    def predictors(self) -> dict[str, Predictor]:
+        return {"working": Answer(self.net)}
+
+
+def anchor_value(
+    net: Backbone, forgetful: Backbone, anchors: Tensor, labels: Tensor, embedding: Tensor, gamma: float
+) -> Tensor:
+    """What each anchor climbs, summed over anchors `[A, ...]`, which do not depend on one another.
+
+    Args:
+        net: the network as it is; forgetful: as it will be when it has learned on.
+        labels: class of each anchor, `int64 [A]`.
+        embedding: running mean of features, `[D]`.
+        gamma: weight of the squared distance to it.
+    """
+    features = net.features(anchors)
+    forgotten = F.cross_entropy(forgetful(anchors), labels, reduction="sum")
+    now = F.cross_entropy(net.classifier(features), labels, reduction="sum")
+    return forgotten - now - gamma * (features - embedding).square().sum()
