@@ -1,0 +1,94 @@
+"""Progressive neural networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from synergy.errors import UsageError
+from synergy.methods.base import Method, MethodConfig, Setting
+from synergy.nets.mlp import MLP
+from synergy.nets.progressive import Progressive
+from synergy.ops.vectors import Flat
+from synergy.randomness import torch_generator
+from synergy.state import State
+from synergy.types import Batch, Losses, Predictor, ProtocolName, Task
+
+
+class PNN(Method[MethodConfig]):
+    """A network of its own for every task, which may look at those before and cannot harm them.
+
+    Reference: Rusu et al. 2016, "Progressive Neural Networks".
+
+    Update rule: a task opens a new column with connections from all earlier ones (`nets.progressive`), which are
+    frozen; one SGD step on CE(f_column(x), y) among the classes of the task. The output of a class is that of its
+    task's column, which is why it answers under task-IL only.
+
+    Deviations: the scalar in front of the earlier columns' activations is left out. Every column has outputs for all
+    classes, of which those of other tasks are never used. Only MLPs have columns so far.
+    """
+
+    Config = MethodConfig
+    needs_boundaries = True
+    protocols: ClassVar[frozenset[ProtocolName]] = frozenset(("task-IL",))
+
+    def __init__(self, config: MethodConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        self.tasks = 0
+        self._build(columns=1)
+        self.column_of = torch.zeros(setting.n_classes, dtype=torch.int64, device=self.weights.values.device)
+        """Of each class, `[n_classes]`; the first for one that has not come yet."""
+
+    def _build(self, columns: int) -> None:
+        self.net = Progressive()
+        for _ in range(columns):
+            self._add_column()
+
+    def _add_column(self) -> None:
+        number = len(self.net.columns)
+        own = self.setting.build_net(f"column/{number}")
+        if not isinstance(own, MLP):
+            raise UsageError(
+                f"network: given {type(own).__name__}; allowed for pnn: MLP; give --dataset seq-mnist or seq-digits"
+            )
+        column = self.net.add(own, torch_generator(self.setting.seed, f"method/connections/{number}"))
+        self.weights = Flat(column)
+        self.optimizer = self.setting.optimizer(self.weights, self.config.lr)
+
+    def begin_task(self, task: Task) -> None:
+        if self.tasks:
+            self._add_column()
+        self.column_of[list(task.classes)] = self.tasks
+        self.tasks += 1
+
+    def observe(self, batch: Batch) -> Losses:
+        logits: Tensor = self.net(batch.inputs)[-1]
+        others = self.column_of != len(self.net.columns) - 1
+        loss = F.cross_entropy(logits.masked_fill(others, -torch.inf), batch.labels)
+        self.weights.backward(loss)
+        self.optimizer.step()
+        return {"loss": loss.detach()}
+
+    def predictors(self) -> dict[str, Predictor]:
+        return {"columns": Columns(self.net, self.column_of)}
+
+    def load_state_dict(self, state: State) -> None:
+        self._build(columns=max(1, state.get("tasks", 1)))
+        super().load_state_dict(state)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The outputs of every class from its own column (`column_of`, `int64 [n_classes]`)."""
+
+    net: Progressive
+    column_of: Tensor
+
+    def __call__(self, inputs: Tensor, /) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = self.net(inputs)
+        return logits.gather(0, self.column_of.expand(1, len(inputs), -1))[0]
