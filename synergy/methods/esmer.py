@@ -1,0 +1,137 @@
+"""ESMER: replay that is less sensitive to large errors."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synergy.memory.reservoir import Reservoir
+from synergy.memory.store import Samples
+from synergy.methods.base import Answer, Method, ReplayConfig, Setting, coin, has_batch_norm
+from synergy.ops.averaging import average_, warm_decay
+from synergy.ops.vectors import Flat
+from synergy.options import option
+from synergy.types import Batch, Losses, Predictor
+
+
+@dataclass(frozen=True)
+class EsmerConfig(ReplayConfig):
+    """Options of ESMER."""
+
+    reg_weight: float = option(0.1, "weight of the consistency with the averaged network on replay", low=0)
+    ema_model_update_freq: float = option(0.7, "probability per step of updating the averaged one", low=0, high=1)
+    ema_model_alpha: float = option(0.999, "decay of the averaged network", low=0, high=1)
+    loss_margin: float = option(1.0, "a loss above this many running means is large", low=0)
+    loss_alpha: float = option(0.99, "decay of the running mean of losses", low=0, high=1)
+    std_margin: float = option(1.0, "losses this many standard deviations above a batch's mean are outliers", low=0)
+
+
+class ESMER(Method[EsmerConfig]):
+    """Samples that surprise the averaged network teach less, and do not enter memory until they surprise no more.
+
+    Reference: Sarfraz, Arani & Zonooz 2023, "Error Sensitivity Modulation based Experience Replay: Mitigating Abrupt
+    Representation Drift in Continual Learning", ICLR.
+
+    Update rule, step t from 1, working network theta, averaged network phi (at first a copy of theta), memory M,
+    running mean of losses mu: a stream sample has the loss l = CE(f_phi(x), y), and it is large if l > loss_margin mu;
+    in the first step none is.
+
+    1. One SGD step on mean(w CE(f_theta(x), y)) + CE(f_theta(x_m), y_m)
+       + reg_weight mean((f_theta(x_m) - f_phi(x_m))^2), with w = mu / l where l is large and 1 elsewhere.
+    2. The raw x whose l is not large are offered to M, a reservoir.
+    3. With probability ema_model_update_freq: phi <- a phi + (1 - a) theta, a = min(1 - 1/(t + 1), ema_model_alpha).
+    4. mu <- b mu + (1 - b) m, b = min(1 - 1/t, loss_alpha), m the mean of the batch's l that lie at most std_margin
+       standard deviations above their mean.
+
+    The averaged network answers. With BatchNorm both networks see stream and replay in passes of their own, in training
+    mode; without it one pass serves both, with the same result.
+
+    Deviations from the published code: its `task_warmup`, epochs at the start of a task in which nothing enters memory
+    and mu stands still, needs to know where tasks begin, and is left out. Its mu starts at 0, so that at first almost
+    all losses are large; here it starts at the first m. It offers nothing where all samples to be offered are of class
+    0, which is a slip.
+
+    Which samples are offered is decided on the host: one transfer per step brings it the answer.
+    """
+
+    Config = EsmerConfig
+
+    def __init__(self, config: EsmerConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        self.net = setting.build_net("net")
+        self.averaged = deepcopy(self.net)
+        self.weights, self.averaged_weights = Flat(self.net), Flat(self.averaged, with_grads=False)
+        self.optimizer = setting.optimizer(self.weights, config.lr)
+        self.memory = Reservoir(config.buffer_size, setting.rng("reservoir"), setting.rng("replay"))
+        self.augment_rng = setting.rng("augment")
+        self.coins = setting.rng("coins")
+        self.own_pass = has_batch_norm(self.net)
+        self.mean_loss = self.weights.values.new_zeros(())
+        self.steps = 0
+
+    def observe(self, batch: Batch) -> Losses:
+        self.steps += 1
+        losses, surprise = self._losses(batch)
+        self.weights.backward(losses["loss"])
+        self.optimizer.step()
+        self._offer(batch, surprise)
+        config = self.config
+        if coin(self.coins, config.ema_model_update_freq):
+            average_(self.averaged_weights.values, self.weights.values, warm_decay(self.steps, config.ema_model_alpha))
+        average_(self.mean_loss, usual_mean(surprise, config.std_margin), warm_decay(self.steps - 1, config.loss_alpha))
+        return {name: term.detach() for name, term in losses.items()}
+
+    def _losses(self, batch: Batch) -> tuple[Losses, Tensor]:
+        """The loss terms, and each stream sample's loss by the averaged network, `[B]`."""
+        inputs = [batch.inputs]
+        if len(self.memory):
+            replay = self.memory.draw(self.config.minibatch_size)
+            inputs.append(self.setting.augment(replay.raw, self.augment_rng))
+        with torch.no_grad():
+            expected = self._logits(self.averaged, inputs)
+            surprise = F.cross_entropy(expected[0], batch.labels, reduction="none")
+        logits = self._logits(self.net, inputs)
+        each = F.cross_entropy(logits[0], batch.labels, reduction="none")
+        stream = (self._weights(surprise) * each).mean()
+        if len(inputs) == 1:
+            return {"loss": stream}, surprise
+        ce = F.cross_entropy(logits[1], replay.labels)
+        consistency = F.mse_loss(logits[1], expected[1])
+        loss = stream + ce + self.config.reg_weight * consistency
+        return {"loss": loss, "stream": stream, "replay": ce, "consistency": consistency}, surprise
+
+    def _logits(self, net: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
+        if self.own_pass:
+            return [net(part) for part in inputs]
+        logits: Tensor = net(torch.cat(inputs))
+        return list(logits.split([len(part) for part in inputs]))
+
+    def _large(self, surprise: Tensor) -> Tensor:
+        return surprise > self.config.loss_margin * self.mean_loss
+
+    def _weights(self, surprise: Tensor) -> Tensor:
+        if self.steps == 1:
+            return torch.ones_like(surprise)
+        return torch.where(self._large(surprise), self.mean_loss / surprise, 1.0)
+
+    def _offer(self, batch: Batch, surprise: Tensor) -> None:
+        samples = Samples(batch.raw, batch.labels)
+        if self.steps > 1:
+            samples = samples.select((~self._large(surprise)).cpu().numpy().nonzero()[0])
+        if len(samples):
+            self.memory.offer(samples)
+
+    def predictors(self) -> dict[str, Predictor]:
+        return {"averaged": Answer(self.averaged), "working": Answer(self.net)}
+
+
+def usual_mean(losses: Tensor, std_margin: float) -> Tensor:
+    """Mean of `[B]` without those more than `std_margin` standard deviations above the mean of all."""
+    spread = losses.std(correction=min(1, len(losses) - 1))
+    # The smallest is never an outlier, not even by rounding where all are equal.
+    usual = losses <= torch.maximum(losses.mean() + std_margin * spread, losses.min())
+    return (losses * usual).sum() / usual.sum()
