@@ -28,6 +28,13 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "der": "synergy.methods.der:DER",
         "derpp": "synergy.methods.derpp:DERpp",
         "kder": "synergy.methods.kder:KDER",
+        "gss": "synergy.methods.gss:GSS",
+        "hal": "synergy.methods.hal:HAL",
+        "mer": "synergy.methods.mer:MER",
+        "icarl": "synergy.methods.icarl:ICaRL",
+        "pnn": "synergy.methods.pnn:PNN",
+        "gdumb": "synergy.methods.gdumb:GDumb",
+        "esmer": "synergy.methods.esmer:ESMER",
         "clser": "synergy.methods.clser:CLSER",
         "synergy": "synergy.methods.synergy:Synergy",
     }
