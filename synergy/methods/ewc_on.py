@@ -36,7 +36,7 @@ class EwcOn(Method[EwcConfig]):
 
         CE(f(x), y) + e_lambda * sum_i F_i (theta_i - theta*_i)^2,
 
-    without the second term in the first task. At the end of a task F <- gamma F + F_task and theta* <- theta, where
+    F being zero in the first task. At the end of a task F <- gamma F + F_task and theta* <- theta, where
     F_task = mean over the task's training set of p_n (grad log p(y_n | x_n))^2 with p_n = p(y_n | x_n).
 
     Deviations from the paper: the weights p_n, which are the published code's. From that code: F_task is taken on
@@ -52,30 +52,27 @@ class EwcOn(Method[EwcConfig]):
         self.net = setting.build_net("net")
         self.weights = Flat(self.net)
         self.optimizer = setting.optimizer(self.weights, config.lr)
-        self.fisher: Tensor | None = None
+        self.fisher = torch.zeros_like(self.weights.values)
         self.anchor = self.weights.values.clone()
 
     def observe(self, batch: Batch) -> Losses:
-        losses = {"loss": F.cross_entropy(self.net(batch.inputs), batch.labels)}
-        self.weights.backward(losses["loss"])
-        if self.fisher is not None:
-            self._pull(self.fisher, losses)
+        ce = F.cross_entropy(self.net(batch.inputs), batch.labels)
+        self.weights.backward(ce)
+        penalty = self._pull()
         self.optimizer.step()
-        return {name: term.detach() for name, term in losses.items()}
+        ce = ce.detach()
+        return {"loss": ce + self.config.e_lambda * penalty, "ce": ce, "penalty": penalty}
 
     @torch.no_grad()
-    def _pull(self, fisher: Tensor, losses: Losses) -> None:
-        """Add the penalty and its gradient, `2 * e_lambda * F (theta - theta*)`, which needs no backward pass."""
+    def _pull(self) -> Tensor:
+        """The penalty; its gradient, `2 e_lambda F (theta - theta*)`, is added without a backward pass."""
         drift = self.weights.values - self.anchor
-        pull = fisher * drift
+        pull = self.fisher * drift
         self.weights.grads.add_(pull, alpha=2 * self.config.e_lambda)
-        losses["ce"] = losses["loss"]
-        losses["penalty"] = torch.dot(pull, drift)
-        losses["loss"] = losses["ce"] + self.config.e_lambda * losses["penalty"]
+        return torch.dot(pull, drift)
 
     def end_task(self, task: Task) -> None:
-        new = self._fisher_of(task)
-        self.fisher = new if self.fisher is None else self.fisher.mul_(self.config.gamma).add_(new)
+        self.fisher.mul_(self.config.gamma).add_(self._fisher_of(task))
         self.anchor.copy_(self.weights.values)
 
     def _fisher_of(self, task: Task) -> Tensor:

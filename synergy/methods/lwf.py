@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synergy.errors import UsageError
 from synergy.methods.base import Answer, Method, MethodConfig, Setting
-from synergy.nets.backbone import Backbone
+from synergy.nets.backbone import need_backbone
 from synergy.ops.vectors import Flat
 from synergy.options import option
 from synergy.types import Batch, Losses, Predictor, ProtocolName, Task
@@ -53,13 +52,15 @@ class LwF(Method[LwfConfig]):
 
     def __init__(self, config: LwfConfig, setting: Setting) -> None:
         super().__init__(config, setting)
-        self.net = _backbone(setting)
+        self.net = need_backbone(setting.build_net("net"), "lwf")
         self.old = deepcopy(self.net).eval()
         self.weights = Flat(self.net)
         self.optimizer = setting.optimizer(self.weights, config.lr)
         self.augment_rng = setting.rng("augment")
         self.seen = torch.zeros(setting.n_classes, dtype=torch.bool, device=self.weights.values.device)
-        self.old_classes: Tensor | None = None
+        self.old_classes = torch.zeros(setting.n_classes, dtype=torch.int64, device=self.seen.device)
+        """The first `n_old` are the classes of earlier tasks."""
+        self.n_old = 0
 
     def begin_task(self, task: Task) -> None:
         old = self.seen.nonzero()[:, 0]
@@ -69,7 +70,8 @@ class LwF(Method[LwfConfig]):
         if len(old):
             self._train_outputs(new, task)
             self.old.load_state_dict(self.net.state_dict())
-            self.old_classes = old
+            self.old_classes[: len(old)] = old
+            self.n_old = len(old)
 
     def _train_outputs(self, new: Tensor, task: Task) -> None:
         """Train the outputs `new` (`bool [K]`) alone: those of other classes have no gradient, nor have features."""
@@ -94,11 +96,12 @@ class LwF(Method[LwfConfig]):
     def _losses(self, batch: Batch) -> Losses:
         logits = self.net(batch.inputs)
         ce = cross_entropy_among(self.seen, logits, batch.labels)
-        if self.old_classes is None:
+        if not self.n_old:
             return {"loss": ce, "ce": ce}
         with torch.no_grad():
             target = self.old(self.setting.augment.plain(batch.raw))
-        kept = distillation(logits[:, self.old_classes], target[:, self.old_classes], self.config.softmax_temp)
+        old = self.old_classes[: self.n_old]
+        kept = distillation(logits[:, old], target[:, old], self.config.softmax_temp)
         return {"loss": ce + self.config.alpha * kept, "ce": ce, "distillation": kept}
 
     @torch.no_grad()
@@ -121,13 +124,3 @@ def cross_entropy_among(classes: Tensor, logits: Tensor, labels: Tensor) -> Tens
 def distillation(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
     """Mean cross-entropy of softmax(logits / T) with softmax(target / T) for targets; both `[B, K]`."""
     return F.cross_entropy(logits / temperature, (target / temperature).softmax(1))
-
-
-def _backbone(setting: Setting) -> Backbone:
-    net = setting.build_net("net")
-    if not isinstance(net, Backbone):
-        raise UsageError(
-            f"network: given {type(net).__name__}; allowed for lwf: a Backbone, which has `features` and a linear "
-            "`classifier`; derive yours from synergy.nets.backbone.Backbone"
-        )
-    return net

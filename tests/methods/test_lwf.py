@@ -123,7 +123,7 @@ def test_classes_that_come_again_are_not_new() -> None:
     method.begin_task(task)
     small.assert_same_weights(method.net, by_hand)
     assert method.seen.tolist() == [True, True, True, True, False]
-    assert method.old_classes is not None and method.old_classes.tolist() == [0, 1]
+    assert method.old_classes[: method.n_old].tolist() == [0, 1]
 
 
 def test_a_network_without_features_is_refused() -> None:
