@@ -133,7 +133,7 @@ class Training:
         """Train on every task and evaluate after each.
 
         Raises:
-            TrainingError: a loss is no longer finite.
+            TrainingError: a loss is no longer finite, or an answer is no number.
             Stopped: `should_stop` said so.
         """
         self.baseline = self._evaluate(-1, untrained=True)
@@ -203,6 +203,10 @@ class Training:
             protocols = [protocol for protocol in scenario.protocols if protocol in self.method.protocols]
             evaluations = evaluate(predictors, self._tests(after), scenario.augment, protocols)
         self.evaluate_s += time.perf_counter() - began
+        for (predictor, _), evaluation in evaluations.items():
+            # Some methods train where the loop sees no loss: they are found out here.
+            if evaluation.calibration_error is not None and math.isnan(evaluation.calibration_error):
+                raise TrainingError(f"'{predictor}' answers with what is no number after task {after + 1}; lower --lr")
         return evaluations
 
     def _tests(self, after: int) -> Sequence[Split]:

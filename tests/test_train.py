@@ -297,6 +297,21 @@ def test_a_loss_without_terms_is_named_alone() -> None:
         training(Exploding)[0].run()
 
 
+class Secret(Diary):
+    """Goes wrong where the loop sees no loss."""
+
+    def end_task(self, task: Task) -> None:
+        if task.index == 1:
+            next(self.net.parameters()).data.fill_(math.nan)
+
+
+def test_an_answer_that_is_no_number_ends_the_run() -> None:
+    loop, _ = training(Secret, schedule=Schedule(max_steps_per_task=1))
+    with pytest.raises(TrainingError, match=r"^'working' answers with what is no number after task 2; lower --lr$"):
+        loop.run()
+    assert len(loop.evaluations) == 1
+
+
 @pytest.mark.usefixtures("unhurried")
 def test_stopping_between_two_steps() -> None:
     witness = Witness()
