@@ -71,7 +71,7 @@ def check_scenario(build: Callable[[int], AnyScenario]) -> None:
     with _global_randomness_untouched():
         one, other = build(1), build(2)
         for index in range(one.n_tasks):
-            _check_task(one.task(index), one)
+            _check_task(one.task(index), index, one)
         _check_tests(one)
         assert same(_stream(one), _stream(one)), "the same scenario gave another stream the second time"
         assert same(_stream(one), _stream(build(1))), "the same seed gave another stream"
@@ -120,6 +120,7 @@ def _check_predictors(learner: Method[Any], stream: AnyScenario) -> None:
         expected = (len(inputs), stream.n_classes)
         assert scores.shape == expected, f"'{name}' answers with shape {tuple(scores.shape)}, expected {expected}"
         assert not scores.requires_grad, f"'{name}' answers with a gradient attached"
+        assert not scores.isnan().any(), f"'{name}' answers with what is no number"
         assert torch.equal(scores, predictor(inputs)), f"'{name}' answers otherwise when asked again"
         alone = torch.cat([predictor(one) for one in inputs.split(1)])
         assert torch.allclose(scores, alone, atol=1e-4), f"'{name}' answers by what else is in the batch"
@@ -148,7 +149,10 @@ def _handed_over(
     return fresh
 
 
-def _check_task(task: Task, stream: AnyScenario) -> None:
+def _check_task(task: Task, index: int, stream: AnyScenario) -> None:
+    assert task.index == index, f"task {index} calls itself {task.index}"
+    earlier = [each.index for each in task.earlier()]
+    assert earlier == list(range(index)), f"the tasks before task {index} are given as {earlier}"
     order = task.order(0)
     used = torch.cat(list(order))
     assert len(used.unique()) == len(used), f"task {task.index} shows a sample twice in an epoch"
