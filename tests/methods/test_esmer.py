@@ -83,7 +83,7 @@ def test_nothing_is_offered_where_all_losses_are_large() -> None:
 
 @pytest.mark.parametrize(
     ("losses", "margin", "expected"),
-    [([1.0, 1.0, 1.0, 9.0], 1.0, 1.0), ([1.0, 1.0, 1.0, 9.0], 2.0, 3.0), ([0.1] * 3, 0.0, 0.1), ([2.5], 1.0, 2.5)],
+    [([1.0, 1.0, 1.0, 9.0], 1.0, 1.0), ([1.0, 1.0, 1.0, 9.0], 2.0, 3.0), ([0.3] * 6, 0.0, 0.3), ([2.5], 1.0, 2.5)],
 )
 def test_outliers_do_not_count(losses: list[float], margin: float, expected: float) -> None:
     assert float(usual_mean(torch.tensor(losses), margin)) == pytest.approx(expected)

@@ -86,6 +86,7 @@ def test_frozen_columns_stay_bit_equal_and_the_newest_learns() -> None:
         pnn.observe(small.batch(5, classes=TASKS[number]))
         for n, before in enumerate(frozen):
             assert same(before, column(pnn, n).state_dict())
+            assert not any(p.requires_grad or p.grad is not None for p in column(pnn, n).parameters())
         after = column(pnn, number).state_dict()
         assert not any(torch.equal(newest[name], after[name]) for name in newest if "weight" in name)
 
