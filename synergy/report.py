@@ -1,16 +1,23 @@
-"""Pictures of records. The only file that imports matplotlib."""
+"""Pictures of records and of streams. The only file that imports matplotlib."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from synergy.errors import UsageError, unknown
 from synergy.results import Accuracies, Record
+from synergy.scenarios.base import AnyScenario
+from synergy.types import Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORMATS = ("pdf", "png", "svg")
 COLUMNS, MOST_RUNS = 4, 40
@@ -34,6 +41,74 @@ def accuracy_over_time(records: Sequence[Record], path: Path) -> Path:
     if not 0 < len(drawable) <= MOST_RUNS:
         given = f"given {len(drawable)}; allowed: 1 to {MOST_RUNS}"
         raise UsageError(f"a picture over time shows runs that learned more than one task: {given}")
+    columns = min(len(drawable), COLUMNS)
+    rows = -(-len(drawable) // columns)
+    figure = _figure(path, 0.8 + 3.2 * columns, 3.6 * rows)
+    for number, record in enumerate(drawable, start=1):
+        panel = figure.add_subplot(rows, columns, number)
+        _draw(panel, record)
+        panel.set_ylabel("accuracy, percent" if number % columns == 1 % columns else "")
+    return _save(figure, path)
+
+
+def stream(scenario: AnyScenario, path: Path, tasks: int = 5, samples: int = 8) -> Path:
+    """Draw what the first tasks of a stream look like: a row of training samples, as they come, for each task.
+
+    Returns:
+        Where the picture lies.
+
+    Raises:
+        UsageError: the format is unknown, matplotlib is missing or the file cannot be written.
+    """
+    shown = min(tasks, scenario.n_tasks)
+    # A stream of one stretch has no tasks to show: its course does, from the first batch to the last.
+    rows = [scenario.task(i).batches(0) for i in range(shown)] if shown > 1 else _course(scenario.task(0), tasks)
+    figure = _figure(path, 0.9 * samples, 1.05 * len(rows), dpi=80)
+    for number, row in enumerate(rows):
+        images = torch.cat([raw for raw, _ in itertools.islice(row, samples)])[:samples]
+        for place, image in enumerate(images.cpu()):
+            panel = figure.add_subplot(len(rows), samples, number * samples + place + 1)
+            panel.imshow(image.permute(1, 2, 0).squeeze(2) if len(image) == 1 else image.permute(1, 2, 0), cmap="gray")
+            panel.set_xticks([])
+            panel.set_yticks([])
+            if place == 0:
+                panel.set_ylabel(f"task {number + 1}" if shown > 1 else f"after {number}/{len(rows)}", fontsize=8)
+    return _save(figure, path)
+
+
+def class_counts(counts: Sequence[Mapping[int, int]], n_classes: int, path: Path) -> Path:
+    """Draw how many samples of each class every phase of a stream has, as a heat map.
+
+    Args:
+        counts: of each phase: label -> samples.
+        n_classes: labels are 0 to `n_classes - 1`.
+
+    Returns:
+        Where the picture lies.
+
+    Raises:
+        UsageError: as for `stream`.
+    """
+    figure = _figure(path, 9, 3.2)
+    panel = figure.add_subplot()
+    grid = [[phase.get(label, 0) for label in range(n_classes)] for phase in counts]
+    image = panel.imshow(
+        grid, aspect="auto", cmap="magma_r", norm="symlog", extent=(-0.5, n_classes - 0.5, len(counts) + 0.5, 0.5)
+    )
+    panel.locator_params(axis="y", integer=True)
+    panel.set_xlabel("class (label of the source)")
+    panel.set_ylabel("phase")
+    figure.colorbar(image, ax=panel, label="samples")
+    return _save(figure, path)
+
+
+def _course(task: Task, rows: int) -> list[Iterator[tuple[Tensor, Tensor]]]:
+    batches = len(task.order(0))
+    return [task.batches(0, start=batches * row // rows) for row in range(rows)]
+
+
+def _figure(path: Path, width: float, height: float, dpi: int = 150) -> Figure:
+    """An empty figure, in inches, for a file of this name."""
     if path.suffix[1:] not in FORMATS:
         raise unknown("picture format", path.suffix[1:], FORMATS)
     try:
@@ -41,14 +116,12 @@ def accuracy_over_time(records: Sequence[Record], path: Path) -> Path:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("pictures need matplotlib; install it with: pip install 'synergy-cl[report]'") from error
-    columns = min(len(drawable), COLUMNS)
-    rows = -(-len(drawable) // columns)
-    figure = Figure(figsize=(0.8 + 3.2 * columns, 3.6 * rows), layout="constrained", dpi=150)
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=dpi)
     FigureCanvasAgg(figure)
-    for number, record in enumerate(drawable, start=1):
-        panel = figure.add_subplot(rows, columns, number)
-        _draw(panel, record)
-        panel.set_ylabel("accuracy, percent" if number % columns == 1 % columns else "")
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)

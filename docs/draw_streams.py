@@ -1,0 +1,28 @@
+"""Draw the pictures of docs/scenarios: what the tasks of each stream look like, and the phases of GCIL.
+
+SYNERGY_DATA=folder python docs/draw_streams.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synergy import checks, report
+from synergy.scenarios import SCENARIOS
+from synergy.scenarios.gcil import GcilCifar100
+
+FOLDER = Path(__file__).parent / "scenarios"
+
+
+def main() -> None:
+    """One picture for each scenario, and a heat map for each kind of GCIL."""
+    for name in SCENARIOS:
+        report.stream(checks.scenario(name, batch_size=8), FOLDER / f"{name}.png")
+    for dist in ("unif", "longtail"):
+        gcil = checks.scenario("gcil-cifar100", options={"weight_dist": dist})
+        assert isinstance(gcil, GcilCifar100)
+        report.class_counts([phase.counts() for phase in gcil.phases], gcil.n_classes, FOLDER / f"gcil-{dist}.png")
+
+
+if __name__ == "__main__":
+    main()
