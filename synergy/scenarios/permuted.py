@@ -20,7 +20,7 @@ from synergy.types import ProtocolName, Split, Task
 class PermutedConfig(ScenarioConfig):
     """Options of a permuted stream."""
 
-    n_tasks: int = option(20, "tasks, each with a permutation of its own", low=1)
+    n_tasks: int = option(20, "tasks, each with a permutation of its own", low=1, high=1000)
 
 
 class Permuted(Scenario[PermutedConfig]):
