@@ -40,10 +40,12 @@ class GSS(Method[GssConfig]):
     enter with their scores. Afterwards, if the batch's score is below 1, each of its samples draws a stored one i with
     probability proportional to its score s_i, and replaces it with probability s_i / (s_i + c).
 
-    Deviations: gradients are those of samples that are not augmented, with the weights after the last step, as in the
-    published code; there BatchNorm normalises a single sample by itself and the batch by the batch, and updates its
-    running statistics; here every sample is normalised by itself, and nothing is updated. There the draws for replay
-    take turns through memory within a stream batch; here each is independent.
+    Gradients are those of samples that are not augmented, with the weights after the last step. BatchNorm normalises
+    each sample by its own statistics, as in the Fisher information.
+
+    Deviations from the published code: while there is room it stores every sample of a batch with the batch's score;
+    here each has its own, as later. Its BatchNorm uses the running statistics for gradients. Its draws for replay take
+    turns through memory within a stream batch; here each is independent.
 
     Who stays in memory is decided on the host: one transfer per step brings it the scores.
     """
