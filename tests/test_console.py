@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from synergy import console
 from synergy.config import build
+from synergy.evaluate import Evaluation, Evaluations
 from synergy.results import Record
 from synergy.run import prepare
 from tests.commands import BRIEF, call, run
@@ -209,6 +210,19 @@ def test_a_bar_holds_the_losses_and_goes_away(capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr().err
     assert "task 4/12:" in shown
     assert said == []
+
+
+def test_the_line_after_a_task_has_the_averages_over_the_tasks_seen() -> None:
+    said: list[str] = []
+    score = Evaluation(accuracies=(80.0, 61.0, 3.0), per_class={}, calibration_error=None)
+    other = replace(score, accuracies=(50.0, 50.0, 50.0))
+    evaluations: Evaluations = {
+        ("semantic", "class-IL"): score,
+        ("semantic", "task-IL"): other,
+        ("working", "class-IL"): other,
+    }
+    console.Progress(10, said.append, quiet=True).task_ended(1, evaluations)
+    assert said == ["task  2/10  class-IL: semantic 70.50, working 50.00   task-IL: semantic 50.00"]
 
 
 def averages(predictor: str, *values: float) -> Record:
