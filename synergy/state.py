@@ -48,8 +48,11 @@ def restore(attributes: dict[str, Any], state: State) -> None:
             current.bit_generator.state = saved
         elif isinstance(current, Stateful):
             current.load_state_dict(saved)
-        elif isinstance(saved, Tensor) and isinstance(current, Tensor) and current.shape == saved.shape:
-            current.copy_(saved)
+        elif isinstance(saved, Tensor) and isinstance(current, Tensor):
+            if current.shape == saved.shape:
+                current.copy_(saved)
+            else:  # one that grows: it stays where it lives
+                attributes[name] = saved.to(current)
         else:
             attributes[name] = saved
 

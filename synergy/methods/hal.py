@@ -69,7 +69,7 @@ class HAL(Method[HalConfig]):
         self.augment_rng = setting.rng("augment")
         self.order_rng = setting.rng("order")
         self.anchor_rng = setting.rng("anchors")
-        self.anchors: Tensor | None = None
+        self.anchors = self.weights.values.new_empty(0)
         self.embedding = self.weights.values.new_zeros(self.net.classifier.in_features)
 
     def observe(self, batch: Batch) -> Losses:
@@ -81,8 +81,8 @@ class HAL(Method[HalConfig]):
         ce = F.cross_entropy(self.net(inputs), labels)
         losses = {"loss": ce}
         self.weights.backward(ce)
-        if self.anchors is not None:
-            change = self._change(self.anchors)
+        if len(self.anchors):
+            change = self._change()
             torch.autograd.backward(self.config.hal_lambda * change)
             losses = {"loss": ce + self.config.hal_lambda * change, "ce": ce, "change": change}
         self.optimizer.step()
@@ -91,15 +91,15 @@ class HAL(Method[HalConfig]):
         self.memory.offer(Samples(batch.raw, batch.labels))
         return {name: term.detach() for name, term in losses.items()}
 
-    def _change(self, anchors: Tensor) -> Tensor:
+    def _change(self) -> Tensor:
         """Mean squared change of the anchors' outputs by a step along the gradients, by which nothing else is moved."""
         began = self.weights.values.clone()
         self.optimizer.step()
         with evaluating(self.net):
             with torch.no_grad():
-                ahead = self.net(anchors)
+                ahead = self.net(self.anchors)
             self.weights.values.copy_(began)
-            return F.mse_loss(self.net(anchors), ahead)
+            return F.mse_loss(self.net(self.anchors), ahead)
 
     def end_task(self, task: Task) -> None:
         forgetful = self._fine_tuned()
@@ -113,7 +113,7 @@ class HAL(Method[HalConfig]):
                 value = anchor_value(self.net, forgetful, anchors, labels, self.embedding, self.config.gamma)
                 (gradient,) = torch.autograd.grad(value, anchors)
                 anchors = anchors.detach() + self.config.lr * gradient
-        self.anchors = anchors if self.anchors is None else torch.cat([self.anchors, anchors])
+        self.anchors = torch.cat([self.anchors, anchors]) if len(self.anchors) else anchors
         self.embedding.zero_()
         self.memory.next_section()
 

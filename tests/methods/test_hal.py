@@ -109,7 +109,6 @@ def test_anchors_climb_from_random_inputs_one_for_each_class() -> None:
         value = anchor_value(net, forgetful, anchors, torch.tensor([1, 3]), embedding, gamma=0.2)
         anchors = anchors + 0.5 * torch.autograd.grad(value, anchors)[0]
     hal.end_task(task)
-    assert hal.anchors is not None
     torch.testing.assert_close(hal.anchors, anchors.detach())
     assert not torch.equal(hal.anchors, began)
     small.assert_same_weights(hal.net, net)
@@ -122,7 +121,6 @@ def test_without_fine_tuning_nothing_is_forgotten() -> None:
     hal = method(finetuning_epochs=0, gamma=0.0)
     hal.observe(small.batch(1))
     hal.end_task(small.task(0))
-    assert hal.anchors is not None
     began = torch.from_numpy(hal.setting.rng("anchors").random((small.CLASSES, 1, 4, 4)))
     torch.testing.assert_close(hal.anchors, began)
 
@@ -156,3 +154,13 @@ def test_what_it_needs_is_said() -> None:
         HAL(HalConfig(buffer_size=1), small.setting())
     with pytest.raises(UsageError, match="given Linear; allowed for hal: a Backbone"):
         HAL(HalConfig(), small.setting(build_net=lambda name: nn.Linear(16, small.CLASSES)))
+
+
+def test_anchors_of_a_state_come_to_where_the_network_lives() -> None:
+    hal, other = method(), method()
+    hal.observe(small.batch(1))
+    hal.end_task(small.task(0))
+    state = hal.state_dict()
+    other.load_state_dict(state | {"anchors": state["anchors"].float()})
+    assert other.anchors.dtype == torch.float64 and len(other.anchors) == small.CLASSES
+    other.observe(small.batch(2))
