@@ -10,7 +10,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -18,6 +17,7 @@ from synergy.config import OutputConfig, PresetChoice, RunConfig, TrainingConfig
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.methods import METHODS, method_class
 from synergy.options import Option, Options
+from synergy.release import release
 from synergy.scenarios import SCENARIOS, scenario_class
 
 if TYPE_CHECKING:  # help is printed without torch
@@ -74,7 +74,7 @@ def _command(arguments: list[str]) -> int:
     if arguments and arguments[0] in commands:
         return commands[arguments[0]](arguments[1:])
     parser = _Parser("synergy", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--version", action="version", version=version("synergy-cl"))
+    parser.add_argument("--version", action="version", version=release())
     parser.add_argument("command", nargs="?", help=f"one of: {', '.join(commands)}; --help after it says more")
     if arguments and arguments[0] not in ("-h", "--help", "--version"):
         raise unknown("command", arguments[0], commands)
@@ -225,12 +225,12 @@ def _records(paths: Iterable[Path]) -> list[Record]:
     """Each record once, also where `runs/*` names both the folder of a run and the file with the results of all."""
     from synergy import results
 
-    found: list[Record] = []
+    found: dict[object, Record] = {}
     for path in paths:
         many = path.suffix == ".jsonl" or (path / results.RESULTS_NAME).is_file()
-        records = results.read_all(path) if many else [results.read(path)]
-        found += [record for record in records if record not in found]
-    return found
+        for record in results.read_all(path) if many else [results.read(path)]:
+            found.setdefault((record.run_id, record.measured), record)
+    return list(found.values())
 
 
 @contextmanager

@@ -65,7 +65,8 @@ class Measured:
         started_at: UTC, ISO 8601.
         wall_s, cpu_s: seconds the whole run took, by the clock and on the processors.
         train_s, evaluate_s: seconds by the clock, in training and in evaluation.
-        peak_memory_mb: most memory held at once, in 10^6 bytes, on the accelerator if there is one.
+        peak_memory_mb: most memory held at once, in 10^6 bytes, on the accelerator if there is one; 0 where the
+            system does not say.
         steps_per_s: optimiser steps per second of training.
     """
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -26,11 +24,15 @@ from synergy.methods.base import Method, MethodConfig, Setting
 from synergy.metrics import summary
 from synergy.ops.vectors import channels_last
 from synergy.randomness import torch_generator
+from synergy.release import release
 from synergy.results import Accuracies, Measured, Record, Status
 from synergy.scenarios import scenario_class
 from synergy.scenarios.base import AnyScenario, StreamSetting
 from synergy.train import Listener, Listeners, Schedule, Stopped, Training
 from synergy.types import ProtocolName
+
+if sys.platform != "win32":
+    import resource
 
 CONFIG_NAME = "config.toml"
 
@@ -49,12 +51,14 @@ class Prepared:
     n_parameters: int
 
 
+@compute.memory_errors()
 def prepare(config: RunConfig) -> Prepared:
     """Load the data and build scenario and method; nothing is written.
 
     Raises:
         UsageError: the data are missing, the device is not there, method and scenario do not go together, or nothing
             would be learned.
+        TrainingError: the device has no room for the data.
     """
     scenario_type, method_type = scenario_class(config.scenario_name), method_class(config.method_name)
     check_compatible(config.method_name, method_type, config.scenario_name, scenario_type)
@@ -219,6 +223,8 @@ class _Clock:
     def read(self, training: Training) -> Measured:
         if self._device.type == "cuda":
             peak = float(torch.cuda.max_memory_allocated(self._device))
+        elif sys.platform == "win32":
+            peak = 0.0
         else:
             # The unit of the kernel's answer is KiB, but bytes on macOS.
             unit = 1 if sys.platform == "darwin" else 1024
@@ -287,4 +293,4 @@ def _accuracies(
 def versions() -> dict[str, str]:
     """Of Python and of the libraries that decide a result."""
     names = ("synergy-cl", "torch", "numpy", "scikit-learn")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    return {"python": platform.python_version()} | {name: release(name) for name in names}

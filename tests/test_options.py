@@ -134,6 +134,17 @@ def test_what_nothing_is_near_to_is_refused_with_all_names() -> None:
     assert str(unknown("method", "qqqq", ["er", "der"])) == "unknown method 'qqqq'; allowed: der, er"
 
 
+def test_a_mapping_holds_what_is_set_as_a_file_would_give_it_back() -> None:
+    assert made(angles=(1, 2)).as_mapping() == {
+        "count": 4,
+        "rate": 0.5,
+        "mode": "fast",
+        "verbose": False,
+        "angles": [1.0, 2.0],
+        "level": 1,
+    }
+
+
 configurations = st.builds(
     More,
     count=st.integers(1, 10),

@@ -7,6 +7,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from synergy import compute, csv_log, files, results
 from synergy.config import RunConfig, build, from_toml
-from synergy.errors import UsageError
+from synergy.errors import TrainingError, UsageError
 from synergy.methods import METHODS, method_class
 from synergy.methods.er import ER
 from synergy.results import Record
@@ -24,7 +25,7 @@ from synergy.run import check_compatible, execute, prepare, run
 from synergy.scenarios import SCENARIOS, scenario_class
 from synergy.state import State, same
 from synergy.train import Listener
-from synergy.types import Batch, Losses
+from synergy.types import Batch, Losses, Split
 
 BRIEF: Mapping[str, Any] = {"max_tasks": 2, "max_steps_per_task": 8}
 SMALL: Mapping[str, Any] = {"buffer_size": 20, "minibatch_size": 8, "ema_update_freq": 0.5, "fisher_update_freq": 0.5}
@@ -214,6 +215,23 @@ def test_running_out_of_memory_is_a_failed_run(
 def test_a_memory_larger_than_the_machine_is_a_failed_run(tmp_path: Path) -> None:
     record = run(config_of("rot-digits", "er", tmp_path, buffer_size=10**13))
     assert (record.status, record.error) == ("failed", compute.OUT_OF_MEMORY)
+
+
+def test_data_that_do_not_fit_the_device_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, device: torch.device) -> NoReturn:
+        raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(Split, "to", full)
+    with pytest.raises(TrainingError, match=r"^out of memory; lower "):
+        prepare(config_of("rot-digits", "er", tmp_path))
+
+
+def test_a_copy_that_was_never_installed_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> NoReturn:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("synergy.release.version", version)
+    assert run(config_of("rot-digits", "er", tmp_path)).versions["synergy-cl"] == "not installed"
 
 
 def test_a_defect_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
