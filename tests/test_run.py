@@ -64,6 +64,17 @@ def test_one_seed_gives_one_result(tmp_path: Path, scenario: str, method: str) -
     assert outcome(record)["accuracies"] != outcome(other)["accuracies"]
 
 
+def test_the_seed_decides_the_stream_and_the_weights(tmp_path: Path) -> None:
+    first, again, other = (prepare(config_of("rot-digits", "sgd", tmp_path, seed=seed)) for seed in (0, 0, 1))
+    streams = [next(prepared.scenario.task(0).batches(0)) for prepared in (first, again, other)]
+    assert same(streams[0], streams[1])
+    assert not same(streams[0], streams[2])
+    nets = [prepared.method.setting.build_net("net").state_dict() for prepared in (first, again, other)]
+    assert same(nets[0], nets[1])
+    assert not same(nets[0], nets[2])
+    assert not same(nets[0], first.method.setting.build_net("second").state_dict())
+
+
 def stream(scenario: str, method: str, output_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Raw samples, inputs and labels of all batches as the method sees them, one sample after the other."""
     seen: list[Batch] = []
