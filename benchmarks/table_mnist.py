@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,8 @@ from synergy.results import Record
 from synergy.run import check_compatible, execute, prepare
 from synergy.scenarios import scenario_class
 
+FOLDER = Path("runs/table_mnist")
+"""Where the whole records go; what the table needs of them is kept in the file below."""
 RECORDS = Path(__file__).parent / "records" / "mnist.jsonl"
 SCENARIOS = ("rot-mnist", "perm-mnist", "seq-mnist", "mnist-360")
 SIZES = (500, 200)
@@ -39,7 +40,7 @@ Job = tuple[str, str, int | None]
 Line = dict[str, Any]
 
 
-def jobs(only: str | None) -> Iterator[Job]:
+def jobs(only: str | None, wanted: tuple[int, ...] = SIZES) -> Iterator[Job]:
     """Scenario, method and memory size of every cell of the table that has tuned values."""
     for scenario in SCENARIOS:
         for method in METHODS:
@@ -50,7 +51,7 @@ def jobs(only: str | None) -> Iterator[Job]:
             except UsageError:
                 continue
             sizes = {preset.buffer_size for preset in presets.available(scenario, method)}
-            yield from ((scenario, method, size) for size in (None, *SIZES) if size in sizes)
+            yield from ((scenario, method, size) for size in (None, *wanted) if size in sizes)
 
 
 def run(job: Job, seed: int) -> Line:
@@ -59,9 +60,8 @@ def run(job: Job, seed: int) -> Line:
     given: dict[str, Any] = {"seed": seed} | ({} if size is None else {"buffer_size": size})
     if scenario == "rot-mnist":
         given["rotation_angles"] = ANGLES
-    with tempfile.TemporaryDirectory() as folder:
-        config = build(scenario, method, given | {"output_dir": folder}, PresetChoice(wanted=True))
-        record, _ = execute(prepare(config))
+    config = build(scenario, method, given | {"output_dir": str(FOLDER)}, PresetChoice(wanted=True))
+    record, _ = execute(prepare(config))
     return {**_key(job, seed), **_outcome(record)}
 
 
@@ -143,12 +143,17 @@ def main() -> None:
     """Run what is missing within the time given, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="SCENARIO[,METHOD]")
+    parser.add_argument("--buffer_size", type=int, nargs="+", default=SIZES)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=60.0, help="start no run after this time")
     parser.add_argument("--print", action="store_true", help="run nothing")
     parsed = parser.parse_args()
     until = time.monotonic() + 60 * parsed.minutes
-    every = [] if parsed.print else [(job, seed) for seed in range(parsed.seeds) for job in jobs(parsed.only)]
+    every = (
+        []
+        if parsed.print
+        else [(job, seed) for seed in range(parsed.seeds) for job in jobs(parsed.only, tuple(parsed.buffer_size))]
+    )
     for job, seed in every:
         if time.monotonic() > until:
             break
