@@ -1,1 +1,49 @@
-"""Continual learning in PyTorch: SYNERgy, its baselines and its benchmarks."""
+"""Continual learning in PyTorch: SYNERgy, its baselines and its benchmarks, on streams with or without boundaries."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synergy.config import PresetChoice as PresetChoice
+    from synergy.config import RunConfig as RunConfig
+    from synergy.config import build as build
+    from synergy.data.augment import Augment as Augment
+    from synergy.errors import TrainingError as TrainingError
+    from synergy.errors import UsageError as UsageError
+    from synergy.methods import method_class as method_class
+    from synergy.methods.base import Method as Method
+    from synergy.methods.base import Setting as Setting
+    from synergy.results import Record as Record
+    from synergy.scenarios import scenario_class as scenario_class
+    from synergy.scenarios.base import Scenario as Scenario
+    from synergy.types import Batch as Batch
+
+__version__ = version("synergy-cl")
+
+_HOMES = {
+    "Augment": "data.augment",
+    "Batch": "types",
+    "Method": "methods.base",
+    "PresetChoice": "config",
+    "Record": "results",
+    "RunConfig": "config",
+    "Scenario": "scenarios.base",
+    "Setting": "methods.base",
+    "TrainingError": "errors",
+    "UsageError": "errors",
+    "build": "config",
+    "method_class": "methods",
+    "scenario_class": "scenarios",
+}
+"""Public name -> module. Loaded when first asked for, so that the command line prints its help without torch."""
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'synergy' has no attribute '{name}'")
+    return vars(import_module(f"synergy.{_HOMES[name]}"))[name]

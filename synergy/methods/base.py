@@ -52,10 +52,10 @@ class Setting:
     build_net: Callable[[str], nn.Module]
     augment: Augment
     n_classes: int
-    n_tasks: int
-    batch_size: int
-    n_epochs: int
-    seed: int
+    n_tasks: int = 1
+    batch_size: int = 32
+    n_epochs: int = 1
+    seed: int = 0
     fisher_memory_mb: int = 1024
 
     def rng(self, name: str) -> np.random.Generator:
