@@ -22,6 +22,7 @@ from synergy.evaluate import Evaluation, Evaluations
 from synergy.results import Record
 from synergy.run import prepare
 from tests.commands import BRIEF, call, run
+from tests.data.test_sources import pictures, png, write_parquet
 from tests.test_results import RECORD
 
 ROOT = Path(__file__).parent.parent
@@ -106,14 +107,32 @@ def test_validation_is_said_in_the_opening_block() -> None:
     assert opening["training"] == "2 epochs, batch size 10"
 
 
-@pytest.mark.real_data
-def test_the_opening_block_says_whose_values_they_are(tmp_path: Path) -> None:
-    best = run(tmp_path, "rot-mnist", "synergy", *BRIEF, "--buffer_size", 300, "--nearest_best_args")
+def opening_of_best(folder: Path, data: Path) -> dict[str, str]:
+    flags = ("--buffer_size", 300, "--nearest_best_args", "--data_dir", data)
+    best = run(folder, "rot-mnist", "synergy", *BRIEF, *flags)
     assert best.code == 0, best.err
-    opening = opening_of(best.out)
-    assert "preset (of buffer size 200): published: NeurAI-Lab/SYNERgy: " in opening["values from"]
-    assert opening["data"] == "mnist (folder): 60000 training, 10000 test samples"
+    return opening_of(best.out)
+
+
+def test_the_opening_block_says_whose_values_they_are_and_that_data_are_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNERGY_CACHE", str(tmp_path / "cache"))
+    for split, count in (("train", 150), ("test", 20)):
+        images = [png(image) for image in pictures(count, 28, 28)]
+        write_parquet(tmp_path / "data" / "mnist" / f"{split}-0.parquet", list(images), [k % 10 for k in range(count)])
+    opening = opening_of_best(tmp_path / "runs", tmp_path / "data")
+    origins = " ".join(opening["values from"].split())
+    assert "flag: buffer_size, " in origins
+    assert "preset (of buffer size 200): published: NeurAI-Lab/SYNERgy: ema_alpha, " in origins
+    assert opening["data"] == "mnist (folder): 150 training, 20 test samples, a part of the published data set"
     assert opening["net"] == "MLP, 89,610 parameters"
+
+
+@pytest.mark.real_data
+def test_the_opening_block_of_the_whole_data_set(tmp_path: Path) -> None:
+    opening = opening_of_best(tmp_path, Path(os.environ["SYNERGY_DATA"]))
+    assert opening["data"] == "mnist (folder): 60000 training, 10000 test samples"
 
 
 def test_the_published_command_line_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,7 +211,9 @@ def test_a_terminal_sees_the_progress(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "task 1/2:" in shown
     assert "task 2/2:" in shown
     assert "/90 [" in shown
-    assert not shown.split("\r")[-1].strip()  # the last bar was taken away
+    # The last bar was taken away, and none of them began a new line.
+    assert not shown.split("\r")[-1].strip()
+    assert "\n" not in shown
     out = capsys.readouterr().out
     assert "\r" not in out
     assert re.search(r"\ntask 2/2  domain-IL: working \d", out)
