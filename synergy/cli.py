@@ -127,6 +127,7 @@ def _run_config(arguments: list[str]) -> RunConfig:
 
 def _run_parser(scenario: str | None, method: str | None) -> _Parser:
     parser = _Parser("synergy run", add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.usage = "synergy run --dataset NAME --model NAME [options]"
     parser.description = "Train a method on a scenario and evaluate it after every task."
     if scenario is None or method is None:
         parser.epilog = "With --dataset NAME --model NAME, --help also shows the options of these two."
@@ -160,9 +161,9 @@ def _add_options(parser: _Parser, title: str, options: type[Options]) -> None:
 
 
 def _help(spec: Option) -> str:
-    allowed = f" ({', '.join(map(str, spec.limits.choices))})" if spec.limits.choices else ""
-    default = "" if spec.default in (None, False) else f" (default {spec.default})"
-    return (spec.help + allowed + default).replace("%", "%%")
+    facts = [f"one of {', '.join(map(str, spec.limits.choices))}"] if spec.limits.choices else []
+    facts += [f"default {spec.default}"] if spec.default is not None and spec.default is not False else []
+    return (spec.help + (f" ({'; '.join(facts)})" if facts else "")).replace("%", "%%")
 
 
 def _numbers(name: str, given: list[str]) -> tuple[float, ...]:

@@ -378,7 +378,8 @@ def test_help_of_a_method_and_a_scenario_shows_their_options() -> None:
 def test_help_says_defaults_and_choices() -> None:
     text = " ".join(call("run", "--help", "--model", "er", "--dataset", "rot-digits").out.split())
     assert "samples the memory holds (default 500)" in text
-    assert "where to compute (auto, cpu, cuda, mps) (default auto)" in text
+    assert "where to compute (one of auto, cpu, cuda, mps; default auto)" in text
+    assert "of everything random (default 0)" in text
     assert "hold out 10 % of the training set" in text
 
 
