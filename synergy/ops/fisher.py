@@ -122,11 +122,11 @@ Sums: TypeAlias = dict[nn.Parameter, Tensor]
 def _by_rules(job: _Job) -> Sums:
     """One forward and one backward pass for a chunk; each layer's rule turns what it saw into a sum of squares."""
     sums: Sums = {}
-    layers = _layers_with_rules(job.net)
+    layers = layers_with_rules(job.net)
     if not layers:
         return sums
     for inputs, targets in job.chunks(_chunk_size(job, layers)):
-        with _differentiable(job.net), _recording(layers) as uses:
+        with differentiable(job.net), recording(layers) as uses:
             scores = job.log_likelihood(job.net(inputs), targets)
             # A layer that acts twice has the square of a sum, not a sum of squares: left to the general way.
             once = [seen[0] for seen in uses.values() if len(seen) == 1]
@@ -138,7 +138,7 @@ def _by_rules(job: _Job) -> Sums:
     return sums
 
 
-def _squares(job: _Job, use: _Use, grad: Tensor, weights: Tensor) -> Mapping[str, Tensor]:
+def _squares(job: _Job, use: Use, grad: Tensor, weights: Tensor) -> Mapping[str, Tensor]:
     rule = RULES[type(use.layer)]
     return rule(use.layer, use.input.detach(), grad, weights, filter_means=job.filter_means, budget=job.budget)
 
@@ -175,7 +175,7 @@ def _filters(net: nn.Module) -> set[Tensor]:
     return {module.weight for module in net.modules() if isinstance(module, nn.Conv2d)}
 
 
-def _layers_with_rules(net: nn.Module) -> list[nn.Module]:
+def layers_with_rules(net: nn.Module) -> list[nn.Module]:
     """Modules of a type that has a rule, whose parameters belong to no other module as well."""
     owners: dict[nn.Parameter, int] = {}
     modules = [module for module in net.modules() if list(module.parameters(recurse=False))]
@@ -190,7 +190,7 @@ def _layers_with_rules(net: nn.Module) -> list[nn.Module]:
 
 
 @dataclass(frozen=True)
-class _Use:
+class Use:
     """One use of a layer in a forward pass: what went in, and where the gradient of its output is to be had."""
 
     layer: nn.Module
@@ -199,12 +199,13 @@ class _Use:
 
 
 @contextmanager
-def _recording(layers: list[nn.Module]) -> Iterator[dict[nn.Module, list[_Use]]]:
-    uses: dict[nn.Module, list[_Use]] = {}
+def recording(layers: list[nn.Module]) -> Iterator[dict[nn.Module, list[Use]]]:
+    """Within, every use of these layers in a forward pass is noted down."""
+    uses: dict[nn.Module, list[Use]] = {}
 
     def record(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         # The edge, not the tensor: it stays right when an activation overwrites the output in place.
-        uses.setdefault(layer, []).append(_Use(layer, arguments[0], get_gradient_edge(output)))
+        uses.setdefault(layer, []).append(Use(layer, arguments[0], get_gradient_edge(output)))
 
     hooks = [layer.register_forward_hook(record) for layer in layers]
     try:
@@ -215,7 +216,8 @@ def _recording(layers: list[nn.Module]) -> Iterator[dict[nn.Module, list[_Use]]]
 
 
 @contextmanager
-def _differentiable(net: nn.Module) -> Iterator[None]:
+def differentiable(net: nn.Module) -> Iterator[None]:
+    """Within, every parameter takes a gradient, also a frozen one."""
     frozen = [parameter for parameter in net.parameters() if not parameter.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(True)

@@ -15,8 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from synergy.ops.fisher import activation_bytes, own_statistics
+from synergy.ops.fisher import activation_bytes, differentiable, layers_with_rules, own_statistics, recording
 from synergy.ops.modes import evaluating
+
+SMALLEST_NORM = 1e-12
+"""What is shorter has no direction."""
 
 
 def per_sample_gradients(net: nn.Module, inputs: Tensor, labels: Tensor, *, memory_mb: int = 1024) -> Iterator[Tensor]:
@@ -72,6 +75,9 @@ def greatest_cosines(
         The greatest cosine similarity with any of `others`: of each sample's gradient `[N]`, and of the mean of them,
         a scalar. A gradient of zero has the cosine 0 with everything.
     """
+    products = gradient_products(net, torch.cat([samples[0], others[0]]), torch.cat([samples[1], others[1]]))
+    if products is not None:
+        return _greatest_of(products, len(samples[0]))
     singles, means = [], []
     for compared in per_sample_gradients(net, *others, memory_mb=memory_mb // 2):
         directions = F.normalize(compared)
@@ -82,3 +88,45 @@ def greatest_cosines(
         singles.append(torch.cat(rows).amax(1))
         means.append((directions @ F.normalize(total, dim=0)).amax())
     return torch.stack(singles).amax(0), torch.stack(means).amax()
+
+
+def gradient_products(net: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor | None:
+    """The inner product of every two samples' gradients, without the gradients, for networks of linear layers.
+
+    With inputs a and output gradients d of a layer the gradient of sample n is d_n a_n^T, so the product of two is
+    (a_n . a_m)(d_n . d_m), and with a bias (a_n . a_m + 1)(d_n . d_m): two small Gram matrices for each layer.
+
+    Args:
+        net: maps `[N, ...]` to logits `[N, K]`.
+        inputs: `[N, ...]`.
+        labels: `int64 [N]`.
+
+    Returns:
+        `[N, N]`, or None for a network that has other parameters, or uses a layer more than once or over positions.
+    """
+    layers = layers_with_rules(net)
+    covered = sum(p.numel() for layer in layers for p in layer.parameters(recurse=False))
+    if any(type(layer) is not nn.Linear for layer in layers) or covered < sum(p.numel() for p in net.parameters()):
+        return None
+    with evaluating(net), differentiable(net), torch.autocast(inputs.device.type, enabled=False):
+        with recording(layers) as uses:
+            loss = F.cross_entropy(net(inputs), labels, reduction="sum")
+        if [len(seen) for seen in uses.values()] != [1] * len(layers):
+            return None
+        once = [seen[0] for seen in uses.values()]
+        if any(use.input.dim() != 2 for use in once):
+            return None
+        grads = torch.autograd.grad(loss, [use.output for use in once])
+    total = inputs.new_zeros(len(inputs), len(inputs))
+    for use, of_output in zip(once, grads, strict=True):
+        of_inputs = use.input.detach() @ use.input.detach().mT
+        total += (of_inputs if use.layer.bias is None else of_inputs + 1) * (of_output @ of_output.mT)
+    return total
+
+
+def _greatest_of(products: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """`greatest_cosines` of the first `n` samples with the rest, from all inner products."""
+    norms = products.diagonal().clamp(min=0).sqrt().clamp(min=SMALLEST_NORM)
+    of_mean = products[:n, :n].sum().clamp(min=0).sqrt().clamp(min=SMALLEST_NORM)
+    across = products[:n, n:] / norms[n:]
+    return (across / norms[:n, None]).amax(1), (across.sum(0) / of_mean).amax()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synergy.ops.per_sample import greatest_cosines, per_sample_gradients
+from synergy.ops.per_sample import gradient_products, greatest_cosines, per_sample_gradients
 from synergy.ops.vectors import parameter_vector
 
 CLASSES = 3
@@ -104,3 +104,33 @@ def test_a_gradient_of_zero_is_like_nothing() -> None:
     label = torch.tensor([0])
     single, mean = greatest_cosines(net, (sure, label), (unsure, label))
     assert single.tolist() == [0] and float(mean) == 0
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_of_gradients_without_the_gradients(bias: bool) -> None:
+    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 5, bias), nn.Tanh(), nn.Linear(5, CLASSES, bias)))
+    inputs, labels = samples(7, 3)
+    gradients = one_at_a_time(net, inputs, labels)
+    products = gradient_products(net, inputs, labels)
+    assert products is not None
+    torch.testing.assert_close(products, gradients @ gradients.mT, rtol=1e-10, atol=1e-12)
+
+
+def test_other_networks_have_no_short_way() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.Linear(32, 32), nn.Linear(32, CLASSES)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            logits: Tensor = self.head(torch.tanh(self.layer(torch.tanh(self.layer(inputs.flatten(1))))))
+            return logits
+
+    for build in (normalised, Twice):
+        net = seeded(build)
+        assert gradient_products(net, *samples(4, 1)) is None
+        single, mean = greatest_cosines(net, samples(4, 1), samples(3, 2))
+        ours, others = one_at_a_time(net, *samples(4, 1)), one_at_a_time(net, *samples(3, 2))
+        expected = [max(cosine(row, other) for other in others) for row in ours]
+        torch.testing.assert_close(single, torch.tensor(expected, dtype=torch.float64), rtol=1e-8, atol=1e-10)
+        assert float(mean) == pytest.approx(max(cosine(ours.mean(0), other) for other in others))
