@@ -155,7 +155,7 @@ def matrix(accuracies: Accuracies) -> str:
     title = f"accuracy of '{accuracies.predictor}' ({accuracies.protocol}), percent: task (column) after task (row)"
     rows = [["", *(str(k + 1) for k in range(n))]]
     for t, row in enumerate(accuracies.matrix):
-        rows.append([str(t + 1), *(_number(value, 1) if n == 1 or k <= t else "" for k, value in enumerate(row[:n]))])
+        rows.append([str(t + 1), *(_number(value, 1) if k <= t else "" for k, value in enumerate(row[:n]))])
     return f"{title}\n{table(rows)}"
 
 
