@@ -91,6 +91,12 @@ def test_every_module_has_a_floor() -> None:
     assert {room(module) for module in TREES} - {""} <= HEIGHT.keys()
 
 
+def test_the_documented_layout_has_every_room() -> None:
+    layout = (PACKAGE.parent / "docs" / "architecture.md").read_text().split("```")[1]
+    rooms = {room(module) for module in TREES} - {""}
+    assert rooms == set(re.findall(r"^  (\w+)(?:/|\.py) ", layout, re.MULTILINE))
+
+
 def test_imports_run_downwards() -> None:
     upwards = [
         f"{module}, line {line}: {name}"
