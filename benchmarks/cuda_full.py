@@ -32,7 +32,6 @@ from synergy.run import execute, prepare
 from synergy.types import Batch
 
 TINY = {"width": 4, "max_tasks": 2, "max_steps_per_task": 3}
-FULL: dict[str, Any] = {"channels_last": True}
 
 
 def learner(device: torch.device, width: int) -> Synergy:
@@ -99,7 +98,7 @@ def step(device: torch.device, tiny: bool) -> None:
 
 def whole_run(device: torch.device, tiny: bool, out: Path, scenario: str, **options: Any) -> None:
     """A run with tuned values; its record stays in `out`."""
-    given = {"device": device.type, "output_dir": str(out), **options, **(TINY if tiny else FULL)}
+    given: dict[str, Any] = {"device": device.type, "output_dir": str(out), **options, **(TINY if tiny else {})}
     record, folder = execute(prepare(build(scenario, "synergy", given, PresetChoice(wanted=True))))
     print(closing(record))
     print(f"  {record.status}, {record.measured.wall_s:.0f} s, {folder}")

@@ -106,9 +106,9 @@ def table(lines: list[Line]) -> str:
         text += [
             f"### {scenario}",
             "",
-            "| method | buffer | answer | final average, % | over time, % | seeds | time per run |",
+            "| method | buffer | answer | final average, % | over time, % | seeds |",
         ]
-        text += ["|---|---|---|---|---|---|---|", *rows, ""]
+        text += ["|---|---|---|---|---|---|", *rows, ""]
         missing = [f"{m} {s or ''}".strip() for _, m, s in jobs(scenario) if not any(k[:2] == (m, s) for k in cells)]
         text += [f"Not run: {', '.join(missing)}.", ""] if missing else []
     return "\n".join(text)
@@ -122,13 +122,12 @@ def _row(place: tuple[str, int | None, str], lines: list[Line]) -> str:
     method, size, answer = place
     failed = [line for line in lines if line["status"] != "finished"]
     if failed:
-        return f"| {method} | {size or '-'} | {answer} | {failed[0]['error']} | | {len(lines)} | |"
+        return f"| {method} | {size or '-'} | {answer} | {failed[0]['error']} | | {len(lines)} |"
     final, over_time = (
         _spread([line["answers"][answer].get(name) for line in lines])
         for name in ("final_average", "average_over_time")
     )
-    seconds = statistics.mean(line["wall_s"] for line in lines)
-    return f"| {method} | {size or '-'} | {answer} | {final} | {over_time} | {len(lines)} | {seconds:.0f} s |"
+    return f"| {method} | {size or '-'} | {answer} | {final} | {over_time} | {len(lines)} |"
 
 
 def _spread(values: list[float | None]) -> str:

@@ -80,8 +80,10 @@ def _tally(scores: Tensor, labels: Tensor) -> Tensor:
 
     The first `n_classes` columns are by class (row 0 all, row 1 correct), the rest by bin (row 2 sums the confidence).
     """
-    confidence, predicted = scores.double().softmax(1).max(1)
-    correct = (predicted == labels).double()
+    # Counts stay exact: MPS has no float64, but float32 counts to 16 million.
+    exact = torch.float32 if scores.device.type == "mps" else torch.float64
+    confidence, predicted = scores.to(exact).softmax(1).max(1)
+    correct = (predicted == labels).to(exact)
     values = torch.stack([torch.ones_like(correct), correct, confidence])
     bins = (confidence * CALIBRATION_BINS).long().clamp_(0, CALIBRATION_BINS - 1)
     tally = values.new_zeros(3, scores.shape[1] + CALIBRATION_BINS)

@@ -78,7 +78,7 @@ def prepare(config: RunConfig) -> Prepared:
 
     def build_net(name: str) -> nn.Module:
         net = scenario.build_net(torch_generator(training.seed, f"net/{name}")).to(device)
-        return channels_last(net) if training.channels_last else net
+        return channels_last(net) if training.memory_format == "channels_last" else net
 
     setting = Setting(
         build_net=build_net,

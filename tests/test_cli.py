@@ -412,7 +412,7 @@ def test_a_report_of_runs_of_all_runs_and_of_both(tmp_path: Path) -> None:
 
 WORDS = [
     "run", "list", "report", "--help", "-h", "--version", "--load_best_args", "--nearest_best_args", "--validation",
-    "--csv_log", "--tensorboard", "--channels_last", "--bogus", "--seed=3", "--lr=", "--", "-1", "=", "good", "empty",
+    "--csv_log", "--tensorboard", "--memory_format", "--bogus", "--seed=3", "--lr=", "--", "-1", "=", "good", "empty",
 ]  # fmt: skip
 FLAGS = [
     "--dataset", "--model", "--config", "--seed", "--lr", "--buffer_size", "--minibatch_size", "--batch_size",

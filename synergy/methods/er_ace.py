@@ -23,7 +23,7 @@ class ErAce(Method[ReplayConfig]):
 
         CE over the classes in y (f(x), y) + CE(f(x_m), y_m);
 
-    then the raw x enters a reservoir. x and x_m go through the network in passes of their own.
+    then the raw x enters a reservoir. x and x_m go through the network in one pass, as in ER.
 
     Deviations from the published code: there classes that have not been seen yet stay in the first term; by the paper's
     rule only those present in the batch are in it. There the first task is plain fine-tuning, for which a method must
@@ -41,17 +41,20 @@ class ErAce(Method[ReplayConfig]):
         self.augment_rng = setting.rng("augment")
 
     def observe(self, batch: Batch) -> Losses:
-        ce = present_cross_entropy(self.net(batch.inputs), batch.labels)
-        losses = {"loss": ce}
-        if len(self.memory):
-            replay = self.memory.draw(self.config.minibatch_size)
-            replayed = self.net(self.setting.augment(replay.raw, self.augment_rng))
-            replay_ce = F.cross_entropy(replayed, replay.labels)
-            losses = {"loss": ce + replay_ce, "ce": ce, "replay_ce": replay_ce}
+        losses = self._losses(batch)
         self.weights.backward(losses["loss"])
         self.optimizer.step()
         self.memory.offer(Samples(batch.raw, batch.labels))
         return {name: term.detach() for name, term in losses.items()}
+
+    def _losses(self, batch: Batch) -> Losses:
+        if not len(self.memory):
+            return {"loss": present_cross_entropy(self.net(batch.inputs), batch.labels)}
+        replay = self.memory.draw(self.config.minibatch_size)
+        logits = self.net(torch.cat([batch.inputs, self.setting.augment(replay.raw, self.augment_rng)]))
+        ce = present_cross_entropy(logits[: len(batch)], batch.labels)
+        replay_ce = F.cross_entropy(logits[len(batch) :], replay.labels)
+        return {"loss": ce + replay_ce, "ce": ce, "replay_ce": replay_ce}
 
     def predictors(self) -> dict[str, Predictor]:
         return {"working": Answer(self.net)}

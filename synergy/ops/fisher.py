@@ -231,10 +231,13 @@ def differentiable(net: nn.Module) -> Iterator[None]:
 
 def _chunk_size(job: _Job, layers: list[nn.Module]) -> int:
     """How many samples go through the network at once: their activations, and as much again for gradients, must fit."""
-    if job.inputs.dim() == 2 and all(isinstance(layer, nn.Linear) for layer in layers):
-        widths = sum(layer.in_features + layer.out_features for layer in layers if isinstance(layer, nn.Linear))
-        return _fitting(job, 2 * widths * job.inputs.element_size())
-    return _fitting(job, 2 * activation_bytes(job.net, job.inputs))
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    if len(linear) < len(layers):
+        return _fitting(job, 2 * activation_bytes(job.net, job.inputs))
+    # For linear layers a bound is known without a look: no more positions than the input has values for.
+    positions = -(-job.inputs[0].numel() // min(layer.in_features for layer in linear))
+    widths = sum(layer.in_features + layer.out_features for layer in linear)
+    return _fitting(job, 2 * positions * widths * job.inputs.element_size())
 
 
 def activation_bytes(net: nn.Module, inputs: Tensor) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from synergy.data.augment import CIFAR
+from synergy.errors import UsageError
 from synergy.nets.resnet import FULL_WIDTH, ResNet18
 from synergy.options import option
 from synergy.randomness import generator
@@ -19,15 +20,15 @@ from synergy.scenarios.base import Scenario, ScenarioConfig, StreamSetting
 from synergy.types import ProtocolName, Split, Task
 
 LONG_TAIL = 0.984
+LEAST_SAMPLES = 5
+"""Samples of a phase for each class it may have; with fewer, hardly any draw has all classes in it."""
 
 
 @dataclass(frozen=True)
 class GcilConfig(ScenarioConfig):
     """Options of a generalised class-incremental stream."""
 
-    weight_dist: str = option(
-        "unif", "weight of a class: all alike, or 0.984^class", choices=("unif", "longtail")
-    )
+    weight_dist: str = option("unif", "weight of a class: all alike, or 0.984^class", choices=("unif", "longtail"))
     n_tasks: int = option(20, "phases", low=1)
     phase_class_upper: int = option(50, "most classes in a phase", low=1)
     epoch_size: int = option(1000, "samples of a phase", low=1)
@@ -60,6 +61,9 @@ class GcilCifar100(Scenario[GcilConfig]):
     Labels are numbered by first appearance. It is judged on all test images of all classes seen so far.
 
     Reference: Mi et al. 2020, "Generalized Class Incremental Learning", CVPR workshops.
+
+    Raises:
+        UsageError: a phase has too few samples for its classes.
     """
 
     Config = GcilConfig
@@ -74,6 +78,13 @@ class GcilCifar100(Scenario[GcilConfig]):
 
     def __init__(self, config: GcilConfig, setting: StreamSetting) -> None:
         super().__init__(config, setting)
+        needed = LEAST_SAMPLES * min(config.phase_class_upper, self.n_classes)
+        if config.epoch_size < needed:
+            lower = config.epoch_size // LEAST_SAMPLES or 1
+            raise UsageError(
+                f"epoch_size: given {config.epoch_size}; allowed: at least {needed}, {LEAST_SAMPLES} samples for each "
+                f"of the classes that a phase may have (or lower --phase_class_upper to {lower})"
+            )
         base = 1.0 if config.weight_dist == "unif" else LONG_TAIL
         weights = np.power(base, np.arange(self.n_classes))
         self.phases = draw_phases(self.train.labels.cpu().numpy(), weights, config)

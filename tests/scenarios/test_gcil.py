@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synergy.data.sources import Source, SourceInfo
+from synergy.errors import UsageError
 from synergy.scenarios.base import StreamSetting
 from synergy.scenarios.gcil import LONG_TAIL, GcilCifar100, GcilConfig, Phase, draw_phases
 from synergy.types import Split
@@ -90,6 +91,12 @@ def stream(seed: int = 0) -> GcilCifar100:
     source = Source(SourceInfo("cifar100", "made for a test", 3000, 400, complete=False), split(30), split(4))
     config = GcilConfig(n_tasks=6, phase_class_upper=9, epoch_size=50, width=2)
     return GcilCifar100(config, StreamSetting(source, seed, 8, torch.device("cpu")))
+
+
+def test_a_phase_needs_samples_for_its_classes() -> None:
+    setting = stream().setting
+    with pytest.raises(UsageError, match="epoch_size: given 40; allowed: at least 250, 5 samples for each of"):
+        GcilCifar100(GcilConfig(epoch_size=40), setting)
 
 
 def original(raw: torch.Tensor) -> list[int]:
