@@ -94,7 +94,8 @@ def own_statistics(net: nn.Module) -> Iterator[None]:
 
 def _normalised_alone(layer: BatchNorm, inputs: Tensor) -> Tensor:
     if inputs[0, 0].numel() > 1:
-        return F.instance_norm(inputs, weight=layer.weight, bias=layer.bias, eps=layer.eps)
+        # A group for each channel: instance normalisation, but no view, so that an activation in place leaves its edge.
+        return F.group_norm(inputs, inputs.shape[1], layer.weight, layer.bias, layer.eps)
     return F.batch_norm(inputs, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps)
 
 

@@ -59,7 +59,7 @@ def batch_norm(
     """The affine parameters of a normalisation in which every sample has its own statistics over positions."""
     assert isinstance(layer, BatchNorm)
     if inputs[0, 0].numel() > 1:
-        normalised = F.instance_norm(inputs, eps=layer.eps)
+        normalised = F.group_norm(inputs, inputs.shape[1], eps=layer.eps)
     else:
         normalised = F.batch_norm(inputs, layer.running_mean, layer.running_var, eps=layer.eps)
     samples_and_channels = inputs.shape[:2]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from synergy.nets.resnet import ResNet18
 from synergy.ops.fisher import fisher_diagonal
 from synergy.ops.layer_rules import gram_is_cheaper
 from tests.oracles.fisher import filter_means, fisher_one_by_one
@@ -126,6 +127,15 @@ def test_batch_norm_takes_each_samples_own_statistics_and_leaves_the_running_one
     assert_equals_oracle(net, inputs, labels, tolerance=1e-9)
     assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
     assert net.training and net.bn1.training
+
+
+def test_a_resnet_needs_no_single_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer of it has a rule, activations in place included; the general way would cost as much again."""
+    monkeypatch.setattr("synergy.ops.fisher._by_single_samples", None)
+    net = ResNet18(CLASSES, width=2, generator=torch.Generator().manual_seed(0)).double()
+    inputs, labels = samples((3, 3, 8, 8))
+    ours = fisher_diagonal(net, inputs, labels)
+    assert len(ours) == len(list(net.parameters()))
 
 
 class Odd(nn.Module):
