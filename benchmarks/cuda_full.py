@@ -31,6 +31,7 @@ from synergy.ops.vectors import parameter_vector
 from synergy.run import execute, prepare
 from synergy.types import Batch
 
+FULL = {"memory_format": "channels_last"}
 TINY = {"width": 4, "max_tasks": 2, "max_steps_per_task": 3}
 
 
@@ -98,7 +99,7 @@ def step(device: torch.device, tiny: bool) -> None:
 
 def whole_run(device: torch.device, tiny: bool, out: Path, scenario: str, **options: Any) -> None:
     """A run with tuned values; its record stays in `out`."""
-    given: dict[str, Any] = {"device": device.type, "output_dir": str(out), **options, **(TINY if tiny else {})}
+    given: dict[str, Any] = {"device": device.type, "output_dir": str(out), **options, **(TINY if tiny else FULL)}
     record, folder = execute(prepare(build(scenario, "synergy", given, PresetChoice(wanted=True))))
     print(closing(record))
     print(f"  {record.status}, {record.measured.wall_s:.0f} s, {folder}")

@@ -39,7 +39,7 @@ class TrainingConfig(Options):
     data_dir: str | None = option(None, "folder of the data sets; by default SYNERGY_DATA, and if unset the hub")
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = option("fp32", "of convolutions and matrix products", choices=("fp32", "tf32", "bf16"))
-    memory_format: str = option("channels_last", "of convolutions", choices=("channels_last", "contiguous"))
+    memory_format: str = option("contiguous", "of convolutions", choices=("contiguous", "channels_last"))
     validation: bool = option(False, "hold out 10 % of the training set and evaluate on it, not on the test set")
     max_steps_per_task: int | None = option(None, "stop every task after this many steps (a partial run)", low=1)
     max_tasks: int | None = option(None, "stop after this many tasks (a partial run)", low=1)

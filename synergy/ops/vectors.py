@@ -7,6 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from synergy.errors import UsageError
+
+FEWEST_CHANNELS = 16
+"""Of a convolution with channels last."""
+
 
 class Flat:
     """The parameters of a network as one vector `values` `[P]` and their gradients as another, `grads` `[P]`.
@@ -62,9 +67,18 @@ class Flat:
 
 
 def channels_last(net: nn.Module) -> nn.Module:
-    """Lay out the weights of 2-d convolutions with channels last, in place; activations follow them."""
+    """Lay out the weights of 2-d convolutions with channels last, in place; activations follow them.
+
+    Raises:
+        UsageError: a convolution has so few channels that the CPU's library (torch 2.13) corrupts memory on it.
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
+            if module.out_channels < FEWEST_CHANNELS:
+                raise UsageError(
+                    f"memory_format: given channels_last for a convolution of {module.out_channels} channels; allowed: "
+                    f"from {FEWEST_CHANNELS} channels on (use --memory_format contiguous, or --width {FEWEST_CHANNELS})"
+                )
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
     return net
 

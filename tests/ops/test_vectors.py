@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from synergy.errors import UsageError
 from synergy.ops.averaging import average_, warm_decay
-from synergy.ops.vectors import Flat, parameter_vector
+from synergy.ops.vectors import Flat, channels_last, parameter_vector
 
 
 def network() -> nn.Sequential:
@@ -77,3 +78,10 @@ def test_average_and_its_warm_up() -> None:
     average = torch.tensor([4.0])
     assert average_(average, torch.tensor([8.0]), 0.75).item() == 5.0
     assert average.item() == 5.0
+
+
+def test_channels_last_needs_sixteen_channels() -> None:
+    """With fewer, the CPU's convolution has been seen to write past its memory."""
+    assert channels_last(nn.Sequential(nn.Conv2d(3, 16, 3)))
+    with pytest.raises(UsageError, match="given channels_last for a convolution of 3 channels; allowed: from 16"):
+        channels_last(network())
