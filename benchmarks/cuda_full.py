@@ -93,7 +93,7 @@ def sync(device: torch.device, tiny: bool) -> None:
 
 def step(device: torch.device, tiny: bool) -> None:
     """benchmarks/resnet_step.py on the device."""
-    arguments = ["--device", device.type, *(["--width", "4", "--turns", "1"] if tiny else [])]
+    arguments = ["--device", device.type, *(["--width", "16", "--turns", "1"] if tiny else [])]
     subprocess.run([sys.executable, str(Path(__file__).with_name("resnet_step.py")), *arguments], check=True)
 
 
