@@ -36,8 +36,6 @@ Continual learning: SYNERgy, its baselines and its benchmarks.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 (the run failed), 2 (a mistake in what was asked), 130 (Ctrl-C)."""
-    # Threads that wait should sleep: where another process wants a core, spinning makes small steps ten times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
