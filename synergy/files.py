@@ -27,14 +27,23 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     with ExitStack() as undo:
-        with temporary.open("xb") as file:
-            undo.callback(temporary.unlink)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        undo.callback(temporary.unlink, missing_ok=True)
+        write_synced(temporary, data)
         temporary.replace(path)
         undo.pop_all()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a new file, which has left all of the system's buffers when this returns.
+
+    Raises:
+        OSError: there is a file of that name, the folder cannot be written, or the disk is full. A part may be left.
+    """
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def append_line(path: Path, line: str) -> None:
@@ -61,7 +70,7 @@ def append_line(path: Path, line: str) -> None:
             os.fsync(file.fileno())
             undo.pop_all()
     if start == 0:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 @contextmanager
@@ -94,7 +103,7 @@ def _fresh_line(file: FileIO, end: int) -> bytes:
     return b"" if file.read(1) == b"\n" else b"\n"
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a new name in `folder` survive a loss of power. Windows does that by itself."""
     if sys.platform != "win32":
         descriptor = os.open(folder, os.O_RDONLY)
