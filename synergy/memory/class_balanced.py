@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from synergy.memory.store import Samples, Store
-from synergy.state import State, collect, restore
+from synergy.memory.base import Forgetful, Positions
+from synergy.memory.store import Samples
 
 NOBODY = -1
 """The label of a slot that is not filled."""
 
 
-class ClassBalanced:
+class ClassBalanced(Forgetful):
     """Stores what a class lacks for its share, at the cost of the class that has most.
 
     Reference: Prabhu, Torr & Dokania 2020, "GDumb: A Simple Approach that Questions Our Progress in Continual
@@ -24,20 +24,17 @@ class ClassBalanced:
 
     Args:
         capacity: slots.
-        n_classes: labels are below this.
+        n_classes: labels that are expected; higher ones may come.
         rng: decides which samples leave.
     """
 
     def __init__(self, capacity: int, n_classes: int, rng: np.random.Generator) -> None:
-        self.store = Store(capacity)
+        super().__init__(capacity)
         self.owners = torch.full((capacity,), NOBODY)
         """Label of each slot, `int64 [capacity]`, on the host."""
         self.known = torch.zeros(n_classes, dtype=torch.bool)
-        """Whether a class was ever offered, `[n_classes]`, on the host."""
+        """Whether a class was ever offered, `[n_classes]` or more, on the host."""
         self._rng = rng
-
-    def __len__(self) -> int:
-        return self.store.filled
 
     def counts(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Samples of each class, `[n_classes]`."""
@@ -47,9 +44,14 @@ class ClassBalanced:
     def offer(self, samples: Samples) -> bool:
         """Offer samples in order; whether any was stored. Waits once for the device, to read the labels."""
         labels = samples.labels.tolist()
+        self._expect(max(labels, default=0))
         slots = np.asarray(self._slots(labels), dtype=np.int64)
         self.store.write(slots, samples)
         return bool((slots < self.store.capacity).any())
+
+    def _expect(self, label: int) -> None:
+        if label >= len(self.known):
+            self.known = torch.cat([self.known, self.known.new_zeros(label + 1 - len(self.known))])
 
     def _slots(self, labels: list[int]) -> list[int]:
         """The slot of each sample, `capacity` if it is not stored; every decision depends on those before."""
@@ -78,12 +80,10 @@ class ClassBalanced:
         largest = self._rng.choice(np.flatnonzero(counts == counts.max()))
         return int(self._rng.choice(np.flatnonzero(owners == largest)))
 
-    def all(self) -> Samples:
-        """Everything in memory, without a copy: read it, do not write to it."""
-        return self.store.all()
-
-    def state_dict(self) -> State:
-        return collect(vars(self))
-
-    def load_state_dict(self, state: State) -> None:
-        restore(vars(self), state)
+    def keep(self, positions: Positions) -> None:
+        """Take out all samples but those at `positions` `[N]`, rising; their slots are free. Classes stay known."""
+        owners = self.owners.numpy()
+        kept = owners[positions]
+        owners[:] = NOBODY
+        owners[: len(kept)] = kept
+        self.store.keep(positions)

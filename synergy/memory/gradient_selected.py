@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from synergy.memory.store import Samples, Store
-from synergy.state import State, collect, restore
+from synergy.memory.base import Drawn, Forgetful, Positions
+from synergy.memory.store import Samples
 
 
-class GradientSelected:
+class GradientSelected(Drawn, Forgetful):
     """Each sample has a score between 0 and 2: how much its gradient was like those in memory when it came.
 
     Reference: Aljundi et al. 2019, "Gradient based sample selection for online continual learning", algorithm 2
@@ -26,14 +26,10 @@ class GradientSelected:
     """
 
     def __init__(self, capacity: int, rng: np.random.Generator, draw_rng: np.random.Generator) -> None:
-        self.store = Store(capacity)
+        super().__init__(capacity, draw_rng)
         self.scores = torch.zeros(capacity, dtype=torch.float64)
         """Score of each slot, `[capacity]`, on the host; 0 where a slot is not filled."""
         self._rng = rng
-        self._draw_rng = draw_rng
-
-    def __len__(self) -> int:
-        return self.store.filled
 
     def offer(self, samples: Samples, scores: np.ndarray[tuple[int], np.dtype[np.float64]], batch_score: float) -> None:
         """Offer samples in order, with the score of each, `[N]`, and that of the batch's mean gradient."""
@@ -63,14 +59,10 @@ class GradientSelected:
                 slots[n], stored[slot] = slot, score
         return slots
 
-    def draw(self, n: int) -> Samples:
-        """`n` different samples (all of them if there are fewer), copied. The memory must not be empty."""
-        assert len(self), "nothing to draw from an empty memory"
-        size = min(n, len(self))
-        return self.store.get(self._draw_rng.choice(len(self), size=size, replace=False, shuffle=False))
-
-    def state_dict(self) -> State:
-        return collect(vars(self))
-
-    def load_state_dict(self, state: State) -> None:
-        restore(vars(self), state)
+    def keep(self, positions: Positions) -> None:
+        """Take out all samples but those at `positions` `[N]`, rising; then there is room for any others."""
+        scores = self.scores.numpy()
+        kept = scores[positions]
+        scores[:] = 0
+        scores[: len(kept)] = kept
+        self.store.keep(positions)

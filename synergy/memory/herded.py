@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from synergy.memory.store import Samples, Store, joined
-from synergy.state import State, collect, restore
+from synergy.memory.base import Drawn
+from synergy.memory.store import Samples, joined
 
 
-class Herded:
+class Herded(Drawn):
     """Exemplars of every class seen, of each the best first; all classes have the same share of the slots.
 
     Reference: Rebuffi et al. 2017, "iCaRL: Incremental Classifier and Representation Learning", algorithms 4 and 5. Who
@@ -22,14 +22,10 @@ class Herded:
     """
 
     def __init__(self, capacity: int, draw_rng: np.random.Generator) -> None:
-        self.store = Store(capacity)
+        super().__init__(capacity, draw_rng)
         self.classes: list[int] = []
         self.sizes: list[int] = []
         """Exemplars of each of `classes`, which lie in the slots in this order."""
-        self._draw_rng = draw_rng
-
-    def __len__(self) -> int:
-        return self.store.filled
 
     def share(self, new: Iterable[int]) -> int:
         """Exemplars of each class once the classes `new` are in memory too."""
@@ -51,19 +47,3 @@ class Herded:
         samples = joined(list(kept.values()))
         self.store.filled = 0
         self.store.put(np.arange(len(samples)), samples)
-
-    def draw(self, n: int) -> Samples:
-        """`n` different exemplars of any class (all if there are fewer), copied. The memory must not be empty."""
-        assert len(self), "nothing to draw from an empty memory"
-        size = min(n, len(self))
-        return self.store.get(self._draw_rng.choice(len(self), size=size, replace=False, shuffle=False))
-
-    def all(self) -> Samples:
-        """Everything in memory, without a copy: read it, do not write to it."""
-        return self.store.all()
-
-    def state_dict(self) -> State:
-        return collect(vars(self))
-
-    def load_state_dict(self, state: State) -> None:
-        restore(vars(self), state)

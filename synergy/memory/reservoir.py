@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from synergy.memory.store import Samples, Store
-from synergy.state import State, collect, restore
+from synergy.memory.base import Drawn, Forgetful, Positions
+from synergy.memory.store import Samples
 
 
-class Reservoir:
+class Reservoir(Drawn, Forgetful):
     """A uniform sample, without replacement, of everything ever offered.
 
     Reference: Vitter 1985, algorithm R. The n-th sample (from 1) goes to slot n - 1 while there is room; afterwards it
@@ -21,17 +21,9 @@ class Reservoir:
     """
 
     def __init__(self, capacity: int, rng: np.random.Generator, draw_rng: np.random.Generator) -> None:
-        self.store = Store(capacity)
+        super().__init__(capacity, draw_rng)
         self.seen = 0
         self._rng = rng
-        self._draw_rng = draw_rng
-
-    def __len__(self) -> int:
-        return self.store.filled
-
-    @property
-    def capacity(self) -> int:
-        return self.store.capacity
 
     def offer(self, samples: Samples) -> None:
         """Offer samples in order, with the result of offering them one by one."""
@@ -39,23 +31,15 @@ class Reservoir:
         numbers = np.arange(self.seen + 1, self.seen + n + 1)
         slots = reservoir_slots(numbers, self._rng.random(n), self.capacity)
         self.seen += n
-        self.store.write(slots, samples)
+        self.store.write(closed_up(slots, len(self), self.capacity), samples)
 
-    def draw(self, n: int) -> Samples:
-        """`n` different samples (all of them if there are fewer), copied. The memory must not be empty."""
-        assert len(self), "nothing to draw from an empty memory"
-        size = min(n, len(self))
-        return self.store.get(self._draw_rng.choice(len(self), size=size, replace=False, shuffle=False))
+    def keep(self, positions: Positions) -> None:
+        """Take out all samples but those at `positions` `[N]`, rising.
 
-    def all(self) -> Samples:
-        """Everything in memory, without a copy: read it, do not write to it."""
-        return self.store.all()
-
-    def state_dict(self) -> State:
-        return collect(vars(self))
-
-    def load_state_dict(self, state: State) -> None:
-        restore(vars(self), state)
+        The slots of the others stay theirs until a later sample draws one of them, so that every sample ever offered
+        and not taken out is in memory with the same probability as before.
+        """
+        self.store.keep(positions)
 
 
 def reservoir_slots(
@@ -67,3 +51,20 @@ def reservoir_slots(
     # The product of a uniform just below 1 and n rounds to n in rare cases; that must not become a slot.
     drawn = np.minimum((uniforms * numbers).astype(np.int64), numbers - 1)
     return np.where(numbers <= capacity, numbers - 1, drawn)
+
+
+def closed_up(
+    slots: np.ndarray[tuple[int], np.dtype[np.int64]], filled: int, capacity: int
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The same slots `[N]` without gaps: whoever drew one of the free slots gets the first that is free by then.
+
+    Slots are drawn blindly, so which of the free ones is meant makes no difference.
+    """
+    if filled == capacity:
+        return slots
+    closed = slots.copy()
+    for n in np.flatnonzero((slots >= filled) & (slots < capacity)):
+        if slots[n] >= filled:
+            closed[n] = filled
+            filled += 1
+    return closed

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from synergy.memory.store import Samples, Store
-from synergy.state import State, collect, restore
+from synergy.memory.base import Drawn
+from synergy.memory.store import Samples
 
 
-class Ring:
+class Ring(Drawn):
     """The last `capacity // n_sections` samples of every section, the sections one after the other.
 
     Reference: Lopez-Paz & Ranzato 2017, "Gradient Episodic Memory for Continual Learning", with a section for each
@@ -22,7 +22,7 @@ class Ring:
 
     def __init__(self, capacity: int, n_sections: int, draw_rng: np.random.Generator) -> None:
         assert 1 <= n_sections <= capacity, f"{capacity} slots for {n_sections} sections"
-        self.store = Store(capacity)
+        super().__init__(capacity, draw_rng)
         self.size = capacity // n_sections
         """Slots of a section."""
         self.n_sections = n_sections
@@ -30,10 +30,6 @@ class Ring:
         self.start = 0
         self.seen = 0
         """Samples offered to the present section, which begins at slot `start`."""
-        self._draw_rng = draw_rng
-
-    def __len__(self) -> int:
-        return self.store.filled
 
     def offer(self, samples: Samples) -> None:
         """Put samples into the present section, over the oldest where it is full."""
@@ -47,19 +43,3 @@ class Ring:
         """Leave the present section as it is. Slots that it did not use go to those that follow."""
         self.section += 1
         self.start, self.seen = len(self), 0
-
-    def draw(self, n: int) -> Samples:
-        """`n` different samples of any section (all if there are fewer), copied. The memory must not be empty."""
-        assert len(self), "nothing to draw from an empty memory"
-        size = min(n, len(self))
-        return self.store.get(self._draw_rng.choice(len(self), size=size, replace=False, shuffle=False))
-
-    def all(self) -> Samples:
-        """Everything in memory, without a copy: read it, do not write to it."""
-        return self.store.all()
-
-    def state_dict(self) -> State:
-        return collect(vars(self))
-
-    def load_state_dict(self, state: State) -> None:
-        restore(vars(self), state)

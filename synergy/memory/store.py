@@ -43,23 +43,30 @@ class Store:
     """`capacity` slots on the device of the first samples put in; slots 0 to `filled - 1` hold samples.
 
     Slots are always filled in order, so that the filled part is a slice and no draw can meet an unfilled slot.
+
+    Attributes:
+        on_host: keep the slots in the host's memory, pinned where there is a CUDA device, for a memory larger than the
+            device's. To be set before the first sample; what is read comes to the samples' own device.
     """
 
     def __init__(self, capacity: int) -> None:
         assert capacity > 0, f"a memory needs at least one slot, given {capacity}"
         self.capacity = capacity
         self.filled = 0
+        self.on_host = False
         self._fields: dict[str, Tensor] = {}
+        self._device = torch.device("cpu")
 
     def put(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]], samples: Samples) -> None:
         """Write samples to `slots` `[N]`, all different; new slots must continue the filled part without a gap."""
         fields = samples.fields()
         if not self._fields:
-            self._fields = {name: value.new_empty(self.capacity, *value.shape[1:]) for name, value in fields.items()}
+            self._device = samples.labels.device
+            self._fields = {name: self._slots_for(value) for name, value in fields.items()}
         assert fields.keys() == self._fields.keys(), f"stored fields are {list(self._fields)}, given {list(fields)}"
-        index = torch.from_numpy(slots).to(samples.labels.device, non_blocking=True)
+        index = torch.from_numpy(slots).to(self._home, non_blocking=True)
         for name, value in fields.items():
-            self._fields[name].index_copy_(0, index, value.detach())
+            self._fields[name].index_copy_(0, index, value.detach().to(self._home))
         if len(slots):
             self.filled = max(self.filled, int(slots.max()) + 1)
 
@@ -73,12 +80,42 @@ class Store:
     def get(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Samples:
         """Copies of the samples in `slots` `[N]`."""
         assert len(slots) == 0 or int(slots.max()) < self.filled, "a slot that was never filled"
-        index = torch.from_numpy(slots).to(self._fields["labels"].device, non_blocking=True)
-        return _samples({name: value.index_select(0, index) for name, value in self._fields.items()})
+        index = torch.from_numpy(slots).to(self._home, non_blocking=True)
+        return _samples({name: value.index_select(0, index).to(self._device) for name, value in self._fields.items()})
 
     def all(self) -> Samples:
-        """The filled part, without a copy: read it, do not write to it."""
-        return _samples({name: value[: self.filled] for name, value in self._fields.items()})
+        """The filled part, without a copy if the slots are on the samples' device: read it, do not write to it."""
+        return _samples({name: value[: self.filled].to(self._device) for name, value in self._fields.items()})
+
+    def keep(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+        """Empty all slots but these `[N]`, rising, and close up; nothing of the other samples stays behind."""
+        index = torch.from_numpy(slots).to(self._home)
+        for value in self._fields.values():
+            kept = value.index_select(0, index)
+            value[: self.filled].zero_()
+            value[: len(kept)] = kept
+        self.filled = len(slots)
+
+    def widen(self, name: str, columns: int) -> None:
+        """Append `columns` zeros to every sample's field `name` `[K]`, if it is stored at all."""
+        if name in self._fields:
+            narrow = self._fields[name]
+            self._fields[name] = self._slots_for(narrow.new_empty(1, narrow.shape[1] + columns)).zero_()
+            self._fields[name][:, : narrow.shape[1]] = narrow
+
+    def nbytes(self) -> int:
+        """Bytes that all slots take, filled or not; 0 before the first sample."""
+        return sum(value.nbytes for value in self._fields.values())
+
+    @property
+    def _home(self) -> torch.device:
+        return torch.device("cpu") if self.on_host else self._device
+
+    def _slots_for(self, samples: Tensor) -> Tensor:
+        """Empty slots for a field like that of `samples` `[N, ...]`."""
+        pinned = self.on_host and self._device.type == "cuda"
+        shape = (self.capacity, *samples.shape[1:])
+        return torch.empty(shape, dtype=samples.dtype, device=self._home, pin_memory=pinned)
 
     def state_dict(self) -> State:
         """The filled part only; what never was filled is nobody's data."""
@@ -86,13 +123,14 @@ class Store:
         return {"capacity": self.capacity, "filled": self.filled, "fields": fields}
 
     def load_state_dict(self, state: State) -> None:
-        """Raises ValueError if the state belongs to a store of another capacity."""
+        """The samples' own device is from now on that of the state. Raises ValueError if the capacity is another."""
         if state["capacity"] != self.capacity:
             raise ValueError(f"the saved memory has {state['capacity']} slots, this one {self.capacity}")
         self.filled = state["filled"]
         self._fields = {}
         for name, value in state["fields"].items():
-            self._fields[name] = value.new_empty(self.capacity, *value.shape[1:])
+            self._device = value.device
+            self._fields[name] = self._slots_for(value)
             self._fields[name][: self.filled] = value
 
 

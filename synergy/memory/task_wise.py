@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from synergy.errors import UsageError
-from synergy.memory.store import Samples, Store
-from synergy.state import State, collect, restore
+from synergy.memory.base import Drawn
+from synergy.memory.store import Samples
 from synergy.types import Task
 
 
-class TaskWise:
+class TaskWise(Drawn):
     """Samples of every task so far, in the order of the tasks.
 
     Args:
@@ -20,13 +20,9 @@ class TaskWise:
     """
 
     def __init__(self, capacity: int, draw_rng: np.random.Generator) -> None:
-        self.store = Store(capacity)
+        super().__init__(capacity, draw_rng)
         self.sizes: list[int] = []
         """Samples of each task."""
-        self._draw_rng = draw_rng
-
-    def __len__(self) -> int:
-        return self.store.filled
 
     def add(self, samples: Samples) -> None:
         """Put in the samples of a new task; there must be room for them."""
@@ -50,18 +46,6 @@ class TaskWise:
         """The samples of the task that was put in as number `task` (from 0), copied."""
         start = sum(self.sizes[:task])
         return self.store.get(np.arange(start, start + self.sizes[task]))
-
-    def draw(self, n: int) -> Samples:
-        """`n` different samples of any task (all if there are fewer), copied. The memory must not be empty."""
-        assert len(self), "nothing to draw from an empty memory"
-        size = min(n, len(self))
-        return self.store.get(self._draw_rng.choice(len(self), size=size, replace=False, shuffle=False))
-
-    def state_dict(self) -> State:
-        return collect(vars(self))
-
-    def load_state_dict(self, state: State) -> None:
-        restore(vars(self), state)
 
 
 def equal_share(buffer_size: int, n_tasks: int) -> int:

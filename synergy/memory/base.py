@@ -1,0 +1,64 @@
+"""What all memories have in common: samples in a store, and a state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from synergy.memory.store import Samples, Store
+from synergy.state import State, collect, restore
+
+Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+class Memory:
+    """Samples in a store of `capacity` slots. Its state is its attributes."""
+
+    def __init__(self, capacity: int) -> None:
+        self.store = Store(capacity)
+
+    def __len__(self) -> int:
+        return self.store.filled
+
+    @property
+    def capacity(self) -> int:
+        """Slots."""
+        return self.store.capacity
+
+    def all(self) -> Samples:
+        """Everything in memory: read it, do not write to it."""
+        return self.store.all()
+
+    def state_dict(self) -> State:
+        return collect(vars(self))
+
+    def load_state_dict(self, state: State) -> None:
+        restore(vars(self), state)
+
+
+class Drawn(Memory):
+    """A memory from which random samples are drawn.
+
+    Args:
+        capacity: slots.
+        draw_rng: decides which are drawn.
+    """
+
+    def __init__(self, capacity: int, draw_rng: np.random.Generator) -> None:
+        super().__init__(capacity)
+        self._draw_rng = draw_rng
+
+    def draw(self, n: int) -> Samples:
+        """`n` different samples (all of them if there are fewer), copied. The memory must not be empty."""
+        assert len(self), "nothing to draw from an empty memory"
+        size = min(n, len(self))
+        return self.store.get(self._draw_rng.choice(len(self), size=size, replace=False, shuffle=False))
+
+
+class Forgetful(Memory, ABC):
+    """A memory from which single samples can be taken out again, whatever it decides by."""
+
+    @abstractmethod
+    def keep(self, positions: Positions) -> None:
+        """Take out all samples but those at `positions` `[N]`, rising, and go on as if the others had just left."""
