@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synergy.errors import UsageError
-from synergy.methods.base import Method, MethodConfig, Setting
+from synergy.methods.base import Answer, Method, MethodConfig, Setting
 from synergy.nets.mlp import MLP
 from synergy.nets.progressive import Progressive
+from synergy.nets.resnet import ResNet18
 from synergy.ops.vectors import Flat
 from synergy.randomness import torch_generator
 from synergy.state import State
@@ -26,10 +27,18 @@ class PNN(Method[MethodConfig]):
 
     Update rule: a task opens a new column with connections from all earlier ones (`nets.progressive`), which are
     frozen; one SGD step on CE(f_column(x), y) among the classes of the task. The output of a class is that of its
-    task's column, which is why it answers under task-IL only.
+    task's column, which is why it answers under task-IL only. Columns are MLPs or ResNets with 18 layers, whatever the
+    scenario's network is. With BatchNorm, the newest column sees batches in training mode and all others in
+    evaluation mode, so that their running statistics are frozen too.
 
-    Deviations: the scalar in front of the earlier columns' activations is left out. Every column has outputs for all
-    classes, of which those of other tasks are never used. Only MLPs have columns so far.
+    Deviations from the paper: the scalar in front of the earlier columns' activations is left out. Every column has
+    outputs for all classes, of which those of other tasks are never used. Convolutional columns are residual, and
+    connected stage by stage, where the paper's have three convolutions.
+
+    Deviations from the published code, of ResNets: its connections into a stage are whole residual stages of their own,
+    here 1x1 convolutions; it has none into the first stage. There the earlier columns go through the new column's first
+    BatchNorm, without their own connections, in training mode, so that a column sees others than those that answer;
+    here it sees them as they are.
     """
 
     Config = MethodConfig
@@ -51,9 +60,10 @@ class PNN(Method[MethodConfig]):
     def _add_column(self) -> None:
         number = len(self.net.columns)
         own = self.setting.build_net(f"column/{number}")
-        if not isinstance(own, MLP):
+        if not isinstance(own, MLP | ResNet18):
             raise UsageError(
-                f"network: given {type(own).__name__}; allowed for pnn: MLP; give --dataset seq-mnist or seq-digits"
+                f"network: given {type(own).__name__}; allowed for pnn: MLP, ResNet18, for which there are columns "
+                "with connections (synergy.nets.progressive)"
             )
         column = self.net.add(own, torch_generator(self.setting.seed, f"method/connections/{number}"))
         self.weights = Flat(column)
@@ -89,6 +99,5 @@ class Columns:
     column_of: Tensor
 
     def __call__(self, inputs: Tensor, /) -> Tensor:
-        with torch.no_grad():
-            logits: Tensor = self.net(inputs)
+        logits = Answer(self.net)(inputs)
         return logits.gather(0, self.column_of.expand(1, len(inputs), -1))[0]

@@ -2,76 +2,162 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from synergy.nets.mlp import MLP, linear
+from synergy.nets.resnet import STRIDES, ResNet18, initialise
+
+Layers = Sequence[Tensor]
+"""What a column makes of a batch, layer by layer: the outputs that connections leave from, then the logits."""
 
 
-class Column(nn.Module):
-    """An MLP whose second layer and classifier also see the layer below them in all earlier columns.
+class Column(nn.Module, ABC):
+    """A network whose layers, from the second on, also see the layer below them in all earlier columns.
 
     Reference: Rusu et al. 2016, "Progressive Neural Networks", eq. 2: with h_i the activations of layer i and h_i^<
     those of all earlier columns side by side,
 
-        h_1 = relu(W_1 x),   h_2 = relu(W_2 h_1 + U_2 relu(V_2 h_1^<)),   logits = W_3 h_2 + U_3 relu(V_3 h_2^<).
+        h_1 = relu(W_1 x),   h_i = relu(W_i h_(i-1) + U_i relu(V_i h_(i-1)^<)),   and the logits likewise, without relu.
 
     The paper's scalar in front of h^< is left out: the scale of V does the same.
 
     Args:
         own: the column by itself (W).
+        adapters: relu(V h^<), then U, for each layer from the second on; none in the first column.
+    """
+
+    def __init__(self, own: nn.Module, adapters: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.own = own
+        self.adapters = nn.ModuleList(adapters)
+
+    @abstractmethod
+    def forward(self, inputs: Tensor, earlier: Sequence[Layers]) -> Layers:
+        """Inputs `[B, ...]` and the layers of every earlier column -> the layers of this one, logits last."""
+
+    def lateral(self, layer: int, earlier: Sequence[Layers]) -> Tensor | None:
+        """What the earlier columns' outputs of `layer`, from 0, add to the next; None in the first column."""
+        if not earlier:
+            return None
+        side: Tensor = self.adapters[layer](torch.cat([layers[layer] for layers in earlier], 1))
+        return side
+
+    def join(self, own: Tensor, layer: int, earlier: Sequence[Layers]) -> Tensor:
+        """The column's `own` part of a sum, and what comes from `layer` of the earlier ones."""
+        side = self.lateral(layer, earlier)
+        return own if side is None else own + side
+
+
+class MLPColumn(Column):
+    """An MLP with connections into its second layer and its classifier.
+
+    Args:
+        own: the column by itself.
         earlier: columns before it, of the same shape.
         generator: draws the initial weights of the connections, on the CPU.
     """
 
-    def __init__(self, own: MLP, earlier: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.own = own
-        self.to_hidden = _adapter(own.fc1, own.fc2, earlier, generator) if earlier else None
-        self.to_logits = _adapter(own.fc2, own.classifier, earlier, generator) if earlier else None
+    own: MLP
 
-    def forward(self, inputs: Tensor, first: list[Tensor], second: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Inputs `[B, ...]` and both hidden layers of every earlier column, `[B, hidden]` each; h_1, h_2 and logits."""
+    def __init__(self, own: MLP, earlier: int, generator: torch.Generator) -> None:
+        into = [own.fc2, own.classifier] if earlier else []
+        super().__init__(own, [self._adapter(layer, earlier, generator) for layer in into])
+
+    @staticmethod
+    def _adapter(into: nn.Linear, columns: int, generator: torch.Generator) -> nn.Sequential:
+        width = into.in_features
+        narrow = linear(columns * width, width, generator)
+        wide = linear(width, into.out_features, generator, bias=False)
+        return nn.Sequential(narrow, nn.ReLU(), wide).to(into.weight)
+
+    def forward(self, inputs: Tensor, earlier: Sequence[Layers]) -> Layers:
         own = self.own
         h1 = torch.relu(own.fc1(inputs.flatten(1)))
-        below = own.fc2(h1) if self.to_hidden is None else own.fc2(h1) + self.to_hidden(torch.cat(first, 1))
-        h2 = torch.relu(below)
-        logits = own.classifier(h2)
-        return h1, h2, logits if self.to_logits is None else logits + self.to_logits(torch.cat(second, 1))
+        h2 = torch.relu(self.join(own.fc2(h1), 0, earlier))
+        return h1, h2, self.join(own.classifier(h2), 1, earlier)
+
+
+class ResNetColumn(Column):
+    """A ResNet-18 with connections into each of its four stages and its classifier.
+
+    A layer of the equation is here the stem, a stage, or the classifier, which sees the last stage averaged over
+    positions. A connection enters a stage where its first block adds the shortcut, before the ReLU, so that the rest of
+    the stage works on what the earlier columns found. For feature maps V and U are 1x1 convolutions, V with the stride
+    of the stage and a bias; neither has BatchNorm.
+
+    Args:
+        own: the column by itself.
+        earlier: columns before it, of the same shape.
+        generator: draws the initial weights of the connections, on the CPU.
+    """
+
+    own: ResNet18
+
+    def __init__(self, own: ResNet18, earlier: int, generator: torch.Generator) -> None:
+        super().__init__(own, self._adapters(own, earlier) if earlier else [])
+        if earlier:
+            initialise(self.adapters.to_empty(device="cpu"), generator)
+            self.adapters.to(own.classifier.weight)
+
+    @staticmethod
+    def _adapters(own: ResNet18, columns: int) -> list[nn.Module]:
+        """Without values: the layers' own initialisation would draw from the global generator."""
+        features, n_classes = own.classifier.in_features, own.classifier.out_features
+        with torch.device("meta"):
+            into_stages = [
+                # The stride is V's: what V leaves out U would leave out all the same.
+                nn.Sequential(
+                    nn.Conv2d(columns * inputs, inputs, 1, stride), nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False)
+                )
+                for (inputs, outputs), stride in zip(pairwise(own.channels), STRIDES, strict=True)
+            ]
+            into_classifier = nn.Sequential(
+                nn.Linear(columns * features, features), nn.ReLU(), nn.Linear(features, n_classes, bias=False)
+            )
+        return [*into_stages, into_classifier]
+
+    def forward(self, inputs: Tensor, earlier: Sequence[Layers]) -> Layers:
+        own = self.own
+        layers = [own.stem(inputs)]
+        for number, (first, second) in enumerate(own.stages):
+            layers.append(second(first(layers[-1], self.lateral(number, earlier))))
+        layers[-1] = layers[-1].mean((2, 3))
+        return *layers, self.join(own.classifier(layers[-1]), len(own.stages), earlier)
 
 
 class Progressive(nn.Module):
-    """Columns, of which only the newest has gradients."""
+    """Columns, of which only the newest learns; the others neither have gradients nor ever leave evaluation mode."""
 
     def __init__(self) -> None:
         super().__init__()
         self.columns = nn.ModuleList()
 
-    def add(self, own: MLP, generator: torch.Generator) -> Column:
+    def add(self, own: MLP | ResNet18, generator: torch.Generator) -> Column:
         """A new column with connections from all others, which are frozen."""
         for parameter in self.parameters():
             parameter.requires_grad_(False)
             parameter.grad = None
-        column = Column(own, len(self.columns), generator)
+        earlier = len(self.columns)
+        column = MLPColumn(own, earlier, generator) if isinstance(own, MLP) else ResNetColumn(own, earlier, generator)
         self.columns.append(column)
+        self.train(self.training)
         return column
 
+    def train(self, mode: bool = True) -> Progressive:
+        """Training mode is the newest column's alone: the running statistics of the others stay as they are."""
+        super().train(mode)
+        for column in self.columns[:-1]:
+            column.eval()
+        return self
+
     def forward(self, inputs: Tensor) -> Tensor:
-        """`[B, ...]` -> logits of every column, `[columns, B, n_classes]`."""
-        first: list[Tensor] = []
-        second: list[Tensor] = []
-        answers = []
+        """`[B, ...]` -> logits of every column, `[columns, B, n_classes]`, in the precision of the parameters."""
+        seen: list[Layers] = []
         for column in self.columns:
-            h1, h2, logits = column(inputs, first, second)
-            first.append(h1)
-            second.append(h2)
-            answers.append(logits)
-        return torch.stack(answers)
-
-
-def _adapter(below: nn.Linear, into: nn.Linear, columns: int, generator: torch.Generator) -> nn.Sequential:
-    """V, ReLU and U: from the outputs of `below` in all columns to those of `into`."""
-    width = into.in_features
-    narrow = linear(columns * below.out_features, width, generator)
-    wide = linear(width, into.out_features, generator, bias=False)
-    return nn.Sequential(narrow, nn.ReLU(), wide).to(into.weight)
+            seen.append(column(inputs, seen))
+        return torch.stack([layers[-1] for layers in seen]).to(next(self.parameters()).dtype)

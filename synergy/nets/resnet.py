@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synergy.errors import UsageError
 from synergy.nets.backbone import Backbone
 
 FULL_WIDTH = 64
@@ -31,20 +33,39 @@ class ResNet18(Backbone):
         with torch.device("meta"):
             self.conv1 = _convolution(3, width, 3)
             self.bn1 = nn.BatchNorm2d(width)
-            channels = [width, *(width * 2**stage for stage in range(4))]
+            self.channels = (width, *(width * 2**stage for stage in range(4)))
+            """Of what the stem and each stage give."""
             self.layer1, self.layer2, self.layer3, self.layer4 = (
-                _stage(channels[stage], channels[stage + 1], STRIDES[stage]) for stage in range(4)
+                _stage(*ends, stride) for ends, stride in zip(pairwise(self.channels), STRIDES, strict=True)
             )
             self.classifier = nn.Linear(8 * width, n_classes)
         self.to_empty(device="cpu")
-        _initialise(self, generator)
+        initialise(self, generator)
 
     def features(self, inputs: Tensor) -> Tensor:
-        """`[B, 3, H, W]` -> `[B, 8 * width]`, averaged over positions."""
-        out = F.relu(self.bn1(self.conv1(inputs)), inplace=True)
-        out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
-        features: Tensor = out.mean((2, 3))
-        return features
+        """`[B, 3, H, W]` -> `[B, 8 * width]`, averaged over positions.
+
+        Raises:
+            UsageError: the inputs are not images of three channels.
+        """
+        if inputs.dim() != 4 or inputs.shape[1] != 3:
+            raise UsageError(
+                f"inputs: given the shape {tuple(inputs.shape)}; allowed for a ResNet18: [B, 3, H, W] "
+                "(give grey images three equal channels)"
+            )
+        out = self.stem(inputs)
+        for stage in self.stages:
+            out = stage(out)
+        return out.mean((2, 3))
+
+    def stem(self, inputs: Tensor) -> Tensor:
+        """`[B, 3, H, W]` -> what the first stage sees, `[B, width, H, W]`."""
+        return F.relu(self.bn1(self.conv1(inputs)), inplace=True)
+
+    @property
+    def stages(self) -> tuple[nn.Sequential, ...]:
+        """The four stages, two blocks each."""
+        return self.layer1, self.layer2, self.layer3, self.layer4
 
 
 class BasicBlock(nn.Module):
@@ -60,10 +81,12 @@ class BasicBlock(nn.Module):
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(_convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """`[B, inputs, H, W]` -> `[B, outputs, H / stride, W / stride]`."""
+    def forward(self, inputs: Tensor, lateral: Tensor | None = None) -> Tensor:
+        """`[B, inputs, H, W]` -> `[B, outputs, H / stride, W / stride]`; a `lateral` of that shape is added."""
         out = F.relu(self.bn1(self.conv1(inputs)), inplace=True)
         out = self.bn2(self.conv2(out)) + self.shortcut(inputs)
+        if lateral is not None:
+            out = out + lateral
         return F.relu(out, inplace=True)
 
 
@@ -75,7 +98,7 @@ def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs, 1))
 
 
-def _initialise(net: nn.Module, generator: torch.Generator) -> None:
+def initialise(net: nn.Module, generator: torch.Generator) -> None:
     """PyTorch's own initialisation of these layers, from a generator of ours."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from synergy.errors import UsageError
 from synergy.methods.base import MethodConfig
 from synergy.methods.pnn import PNN
-from synergy.nets.progressive import Column
+from synergy.nets.progressive import MLPColumn
 from synergy.state import same
 from synergy.types import Task
 from tests.methods import small
@@ -32,9 +32,9 @@ def trained(tasks: int = 3) -> PNN:
     return pnn
 
 
-def column(pnn: PNN, number: int) -> Column:
+def column(pnn: PNN, number: int) -> MLPColumn:
     found = pnn.net.columns[number]
-    assert isinstance(found, Column)
+    assert isinstance(found, MLPColumn)
     return found
 
 
@@ -44,9 +44,9 @@ def affine(x: Tensor, layer: nn.Module) -> Tensor:
     return out if layer.bias is None else out + layer.bias
 
 
-def adapted(h: Tensor, adapter: nn.Sequential | None) -> Tensor:
+def adapted(h: Tensor, adapter: nn.Module) -> Tensor:
     """U relu(V h), U without a bias."""
-    assert adapter is not None
+    assert isinstance(adapter, nn.Sequential)
     down, _, up = adapter
     assert isinstance(up, nn.Linear) and up.bias is None
     return affine(affine(h, down).clamp(min=0), up)
@@ -57,18 +57,18 @@ def test_connections_by_hand() -> None:
     x = small.batch(7).inputs
     flat = x.flatten(1)
     first, second, third = (column(pnn, number) for number in range(3))
-    assert first.to_hidden is None and first.to_logits is None
+    assert not len(first.adapters)
     a1 = affine(flat, first.own.fc1).relu()
     a2 = affine(a1, first.own.fc2).relu()
     b1 = affine(flat, second.own.fc1).relu()
-    b2 = (affine(b1, second.own.fc2) + adapted(a1, second.to_hidden)).relu()
+    b2 = (affine(b1, second.own.fc2) + adapted(a1, second.adapters[0])).relu()
     c1 = affine(flat, third.own.fc1).relu()
-    c2 = (affine(c1, third.own.fc2) + adapted(torch.cat([a1, b1], 1), third.to_hidden)).relu()
+    c2 = (affine(c1, third.own.fc2) + adapted(torch.cat([a1, b1], 1), third.adapters[0])).relu()
     logits = torch.stack(
         [
             affine(a2, first.own.classifier),
-            affine(b2, second.own.classifier) + adapted(a2, second.to_logits),
-            affine(c2, third.own.classifier) + adapted(torch.cat([a2, b2], 1), third.to_logits),
+            affine(b2, second.own.classifier) + adapted(a2, second.adapters[1]),
+            affine(c2, third.own.classifier) + adapted(torch.cat([a2, b2], 1), third.adapters[1]),
         ]
     )
     torch.testing.assert_close(pnn.net(x), logits)
@@ -119,5 +119,5 @@ def test_a_state_of_another_method_is_refused() -> None:
 
 
 def test_what_it_needs_is_said() -> None:
-    with pytest.raises(UsageError, match="given Linear; allowed for pnn: MLP"):
+    with pytest.raises(UsageError, match="given Linear; allowed for pnn: MLP, ResNet18"):
         PNN(MethodConfig(), small.setting(build_net=lambda name: nn.Linear(16, small.CLASSES)))
