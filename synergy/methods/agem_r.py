@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
 from synergy.methods.base import Answer, Method, ReplayConfig, Setting
@@ -25,6 +23,7 @@ class AGemR(Method[ReplayConfig]):
     """
 
     Config = ReplayConfig
+    any_objective = True
 
     def __init__(self, config: ReplayConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -34,7 +33,7 @@ class AGemR(Method[ReplayConfig]):
         self.memory = Reservoir(config.buffer_size, setting.rng("reservoir"), setting.rng("replay"))
 
     def observe(self, batch: Batch) -> Losses:
-        loss = F.cross_entropy(self.net(batch.inputs), batch.labels)
+        loss = self.setting.objective.loss(self.net(batch.inputs), batch.labels)
         self.weights.backward(loss)
         if len(self.memory):
             self._project()
@@ -46,7 +45,7 @@ class AGemR(Method[ReplayConfig]):
         gradient = self.weights.grads.clone()
         replay = self.memory.draw(self.config.minibatch_size)
         replayed = self.net(self.setting.augment.plain(replay.raw))
-        self.weights.backward(F.cross_entropy(replayed, replay.labels))
+        self.weights.backward(self.setting.objective.loss(replayed, replay.labels))
         self.weights.grads.copy_(onto_half_space(gradient, self.weights.grads))
 
     def predictors(self) -> dict[str, Predictor]:

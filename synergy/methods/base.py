@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from synergy.data.augment import Augment
+from synergy.memory.base import Memory
+from synergy.ops.growth import carried, classifier, exchange, widen
+from synergy.ops.objectives import CROSS_ENTROPY, Objective
 from synergy.ops.vectors import Flat
 from synergy.options import Options, option
 from synergy.randomness import generator
@@ -28,10 +32,19 @@ class MethodConfig(Options):
 
 @dataclass(frozen=True)
 class ReplayConfig(MethodConfig):
-    """Options of a method that replays from memory."""
+    """Options of a method that replays from memory. Warns if the memory is too small for a whole draw."""
 
     buffer_size: int = option(500, "samples the memory holds", low=1)
     minibatch_size: int = option(32, "samples drawn from memory at each step", low=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.buffer_size < self.minibatch_size:
+            warnings.warn(
+                f"buffer_size {self.buffer_size} is smaller than minibatch_size {self.minibatch_size}: no more than "
+                f"{self.buffer_size} samples are drawn at a time (lower --minibatch_size to say so)",
+                stacklevel=3,
+            )
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,8 @@ class Setting:
         n_epochs: passes over each task.
         seed: of the run.
         fisher_memory_mb: bound on intermediate results of a Fisher pass, MiB.
+        objective: what is minimised, for methods that take any.
+        make_optimizer: from parameters and a learning rate; plain SGD by default.
     """
 
     build_net: Callable[[str], nn.Module]
@@ -57,14 +72,16 @@ class Setting:
     n_epochs: int = 1
     seed: int = 0
     fisher_memory_mb: int = 1024
+    objective: Objective = CROSS_ENTROPY
+    make_optimizer: Callable[[list[nn.Parameter], float], torch.optim.Optimizer] = torch.optim.SGD
 
     def rng(self, name: str) -> np.random.Generator:
         """The method's own host generator of that name."""
         return generator(self.seed, f"method/{name}")
 
     def optimizer(self, weights: Flat, lr: float) -> torch.optim.Optimizer:
-        """Plain SGD on all parameters of a network, as one tensor."""
-        return torch.optim.SGD([weights.parameter], lr=lr)
+        """An optimiser of all parameters of a network, as one tensor."""
+        return self.make_optimizer([weights.parameter], lr)
 
 
 ConfigT = TypeVar("ConfigT", bound=MethodConfig)
@@ -85,6 +102,10 @@ class Method(ABC, Generic[ConfigT]):
     """The protocols under which its answers mean something."""
     only_batch_size: ClassVar[int | None] = None
     """The one size of a stream batch it can learn from, if there is only one."""
+    any_objective: ClassVar[bool] = False
+    """Whether its update rule works with any loss that is a mean over samples, not cross-entropy alone."""
+    stored_outputs: ClassVar[tuple[str, ...]] = ()
+    """Fields of the samples in memory that hold an output of the network each."""
 
     def __init__(self, config: ConfigT, setting: Setting) -> None:
         self.config = config
@@ -103,6 +124,31 @@ class Method(ABC, Generic[ConfigT]):
     @abstractmethod
     def predictors(self) -> dict[str, Predictor]:
         """The networks that can answer, by name, the recommended one first."""
+
+    def memories(self) -> list[Memory]:
+        """Where the method keeps samples."""
+        return [value for value in vars(self).values() if isinstance(value, Memory)]
+
+    def grow(self, outputs: int, head: str) -> None:
+        """Give every network `outputs` more classes, at the end of its linear layer `head`.
+
+        What the method knows of each parameter (a tensor as long as the vector of all of them) and its optimiser's
+        state are 0 for the new ones, and so are the new outputs (see `ops.growth`). A method that counts classes itself
+        cannot grow.
+        """
+        parts = vars(self)
+        for net in (part for part in parts.values() if isinstance(part, nn.Module)):
+            widen(classifier(net, head), outputs)
+        for weights in [part for part in parts.values() if isinstance(part, Flat)]:
+            old, positions = weights.parameter, weights.follow()
+            for name, part in parts.items():
+                if isinstance(part, torch.optim.Optimizer):
+                    exchange(part, old, weights.parameter, positions)
+                elif isinstance(part, Tensor) and part.shape == old.shape:
+                    parts[name] = carried(part, positions, len(weights.parameter))
+        for memory in self.memories():
+            for name in self.stored_outputs:
+                memory.store.widen(name, outputs)
 
     def state_dict(self) -> State:
         return collect(self._state())

@@ -38,6 +38,8 @@ class DER(Method[DerConfig]):
     """
 
     Config = DerConfig
+    any_objective = True
+    stored_outputs = ("logits",)
 
     def __init__(self, config: DerConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -49,7 +51,7 @@ class DER(Method[DerConfig]):
 
     def observe(self, batch: Batch) -> Losses:
         logits = self.net(batch.inputs)
-        ce = F.cross_entropy(logits, batch.labels)
+        ce = self.setting.objective.loss(logits, batch.labels)
         losses = {"loss": ce}
         if len(self.memory):
             replay = self.memory.draw(self.config.minibatch_size)

@@ -40,6 +40,8 @@ class DERpp(Method[DerppConfig]):
     """
 
     Config = DerppConfig
+    any_objective = True
+    stored_outputs = ("logits",)
 
     def __init__(self, config: DerppConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -51,13 +53,13 @@ class DERpp(Method[DerppConfig]):
 
     def observe(self, batch: Batch) -> Losses:
         logits = self.net(batch.inputs)
-        ce = F.cross_entropy(logits, batch.labels)
+        ce = self.setting.objective.loss(logits, batch.labels)
         losses = {"loss": ce}
         if len(self.memory):
             replayed, first = self._replay()
             distance = F.mse_loss(replayed, first.extras["logits"])
             replayed, second = self._replay()
-            replay_ce = F.cross_entropy(replayed, second.labels)
+            replay_ce = self.setting.objective.loss(replayed, second.labels)
             total = ce + self.config.alpha * distance + self.config.beta * replay_ce
             losses = {"loss": total, "ce": ce, "logits": distance, "replay_ce": replay_ce}
         self.weights.backward(losses["loss"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
@@ -24,6 +23,7 @@ class ER(Method[ReplayConfig]):
     """
 
     Config = ReplayConfig
+    any_objective = True
 
     def __init__(self, config: ReplayConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -39,7 +39,7 @@ class ER(Method[ReplayConfig]):
             replay = self.memory.draw(self.config.minibatch_size)
             inputs = torch.cat([inputs, self.setting.augment(replay.raw, self.augment_rng)])
             labels = torch.cat([labels, replay.labels])
-        loss = F.cross_entropy(self.net(inputs), labels)
+        loss = self.setting.objective.loss(self.net(inputs), labels)
         self.weights.backward(loss)
         self.optimizer.step()
         self.memory.offer(Samples(batch.raw, batch.labels))

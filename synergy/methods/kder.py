@@ -41,6 +41,7 @@ class KDER(Method[KderConfig]):
     """
 
     Config = KderConfig
+    any_objective = True
 
     def __init__(self, config: KderConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -62,14 +63,14 @@ class KDER(Method[KderConfig]):
 
     def _losses(self, batch: Batch) -> Losses:
         if not len(self.memory):
-            return {"loss": F.cross_entropy(self.net(batch.inputs), batch.labels)}
+            return {"loss": self.setting.objective.loss(self.net(batch.inputs), batch.labels)}
         replay = self.memory.draw(self.config.minibatch_size)
         inputs = self.setting.augment(replay.raw, self.augment_rng)
         with torch.no_grad():
             target = self.previous(inputs)
         logits = self.net(torch.cat([batch.inputs, inputs]))
         replayed = self.net(inputs) if self.own_pass else logits[len(batch) :]
-        ce = F.cross_entropy(logits, torch.cat([batch.labels, replay.labels]))
+        ce = self.setting.objective.loss(logits, torch.cat([batch.labels, replay.labels]))
         consistency = F.mse_loss(replayed, target)
         return {"loss": ce + self.config.reg_weight * consistency, "ce": ce, "consistency": consistency}
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from synergy.memory.reservoir import Reservoir
@@ -45,6 +44,7 @@ class MER(Method[MerConfig]):
 
     Config = MerConfig
     only_batch_size: ClassVar[int | None] = 1
+    any_objective = True
 
     def __init__(self, config: MerConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -69,7 +69,7 @@ class MER(Method[MerConfig]):
             inputs = torch.cat([self.setting.augment(replay.raw, self.augment_rng), inputs])
             labels = torch.cat([replay.labels, labels])
         began = self.weights.values.clone()
-        loss = F.cross_entropy(self.net(inputs), labels)
+        loss = self.setting.objective.loss(self.net(inputs), labels)
         self.weights.backward(loss)
         self.optimizer.step()
         self._go_back_towards(began, self.config.beta)

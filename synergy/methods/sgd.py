@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-
 from synergy.methods.base import Answer, Method, MethodConfig, Setting
 from synergy.ops.vectors import Flat
 from synergy.types import Batch, Losses, Predictor
@@ -20,6 +18,7 @@ class FineTuning(Method[MethodConfig]):
     """
 
     Config = MethodConfig
+    any_objective = True
 
     def __init__(self, config: MethodConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -28,7 +27,7 @@ class FineTuning(Method[MethodConfig]):
         self.optimizer = setting.optimizer(self.weights, config.lr)
 
     def observe(self, batch: Batch) -> Losses:
-        loss = F.cross_entropy(self.net(batch.inputs), batch.labels)
+        loss = self.setting.objective.loss(self.net(batch.inputs), batch.labels)
         self.weights.backward(loss)
         self.optimizer.step()
         return {"loss": loss.detach()}

@@ -59,6 +59,7 @@ class Synergy(Method[SynergyConfig]):
     """
 
     Config = SynergyConfig
+    any_objective = True
 
     def __init__(self, config: SynergyConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -89,14 +90,14 @@ class Synergy(Method[SynergyConfig]):
 
     def _losses(self, batch: Batch) -> Losses:
         if not len(self.memory):
-            return {"loss": F.cross_entropy(self.net(batch.inputs), batch.labels)}
+            return {"loss": self.setting.objective.loss(self.net(batch.inputs), batch.labels)}
         replay = self.memory.draw(self.config.minibatch_size)
         inputs = self.setting.augment(replay.raw, self.augment_rng)
         with torch.no_grad():
             target = self.semantic(inputs)
         logits = self.net(torch.cat([batch.inputs, inputs]))
         replayed = self.net(inputs) if self.own_pass else logits[len(batch) :]
-        ce = F.cross_entropy(logits, torch.cat([batch.labels, replay.labels]))
+        ce = self.setting.objective.loss(logits, torch.cat([batch.labels, replay.labels]))
         consistency = F.mse_loss(replayed, target)
         return {"loss": ce + self.config.reg_weight * consistency, "ce": ce, "consistency": consistency}
 
@@ -113,7 +114,12 @@ class Synergy(Method[SynergyConfig]):
         memory = self.memory.all()
         inputs = self.setting.augment(memory.raw, self.augment_rng)
         new = fisher_diagonal(
-            self.semantic, inputs, memory.labels, filter_means=True, memory_mb=self.setting.fisher_memory_mb
+            self.semantic,
+            inputs,
+            memory.labels,
+            filter_means=True,
+            log_likelihood=self.setting.objective.log_likelihood,
+            memory_mb=self.setting.fisher_memory_mb,
         )
         vector = self.phi.gather(new, out=torch.empty_like(self.phi.values))
         if self.fisher is None:

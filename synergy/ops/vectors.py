@@ -21,7 +21,7 @@ class Flat:
     `grads` as its gradient, for an optimiser.
 
     The order is that of `net.parameters()`. Replacing a parameter's storage (`net.to`, a new layer) breaks the tie:
-    make a new `Flat` then. `load_state_dict` copies in place and is safe.
+    `follow` the network then. `load_state_dict` copies in place and is safe.
 
     Args:
         net: its parameters must share one dtype and one device.
@@ -29,7 +29,13 @@ class Flat:
     """
 
     def __init__(self, net: nn.Module, with_grads: bool = True) -> None:
-        self._parameters = list(net.parameters())
+        self._net = net
+        self._with_grads = with_grads
+        self._take_up()
+
+    def _take_up(self) -> None:
+        with_grads = self._with_grads
+        self._parameters = list(self._net.parameters())
         kinds = {(p.dtype, p.device) for p in self._parameters}
         assert len(kinds) == 1, f"parameters of one dtype on one device are needed, found {kinds}"
         first = self._parameters[0]
@@ -45,6 +51,21 @@ class Flat:
         if with_grads:
             for parameter, view in zip(self._parameters, self.views(self.grads), strict=True):
                 parameter.grad = view
+
+    def follow(self) -> Tensor:
+        """Take up the parameters that the network has now, after some were replaced by longer ones.
+
+        Every old parameter must have a successor in its place, whose first values, in row-major order, are its own.
+
+        Returns:
+            Where each element of the old vector is in the new one, `int64 [P]`.
+        """
+        before = [parameter.numel() for parameter in self._parameters]
+        self._take_up()
+        now = [parameter.numel() for parameter in self._parameters]
+        starts = [sum(now[:i]) for i in range(len(now))]
+        device = self.values.device
+        return torch.cat([torch.arange(s, s + n, device=device) for s, n in zip(starts, before, strict=True)])
 
     def backward(self, loss: Tensor) -> None:
         """`grads <- d loss / d values`."""
