@@ -6,15 +6,17 @@ themselves. `collect` walks them, so that no attribute can be forgotten, and ref
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from synergy.errors import UsageError
 
 State: TypeAlias = dict[str, Any]
-"""A nested mapping whose leaves are tensors, numbers, strings, booleans or None; lists hold leaves only."""
+"""A nested mapping whose leaves are tensors, numbers, strings, booleans or None, and lists of them."""
 
 
 @runtime_checkable
@@ -37,24 +39,124 @@ def collect(attributes: Mapping[str, object]) -> State:
 def restore(attributes: dict[str, Any], state: State) -> None:
     """Put `state` (from `collect`) back: parts load themselves in place, tensors and numbers are replaced.
 
+    What is a tensor stays one of its dtype and shape, unless it was empty or None before it grew (or is so again); a
+    number stays a number of its kind, a list one of such numbers.
+
     Raises:
-        ValueError: the state does not have the same parts as the attributes.
+        ValueError: the state does not have the same parts as the attributes, or one of another kind.
     """
-    if attributes.keys() != state.keys():
-        raise ValueError(f"state has parts {sorted(state)}, expected {sorted(attributes)}")
+    _check_parts(attributes, state, "state")
     for name, saved in state.items():
         current = attributes[name]
         if isinstance(current, np.random.Generator):
+            _check_like(dict(current.bit_generator.state), saved, name)
             current.bit_generator.state = saved
         elif isinstance(current, Stateful):
+            if isinstance(current, nn.Module | torch.optim.Optimizer):
+                # They would take numbers of another kind, and cast.
+                _check_like(current.state_dict(), saved, name)
+            elif not isinstance(saved, Mapping):
+                raise _misfit(name, saved, "a mapping")
             current.load_state_dict(saved)
-        elif isinstance(saved, Tensor) and isinstance(current, Tensor):
-            if current.shape == saved.shape:
-                current.copy_(saved)
-            else:  # one that grows: it stays where it lives
-                attributes[name] = saved.to(current)
         else:
-            attributes[name] = saved
+            _check_like(current, saved, name)
+            if isinstance(current, Tensor) and isinstance(saved, Tensor) and current.shape == saved.shape:
+                current.copy_(saved)
+            else:  # a tensor that grows stays where it lives
+                attributes[name] = saved.to(current) if isinstance(current, Tensor) and saved is not None else saved
+
+
+def restore_fresh(part: Stateful, state: State, what: str) -> None:
+    """Restore a part that was made a moment ago from a state that may be anything, such as one from a file.
+
+    Args:
+        part: of use only if this returns.
+        what: to say in the error, such as "checkpoint runs/a/checkpoint/b".
+
+    Raises:
+        UsageError: the state does not fit the part.
+    """
+    try:
+        _check_nothing_lost(part.state_dict(), state, "state")
+        part.load_state_dict(state)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
+        # What torch's own parts, numpy's generators and other people's methods raise at a state that is not theirs.
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(f"{what}: it does not fit this run: {reason}; use one of the same configuration") from error
+
+
+def _check_parts(current: Mapping[Any, Any], saved: object, name: str) -> None:
+    if not isinstance(saved, Mapping):
+        raise _misfit(name, saved, "a mapping")
+    if current.keys() != saved.keys():
+        raise ValueError(f"{name} has parts {sorted(map(str, saved))}, expected {sorted(map(str, current))}")
+
+
+def _check_like(current: object, saved: object, name: str) -> None:
+    """Raises ValueError if `saved` cannot be what `current` has become."""
+    match current:
+        case Tensor():
+            # Empty is what has not grown yet.
+            if isinstance(saved, Tensor):
+                grows = (0,) in (current.shape, saved.shape)
+                fits = saved.dtype == current.dtype and (grows or saved.shape == current.shape)
+            else:
+                fits = saved is None
+            if not fits:
+                raise _misfit(name, saved, _described(current))
+        case Mapping():
+            if not isinstance(saved, Mapping):
+                raise _misfit(name, saved, "a mapping")
+            if current and saved:
+                _check_parts(current, saved, name)
+            for key in current.keys() & saved.keys():
+                _check_like(current[key], saved[key], f"{name}.{key}")
+        case list() | tuple():
+            _check_list(current, saved, name)
+        case None:
+            if not isinstance(saved, Tensor | Mapping | None):
+                raise _misfit(name, saved, "a tensor or none")
+        case _:
+            if _kind(saved) is not _kind(current):
+                raise _misfit(name, saved, _described(current))
+
+
+def _check_list(current: Sequence[Any], saved: object, name: str) -> None:
+    if not isinstance(saved, list | tuple):
+        raise _misfit(name, saved, "a list")
+    for number, item in enumerate(saved):
+        if current:
+            _check_like(current[min(number, len(current) - 1)], item, f"{name}[{number}]")
+        elif _kind(item) not in (int, float):
+            raise _misfit(f"{name}[{number}]", item, "a number")
+
+
+def _check_nothing_lost(fresh: object, saved: object, name: str) -> None:
+    """What is there from the beginning never goes away."""
+    if _is_nothing(saved) and not _is_nothing(fresh):
+        raise _misfit(name, saved, _described(fresh))
+    if isinstance(fresh, Mapping) and isinstance(saved, Mapping):
+        for key in fresh.keys() & saved.keys():
+            _check_nothing_lost(fresh[key], saved[key], f"{name}.{key}")
+
+
+def _is_nothing(value: object) -> bool:
+    return value.shape == (0,) if isinstance(value, Tensor) else value is None or value == {}
+
+
+def _misfit(name: str, saved: object, expected: str) -> ValueError:
+    return ValueError(f"'{name}' is {_described(saved)}, expected {expected}")
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return "none" if value is None else f"of type {type(value).__name__}"
+
+
+def _kind(value: object) -> type:
+    """A bool is no int here, whatever Python says; a numpy float is a float."""
+    return next((kind for kind in (bool, int, float, str) if isinstance(value, kind)), type(value))
 
 
 def _saved(value: object, name: str) -> Any:
@@ -88,9 +190,17 @@ def _copied(state: Any) -> Any:
 def same(one: Any, other: Any) -> bool:
     """Whether two states are equal bit by bit."""
     if isinstance(one, Tensor):
-        return isinstance(other, Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+        return isinstance(other, Tensor) and _bits(one) == _bits(other)
     if isinstance(one, Mapping):
         return isinstance(other, Mapping) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
     if isinstance(one, list | tuple):
         return isinstance(other, list | tuple) and len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
+    if isinstance(one, float) and isinstance(other, float):
+        return repr(float(one)) == repr(float(other))
+    return _kind(one) is _kind(other) and bool(one == other)
+
+
+def _bits(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
+    """NaN is NaN here, and 0 is not -0."""
+    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return tensor.dtype, tensor.shape, plain.numpy().tobytes()
