@@ -59,6 +59,7 @@ class Setting:
         batch_size: samples of a stream batch, the last of an epoch may be smaller.
         n_epochs: passes over each task.
         seed: of the run.
+        max_tasks: the run stops after so many tasks; None: after the last.
         fisher_memory_mb: bound on intermediate results of a Fisher pass, MiB.
         objective: what is minimised, for methods that take any.
         make_optimizer: from parameters and a learning rate; plain SGD by default.
@@ -71,9 +72,15 @@ class Setting:
     batch_size: int = 32
     n_epochs: int = 1
     seed: int = 0
+    max_tasks: int | None = None
     fisher_memory_mb: int = 1024
     objective: Objective = CROSS_ENTROPY
     make_optimizer: Callable[[list[nn.Parameter], float], torch.optim.Optimizer] = torch.optim.SGD
+
+    @property
+    def last_task(self) -> int:
+        """Index of the last task that the run trains."""
+        return (self.n_tasks if self.max_tasks is None else min(self.n_tasks, self.max_tasks)) - 1
 
     def rng(self, name: str) -> np.random.Generator:
         """The method's own host generator of that name."""

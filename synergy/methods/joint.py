@@ -11,12 +11,13 @@ from synergy.types import Batch, Losses, Predictor, Task
 
 
 class Joint(Method[MethodConfig]):
-    """A fresh network trained on the data of all tasks together, once the last has been seen.
+    """A fresh network trained on the data of all tasks together, once the last of the run has been seen.
 
     Reference: none; the upper bound of every comparison.
 
-    Update rule: after the last task, `n_epochs` passes over all tasks' data in random order, each step one SGD step on
-    CE(f(x), y) with the stream's batch size. It has no answer before that, and so no accuracy.
+    Update rule: after the last task of the run, `n_epochs` passes over the data of all tasks so far in random order,
+    each step one SGD step on CE(f(x), y) with the stream's batch size. It has no answer before that, and so no
+    accuracy.
 
     Deviations: none.
     """
@@ -37,7 +38,7 @@ class Joint(Method[MethodConfig]):
         return {}
 
     def end_task(self, task: Task) -> None:
-        if task.index < self.setting.n_tasks - 1:
+        if task.index < self.setting.last_task:
             return
         parts = [each.train() for each in (*task.earlier(), task)]
         raw, labels = torch.cat([part.raw for part in parts]), torch.cat([part.labels for part in parts])
