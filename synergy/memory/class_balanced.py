@@ -24,44 +24,41 @@ class ClassBalanced(Forgetful):
 
     Args:
         capacity: slots.
-        n_classes: labels that are expected; higher ones may come.
         rng: decides which samples leave.
     """
 
-    def __init__(self, capacity: int, n_classes: int, rng: np.random.Generator) -> None:
+    def __init__(self, capacity: int, rng: np.random.Generator) -> None:
         super().__init__(capacity)
         self.owners = torch.full((capacity,), NOBODY)
         """Label of each slot, `int64 [capacity]`, on the host."""
-        self.known = torch.zeros(n_classes, dtype=torch.bool)
-        """Whether a class was ever offered, `[n_classes]` or more, on the host."""
+        self.known: list[int] = []
+        """The classes that were ever offered, by first appearance."""
         self._rng = rng
 
     def counts(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """Samples of each class, `[n_classes]`."""
+        """Samples of each class, `[K]`, for the labels up to the highest that was ever offered."""
+        return self._counts(self.known)
+
+    def _counts(self, labels: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         owners = self.owners.numpy()
-        return np.bincount(owners[owners != NOBODY], minlength=len(self.known))
+        return np.bincount(owners[owners != NOBODY], minlength=1 + max(labels, default=-1))
 
     def offer(self, samples: Samples) -> bool:
         """Offer samples in order; whether any was stored. Waits once for the device, to read the labels."""
         labels = samples.labels.tolist()
-        self._expect(max(labels, default=0))
         slots = np.asarray(self._slots(labels), dtype=np.int64)
         self.store.write(slots, samples)
         return bool((slots < self.store.capacity).any())
 
-    def _expect(self, label: int) -> None:
-        if label >= len(self.known):
-            self.known = torch.cat([self.known, self.known.new_zeros(label + 1 - len(self.known))])
-
     def _slots(self, labels: list[int]) -> list[int]:
         """The slot of each sample, `capacity` if it is not stored; every decision depends on those before."""
-        owners, known, counts = self.owners.numpy(), self.known.numpy(), self.counts()
-        filled, n_known = len(self), int(known.sum())
+        owners, counts = self.owners.numpy(), self._counts(self.known + labels)
+        filled = len(self)
         slots = []
         for label in labels:
-            n_known += not known[label]
-            known[label] = True
-            if counts[label] * n_known >= self.store.capacity:
+            if label not in self.known:
+                self.known.append(label)
+            if counts[label] * len(self.known) >= self.store.capacity:
                 slots.append(self.store.capacity)
                 continue
             if filled < self.store.capacity:

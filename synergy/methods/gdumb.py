@@ -52,7 +52,7 @@ class GDumb(Method[GdumbConfig]):
     def __init__(self, config: GdumbConfig, setting: Setting) -> None:
         super().__init__(config, setting)
         check_room(config.buffer_size, setting.n_classes, "class")
-        self.memory = ClassBalanced(config.buffer_size, setting.n_classes, setting.rng("memory"))
+        self.memory = ClassBalanced(config.buffer_size, setting.rng("memory"))
         self.fitted = Fitted()
 
     def observe(self, batch: Batch) -> Losses:

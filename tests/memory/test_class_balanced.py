@@ -21,7 +21,7 @@ STREAMS = st.lists(st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=12
 
 
 def memory(capacity: int, seed: int = 0) -> ClassBalanced:
-    return ClassBalanced(capacity, CLASSES, generator(seed, "leave"))
+    return ClassBalanced(capacity, generator(seed, "leave"))
 
 
 def one_by_one(capacity: int, labels: list[int], rng: np.random.Generator) -> list[int]:
