@@ -3,8 +3,8 @@
     python -m tests.methods.golden er_ace          writes tests/golden/er_ace_trace.json
 
 A trace is 20 steps on seq-digits in float64, four of each task: the loss of every step, and a few sums over every
-network and every vector in the method's state. Write one when a method is new, or when its update rule was meant to
-change; say so in the commit.
+network that the method holds or answers with, and over every vector in its state. Write one when a method is new, or
+when its update rule was meant to change; say so in the commit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from synergy import checks
 from synergy.data.augment import Augment
 from synergy.methods import method_class
-from synergy.methods.base import Method
+from synergy.methods.base import Answer, Method
 from synergy.ops.vectors import parameter_vector
 from synergy.randomness import torch_generator
 from synergy.scenarios.base import AnyScenario
@@ -40,8 +40,9 @@ OPTIONS: Mapping[str, Any] = {
     "fisher_update_freq": 0.5,
     "plastic_model_update_freq": 0.5,
     "stable_model_update_freq": 0.5,
+    "fitting_epochs": 4,
 }
-"""A memory that overflows and coins that fall on both sides; all other options keep their defaults."""
+"""A memory that overflows, coins that fall on both sides, and a short fit; all other options keep their defaults."""
 
 
 def path(name: str) -> Path:
@@ -55,7 +56,9 @@ def record(name: str) -> dict[str, Any]:
     method = _method(name, stream)
     losses = [loss for index in range(stream.n_tasks) for loss in _task(method, stream, index)]
     vectors = {key: value for key, value in vars(method).items() if isinstance(value, Tensor)}
-    vectors |= {key: parameter_vector(value) for key, value in vars(method).items() if isinstance(value, nn.Module)}
+    nets = {key: value for key, value in vars(method).items() if isinstance(value, nn.Module)}
+    nets |= {key: net for key, net in _answering(method).items() if all(net is not held for held in nets.values())}
+    vectors |= {key: parameter_vector(net) for key, net in nets.items()}
     return {"losses": losses, "state": {key: _sums(vector) for key, vector in sorted(vectors.items())}}
 
 
@@ -83,6 +86,11 @@ def _task(method: Method[Any], stream: AnyScenario, index: int) -> list[float]:
     losses = [method.observe(Batch(raw, AUGMENT.plain(raw), labels)) for raw, labels in samples]
     method.end_task(task)
     return [_rounded(step["loss"]) for step in losses if step]
+
+
+def _answering(method: Method[Any]) -> dict[str, nn.Module]:
+    """The networks behind its predictors: some are trained when they are asked for, and held nowhere else."""
+    return {key: answer.net for key, answer in method.predictors().items() if isinstance(answer, Answer)}
 
 
 def _sums(tensor: Tensor) -> list[float]:
