@@ -101,19 +101,23 @@ class Progress(Listener):
         n_tasks: of the run.
         say: prints a line.
         quiet: no bar, as when the output is not a terminal.
+        first: task of the run, or of what is left of it.
     """
 
-    def __init__(self, n_tasks: int, say: Callable[[str], None], quiet: bool) -> None:
+    def __init__(self, n_tasks: int, say: Callable[[str], None], quiet: bool, first: int = 0) -> None:
         self._n_tasks = n_tasks
         self._say = say
         self._quiet = quiet
+        self._first = first
         self._bar: tqdm[Never] | None = None
 
-    def task_begins(self, task: Task, steps: int) -> None:
-        if task.index == 0:
+    def task_begins(self, task: Task, steps: int, done: int) -> None:
+        if task.index == self._first:
             self._say("average accuracy over the tasks seen so far, percent")
         name = f"task {task.index + 1}/{self._n_tasks}"
-        self._bar = tqdm(total=steps, desc=name, unit="step", disable=self._quiet, leave=False, file=sys.stderr)
+        self._bar = tqdm(
+            total=steps, initial=done, desc=name, unit="step", disable=self._quiet, leave=False, file=sys.stderr
+        )
 
     def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
         if self._bar is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from synergy.data.augment import Augment
 from synergy.metrics import expected_calibration_error
+from synergy.state import State
 from synergy.types import Predictor, ProtocolName, Split
 
 CALIBRATION_BINS = 15
@@ -67,6 +69,39 @@ def evaluate(
         for key, tally in of_split.items():
             tallies[key].append(tally)
     return {key: _evaluation(torch.stack(per_split).cpu()) for key, per_split in tallies.items()}
+
+
+def to_state(evaluations: Evaluations) -> list[State]:
+    """As what a checkpoint can hold, in their order."""
+    return [
+        {
+            "predictor": predictor,
+            "protocol": protocol,
+            "accuracies": list(evaluation.accuracies),
+            "per_class": dict(evaluation.per_class),
+            "calibration_error": evaluation.calibration_error,
+        }
+        for (predictor, protocol), evaluation in evaluations.items()
+    ]
+
+
+def from_state(state: list[State]) -> Evaluations:
+    """Back from `to_state`.
+
+    Raises:
+        ValueError, TypeError, LookupError, AttributeError: it is not of that form.
+    """
+    evaluations: Evaluations = {}
+    for each in state:
+        per_class, error = each["per_class"], each["calibration_error"]
+        values = [*each["accuracies"], *per_class.values(), 0.0 if error is None else error]
+        if not all(isinstance(value, float) for value in values) or not all(isinstance(key, int) for key in per_class):
+            raise ValueError("an evaluation holds something else than numbers")
+        if not isinstance(each["predictor"], str) or each["protocol"] not in get_args(ProtocolName):
+            raise ValueError("an evaluation is of no known protocol")
+        key = (each["predictor"], each["protocol"])
+        evaluations[key] = Evaluation(tuple(each["accuracies"]), per_class, error)
+    return evaluations
 
 
 def _own_classes(scores: Tensor, classes: tuple[int, ...]) -> Tensor:

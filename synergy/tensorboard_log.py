@@ -22,13 +22,14 @@ class TensorBoard(Listener):
     """Writes losses by step, and the average accuracy over the tasks seen by task.
 
     Args:
-        folder: of the event file; made if it is missing.
+        folder: of the event files; made if it is missing.
+        after: the step that a resumed run goes on from; what a file that is there says of later ones counts no more.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, after: int | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder), purge_step=None if after is None else after + 1)
 
     def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
         for name, value in losses.items():
@@ -38,6 +39,9 @@ class TensorBoard(Listener):
         for (predictor, protocol), evaluation in evaluations.items():
             seen = evaluation.accuracies[: index + 1]
             self._writer.add_scalar(f"accuracy/{protocol}/{predictor}", sum(seen) / len(seen), index + 1)
+        self._writer.flush()
+
+    def saving(self) -> None:
         self._writer.flush()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,15 +13,18 @@ import torch
 from torch import Tensor
 
 from synergy.errors import TrainingError
-from synergy.evaluate import Evaluations, evaluate
+from synergy.evaluate import Evaluations, evaluate, from_state, to_state
 from synergy.methods.base import Answer, Method, MethodConfig
 from synergy.randomness import generator
 from synergy.scenarios.base import AnyScenario
+from synergy.state import State, collect, restore
 from synergy.types import Batch, Losses, Split, Task
 
 LOOK_SECONDS = 0.25
 LOOK_STEPS = 200
 """How often the loop looks at the losses, whichever comes first: to look is to wait for the device."""
+
+_PROGRESS = ("augment_rng", "task", "begun", "taken", "steps", "train_s", "evaluate_s")
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,17 @@ class Schedule:
 class Listener:
     """Is told how a run goes, and does nothing; a progress bar or an event log overrides what it needs."""
 
-    def task_begins(self, task: Task, steps: int) -> None:
-        """`steps` is how many the task will take."""
+    def task_begins(self, task: Task, steps: int, done: int) -> None:
+        """`steps` is how many the task will take; `done` how many of them it took before the run was resumed."""
 
     def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
         """The losses of step `step` (from 1 over the run), the latest of `new_steps` since the last look."""
 
     def task_ended(self, index: int, evaluations: Evaluations) -> None:
         """The method was evaluated after task `index`."""
+
+    def saving(self) -> None:
+        """A checkpoint is about to be written: what was told so far will not be told again."""
 
     def close(self) -> None:
         """The run is over, however it ended."""
@@ -68,9 +75,9 @@ class Listeners(Listener):
     def __init__(self, *listeners: Listener) -> None:
         self._listeners = listeners
 
-    def task_begins(self, task: Task, steps: int) -> None:
+    def task_begins(self, task: Task, steps: int, done: int) -> None:
         for listener in self._listeners:
-            listener.task_begins(task, steps)
+            listener.task_begins(task, steps, done)
 
     def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
         for listener in self._listeners:
@@ -79,6 +86,10 @@ class Listeners(Listener):
     def task_ended(self, index: int, evaluations: Evaluations) -> None:
         for listener in self._listeners:
             listener.task_ended(index, evaluations)
+
+    def saving(self) -> None:
+        for listener in self._listeners:
+            listener.saving()
 
     def close(self) -> None:
         for listener in self._listeners:
@@ -90,7 +101,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
 
 
 class Training:
-    """A method on its way through a scenario.
+    """A method on its way through a scenario. Its state is all that it needs to go on from where it is.
 
     Args:
         method: learns.
@@ -100,6 +111,9 @@ class Training:
         listener: is told.
         should_stop: asked before every step.
         computing: the context of a step and of an evaluation, such as autocast.
+        save: is handed the training to keep its state: after every `save_every` steps, at the end of every task, and
+            when it was asked to stop. All losses up to there are finite.
+        save_every: steps; None for the other occasions alone.
     """
 
     def __init__(
@@ -112,6 +126,8 @@ class Training:
         listener: Listener | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         computing: Callable[[], AbstractContextManager[object]] = nullcontext,
+        save: Callable[[Training], None] | None = None,
+        save_every: int | None = None,
     ) -> None:
         self.method = method
         self.scenario = scenario
@@ -119,7 +135,15 @@ class Training:
         self.listener = Listener() if listener is None else listener
         self.should_stop = should_stop
         self.computing = computing
+        self.save = save
+        self.save_every = save_every
         self.augment_rng = generator(seed, "stream/augment")
+        self.task = 0
+        """The task it is in, or that comes next."""
+        self.begun = False
+        """Whether the method was told so."""
+        self.taken = 0
+        """Steps of this task."""
         self.steps = 0
         self.evaluations: list[Evaluations] = []
         self.baseline: Evaluations = {}
@@ -127,29 +151,67 @@ class Training:
         self.train_s = 0.0
         self.evaluate_s = 0.0
         self._unseen: list[Losses] = []
-        self._looked_at = time.perf_counter()
+        self._looked_at = self._counted_to = time.perf_counter()
 
     def run(self) -> None:
-        """Train on every task and evaluate after each.
+        """Train on every task and evaluate after each, from wherever it is.
 
         Raises:
             TrainingError: a loss is no longer finite, or an answer is no number.
             Stopped: `should_stop` said so.
         """
-        self.baseline = self._evaluate(-1, untrained=True)
-        for index in range(self.schedule.tasks(self.scenario)):
-            task = self.scenario.task(index)
-            began = time.perf_counter()
+        if not self.baseline:
+            self.baseline = self._evaluate(-1, untrained=True)
+        while self.task < self.schedule.tasks(self.scenario):
+            self._counted_to = time.perf_counter()
             try:
-                self._learn(task)
+                self._learn(self.scenario.task(self.task))
             finally:
-                self.train_s += time.perf_counter() - began
-            self.evaluations.append(self._evaluate(index))
-            self.listener.task_ended(index, self.evaluations[-1])
+                self._count()
+            self.evaluations.append(self._evaluate(self.task))
+            self.listener.task_ended(self.task, self.evaluations[-1])
+            self.task, self.begun, self.taken = self.task + 1, False, 0
+            self._counted_to = time.perf_counter()
+            self._save()
+
+    def state_dict(self) -> State:
+        """Where it is, and all that has come of it so far. Every step is a place to stop at."""
+        return {
+            "method": self.method.state_dict(),
+            "evaluations": [to_state(each) for each in self.evaluations],
+            "baseline": to_state(self.baseline),
+            "last_losses": self.last_losses,
+            **collect({name: vars(self)[name] for name in _PROGRESS}),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on exactly where `state` was taken. The training must be of the same configuration.
+
+        Raises:
+            ValueError: it is of another one, or no state of a training.
+        """
+        progress = {name: vars(self)[name] for name in _PROGRESS}
+        restore(progress, {name: state[name] for name in _PROGRESS})
+        losses = state["last_losses"]
+        if not all(isinstance(value, float) for value in losses.values()):
+            raise ValueError("'last_losses' are no numbers")
+        evaluations = [from_state(each) for each in state["evaluations"]]
+        baseline = from_state(state["baseline"])
+        self._check_position(progress["task"], progress["taken"], progress["begun"], len(evaluations))
+        self.method.load_state_dict(state["method"])
+        vars(self).update(progress, last_losses=losses, evaluations=evaluations, baseline=baseline)
+
+    def _check_position(self, task: int, taken: int, begun: bool, evaluated: int) -> None:
+        tasks = self.schedule.tasks(self.scenario)
+        left = self.schedule.steps(self.scenario.task(task)) if 0 <= task < tasks else 0
+        if not (0 <= task <= tasks and evaluated == task and 0 <= taken <= left and (begun or not taken)):
+            raise ValueError(f"task {task + 1}, step {taken} is no place in this stream")
 
     def _learn(self, task: Task) -> None:
-        self.listener.task_begins(task, self.schedule.steps(task))
-        self.method.begin_task(task)
+        self.listener.task_begins(task, self.schedule.steps(task), self.taken)
+        if not self.begun:
+            self.method.begin_task(task)
+            self.begun = True
         for raw, labels in self._batches(task):
             self._step(raw, labels)
         self._look()
@@ -157,25 +219,48 @@ class Training:
             self.method.end_task(task)
 
     def _batches(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
-        left = self.schedule.steps(task)
+        """Those that are left of the task."""
+        passed, left = self.taken, self.schedule.steps(task) - self.taken
         for epoch in range(self.schedule.n_epochs):
-            for batch in task.batches(epoch):
-                if left == 0:
-                    return
+            in_epoch = len(task.order(epoch))
+            if passed >= in_epoch:
+                passed -= in_epoch
+                continue
+            for batch in itertools.islice(task.batches(epoch, passed), left):
                 left -= 1
                 yield batch
+            passed = 0
 
     def _step(self, raw: Tensor, labels: Tensor) -> None:
         if self.should_stop():
             self._look()
+            self._save()
             raise Stopped
         batch = Batch(raw, self.scenario.augment(raw, self.augment_rng), labels)
         with self.computing():
             losses = self.method.observe(batch)
         self.steps += 1
+        self.taken += 1
         self._unseen.append(losses)
-        if len(self._unseen) >= LOOK_STEPS or time.perf_counter() - self._looked_at >= LOOK_SECONDS:
+        if self.save_every is not None and self.steps % self.save_every == 0:
+            self._save()
+        elif len(self._unseen) >= LOOK_STEPS or time.perf_counter() - self._looked_at >= LOOK_SECONDS:
             self._look()
+
+    def _save(self) -> None:
+        if self.save is not None:
+            if self._unseen:
+                self._look()
+            self._count()
+            self.listener.saving()
+            self.save(self)
+            self._counted_to = time.perf_counter()
+
+    def _count(self) -> None:
+        """Training takes the time up to now, but not that of a checkpoint."""
+        now = time.perf_counter()
+        self.train_s += now - self._counted_to
+        self._counted_to = now
 
     def _look(self) -> None:
         """Fetch the losses that nobody has seen yet, all at once, and make sure that they are finite."""

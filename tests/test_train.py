@@ -65,7 +65,7 @@ class Witness(Listener):
         self.pages = [] if pages is None else pages
         self.looks: list[tuple[int, int, dict[str, float]]] = []
 
-    def task_begins(self, task: Task, steps: int) -> None:
+    def task_begins(self, task: Task, steps: int, done: int) -> None:
         self.pages.append(f"task_begins {task.index}, {steps} steps")
 
     def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
