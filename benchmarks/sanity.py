@@ -26,6 +26,7 @@ from synergy.scenarios.base import AnyScenario, StreamSetting
 from synergy.train import Schedule, Training
 
 BUFFER, SEEDS, MARGIN, NOISE = 200, 3, 5.0, 2.0
+"""Samples in memory; seeds; percentage points that are a clear margin, and that are noise."""
 SETTINGS: dict[str, tuple[dict[str, Any], int | None, int, int]] = {
     "seq-digits": ({}, None, 10, 5),
     "rot-mnist": ({"n_tasks": 5, "rotation_angles": (0.0, 40.0, 80.0, 120.0, 160.0)}, 2000, 10, 1),
@@ -53,12 +54,12 @@ def options_of(scenario: str, method: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in names}
 
 
-def final(name: str, method: str, seed: int) -> float:
-    """Final average of the recommended predictor, under the last of its protocols that is not task-IL."""
+def final(name: str, method: str, seed: int, **changes: Any) -> float:
+    """Final average of the recommended predictor, under the first of its protocols; `changes` replace options."""
     _, _, batch_size, epochs = SETTINGS[name]
     kind = method_class(method)
     scenario = build(name, seed, kind.only_batch_size or batch_size)
-    learner = kind(kind.Config(**options_of(name, method)), setting(scenario, seed))
+    learner = kind(kind.Config(**(options_of(name, method) | changes)), setting(scenario, seed))
     training = Training(learner, scenario, Schedule(epochs), seed=seed)
     training.run()
     return accuracies(training.evaluations, training.baseline)[0].metrics["final_average"]

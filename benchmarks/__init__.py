@@ -1,0 +1,1 @@
+"""Scripts that measure; tests run some of them small."""
