@@ -61,11 +61,16 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 
-    def parse_strictly(self, arguments: Sequence[str]) -> argparse.Namespace:
+    def parse_strictly(
+        self, arguments: Sequence[str], owners: Callable[[str], list[str]] = lambda flag: []
+    ) -> argparse.Namespace:
+        """`owners` names what else has a flag that is unknown here."""
         parsed, rest = self.parse_known_args(arguments)
         if rest:
-            flags = sorted(self._option_string_actions)
-            raise unknown("flag" if rest[0].startswith("-") else "argument", rest[0].split("=")[0], flags)
+            name = rest[0].split("=")[0]
+            if others := owners(name):
+                raise UsageError(f"unknown flag '{name}' here; it is an option of {', '.join(others)}")
+            raise unknown("flag" if name.startswith("-") else "argument", name, sorted(self._option_string_actions))
         return parsed
 
 
@@ -116,11 +121,18 @@ def _run_config(arguments: list[str]) -> RunConfig:
     for flag, value, names in (("--dataset", scenario, SCENARIOS), ("--model", method, METHODS)):
         if value is None:
             raise UsageError(f"{flag} is missing; allowed: {', '.join(sorted(names))}")
-    parsed = vars(_run_parser(scenario, method).parse_strictly(arguments))
+    parsed = vars(_run_parser(scenario, method).parse_strictly(arguments, _owners))
     choice = PresetChoice(parsed.pop("load_best_args"), parsed.pop("nearest_best_args"))
     given = {name: value for name, value in parsed.items() if name not in ("dataset", "model", "config")}
     given = {name: _numbers(name, value) if isinstance(value, list) else value for name, value in given.items()}
     return build(scenario, method, given, choice, from_file)
+
+
+def _owners(flag: str) -> list[str]:
+    """The scenarios and methods that have an option of this name."""
+    options: dict[str, type[Options]] = {name: scenario_class(name).Config for name in SCENARIOS}
+    options |= {name: method_class(name).Config for name in METHODS}
+    return [name for name, config in options.items() if flag in {f"--{option}" for option in config.names()}]
 
 
 def _run_parser(scenario: str | None, method: str | None) -> _Parser:

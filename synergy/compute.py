@@ -13,6 +13,8 @@ import torch
 from synergy.errors import TrainingError, UsageError
 
 PRECISIONS = ("fp32", "tf32", "bf16")
+SHORTAGES = ("allocate memory", "Storage size calculation overflowed")
+"""What PyTorch says in a plain RuntimeError when the CPU has no room, or when no machine could have it."""
 OUT_OF_MEMORY = "out of memory; lower --batch_size, --minibatch_size, --buffer_size, --fisher_memory_mb or --width"
 
 
@@ -61,8 +63,7 @@ def memory_errors() -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise TrainingError(OUT_OF_MEMORY) from error
     except RuntimeError as error:
-        # What the CPU's allocator raises has no type of its own.
-        if "allocate memory" not in str(error):
+        if not any(shortage in str(error) for shortage in SHORTAGES):
             raise
         raise TrainingError(OUT_OF_MEMORY) from error
 

@@ -22,7 +22,7 @@ from synergy.evaluate import Evaluation, Evaluations
 from synergy.results import Record
 from synergy.run import prepare
 from tests.commands import BRIEF, call, run
-from tests.data.test_sources import pictures, png, write_parquet
+from tests.data.parquet_files import pictures, png, write_parquet
 from tests.test_results import RECORD
 
 ROOT = Path(__file__).parent.parent
@@ -223,7 +223,7 @@ def test_a_bar_holds_the_losses_and_goes_away(capsys: pytest.CaptureFixture[str]
     said: list[str] = []
     progress = console.Progress(12, said.append, quiet=False)
     task = prepare(build("rot-digits", "er", {})).scenario.task(3)
-    progress.task_begins(task, 50)
+    progress.task_begins(task, 50, 0)
     progress.looked(20, 20, {"loss": 0.5, "ce": 0.25})
     progress.looked(50, 30, {"loss": 0.4, "ce": 0.125})
     progress.close()

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synergy.data.augment import Augment
 from synergy.memory.base import Memory
 from synergy.ops.growth import carried, classifier, exchange, widen
+from synergy.ops.modes import evaluating
 from synergy.ops.objectives import CROSS_ENTROPY, Objective
 from synergy.ops.vectors import Flat
 from synergy.options import Options, option
 from synergy.randomness import generator
 from synergy.state import State, collect, restore
-from synergy.types import Batch, Losses, Predictor, ProtocolName, Task
+from synergy.types import Batch, Losses, Predictor, ProtocolName, Task, View
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Setting:
     """
 
     build_net: Callable[[str], nn.Module]
-    augment: Augment
+    augment: View
     n_classes: int
     n_tasks: int = 1
     batch_size: int = 32
@@ -111,6 +111,8 @@ class Method(ABC, Generic[ConfigT]):
     """The one size of a stream batch it can learn from, if there is only one."""
     any_objective: ClassVar[bool] = False
     """Whether its update rule works with any loss that is a mean over samples, not cross-entropy alone."""
+    trains_to_answer: ClassVar[bool] = False
+    """Whether `predictors` itself may train, so that to ask for an answer at every step would be slow."""
     stored_outputs: ClassVar[tuple[str, ...]] = ()
     """Fields of the samples in memory that hold an output of the network each."""
 
@@ -172,18 +174,13 @@ class Method(ABC, Generic[ConfigT]):
 
 @dataclass(frozen=True)
 class Answer:
-    """A network as a predictor: evaluation mode, no gradient, and back to the mode it was in."""
+    """A network as a predictor: evaluation mode, no gradient, and every module back to the mode it was in."""
 
     net: nn.Module
 
     def __call__(self, inputs: Tensor, /) -> Tensor:
-        training = self.net.training
-        self.net.eval()
-        try:
-            with torch.no_grad():
-                scores: Tensor = self.net(inputs)
-        finally:
-            self.net.train(training)
+        with evaluating(self.net), torch.no_grad():
+            scores: Tensor = self.net(inputs)
         return scores
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from synergy.errors import UsageError
 from synergy.nets.backbone import Backbone
 
 
@@ -25,8 +26,18 @@ class MLP(Backbone):
         self.classifier = linear(hidden, n_classes, generator)
 
     def features(self, inputs: Tensor) -> Tensor:
-        """`[B, C, H, W]` or `[B, input_size]` -> what the classifier sees, `[B, hidden]`."""
-        hidden = torch.relu(self.fc1(inputs.flatten(1)))
+        """`[B, C, H, W]` or `[B, input_size]` -> what the classifier sees, `[B, hidden]`.
+
+        Raises:
+            UsageError: the images have another number of pixels.
+        """
+        inputs = inputs.flatten(1)
+        if inputs.shape[1] != self.fc1.in_features:
+            raise UsageError(
+                f"inputs: given {inputs.shape[1]} values each; allowed for this MLP: {self.fc1.in_features} "
+                "(resize them, or build the network for images of this size)"
+            )
+        hidden = torch.relu(self.fc1(inputs))
         return torch.relu(self.fc2(hidden))
 
 

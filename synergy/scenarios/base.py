@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from synergy.data.augment import Augment
 from synergy.data.sources import Source
+from synergy.errors import UsageError
 from synergy.nets.mlp import MLP
 from synergy.options import Options
 from synergy.randomness import generator
@@ -54,7 +55,11 @@ ConfigT = TypeVar("ConfigT", bound=ScenarioConfig)
 
 
 class Scenario(ABC, Generic[ConfigT]):
-    """Base of all scenarios. Built once; never depends on the method or on training."""
+    """Base of all scenarios. Built once; never depends on the method or on training.
+
+    Raises:
+        UsageError: a class has no samples in the source.
+    """
 
     Config: ClassVar[type[ScenarioConfig]] = ScenarioConfig
     name: ClassVar[str]
@@ -75,6 +80,8 @@ class Scenario(ABC, Generic[ConfigT]):
         self.setting = setting
         self.train = setting.source.train.to(setting.device)
         self.test = setting.source.test.to(setting.device)
+        self._need_every_class(self.train, "training")
+        self._need_every_class(self.test, "test")
 
     @property
     @abstractmethod
@@ -101,6 +108,14 @@ class Scenario(ABC, Generic[ConfigT]):
     def build_net(self, generator: torch.Generator) -> nn.Module:
         """The scenario's usual network, on the CPU."""
         return MLP(self.train.raw[0].numel(), self.n_classes, generator=generator)
+
+    def _need_every_class(self, split: Split, kind: str) -> None:
+        missing = sorted(set(split.classes) - set(split.labels.unique().tolist()))
+        if missing:
+            raise UsageError(
+                f"{self.name}: class {missing[0]} has none of the {len(split)} {kind} samples of {self.dataset}; "
+                "allowed: data with samples of every class (with --validation, enough of them to hold some out)"
+            )
 
     def shuffled(self, name: str, size: int, *, drop_last: bool) -> Callable[[int], Sequence[Tensor]]:
         """Batches of `size` samples in random order, another for each epoch, for `Task.order`."""

@@ -35,7 +35,7 @@ class SplitScenario(Scenario[SplitConfig]):
     Reference: van de Ven & Tolias 2019, "Three scenarios for continual learning".
 
     Raises:
-        UsageError: the tasks do not divide the classes, or a class has no samples in the source.
+        UsageError: the tasks do not divide the classes.
     """
 
     Config = SplitConfig
@@ -49,10 +49,6 @@ class SplitScenario(Scenario[SplitConfig]):
                 f"n_tasks: given {config.n_tasks}; allowed: a divisor of the {self.n_classes} classes of {self.name}: "
                 + ", ".join(divisors)
             )
-        for split, where in ((self.train, "training"), (self.test, "test")):
-            missing = sorted(set(split.classes) - set(split.labels.unique().tolist()))
-            if missing:
-                raise UsageError(f"{self.name}: class {missing[0]} has no {where} samples in the source {self.dataset}")
 
     @property
     def n_tasks(self) -> int:

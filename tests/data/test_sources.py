@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import logging
 import os
@@ -22,7 +21,6 @@ import pyarrow as pa
 import pytest
 import torch
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import parquet
 
@@ -31,8 +29,7 @@ from synergy.data.published import Published
 from synergy.data.sources import Source, SourceInfo, hold_out, load
 from synergy.errors import UsageError
 from synergy.types import Split
-
-Pixels = NDArray[np.uint8]
+from tests.data.parquet_files import Pixels, pictures, png, write_parquet, write_split
 
 REAL_DATA = os.environ.get("SYNERGY_DATA", "")
 N_TRAIN, N_TEST = 7, 4
@@ -56,32 +53,6 @@ def refuse(what: str) -> Callable[..., NoReturn]:
         pytest.fail(what)
 
     return called
-
-
-def pictures(count: int, *shape: int, seed: int = 0) -> Pixels:
-    """Random images `[count, *shape]`, with the channels last if there are any."""
-    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
-
-
-def png(pixels: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def write_parquet(
-    path: Path, images: list[bytes | None], labels: list[Any], image: str = "image", label: str = "label"
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    structs = pa.array(
-        [{"bytes": encoded, "path": None} for encoded in images],
-        pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
-    )
-    parquet.write_table(pa.table({image: structs, label: labels}), path)
-
-
-def write_split(path: Path, images: Pixels, labels: list[Any], image: str = "image", label: str = "label") -> None:
-    write_parquet(path, [png(pixels) for pixels in images], labels, image, label)
 
 
 def write_mnist(data: Path) -> tuple[Pixels, Pixels]:

@@ -52,7 +52,7 @@ def test_two_steps_for_each_batch() -> None:
 
 
 def test_every_task_has_the_same_share() -> None:
-    method = FDR(FdrConfig(buffer_size=9), small.setting(n_tasks=3))
+    method = FDR(FdrConfig(buffer_size=9, minibatch_size=9), small.setting(n_tasks=3))
     shares, first = [], []
     for index in range(3):
         method.observe(small.batch(index))
@@ -66,4 +66,4 @@ def test_every_task_has_the_same_share() -> None:
 
 def test_a_memory_smaller_than_the_number_of_tasks_is_refused() -> None:
     with pytest.raises(UsageError, match="given 3; allowed: at least 4"):
-        FDR(FdrConfig(buffer_size=3), small.setting(n_tasks=4))
+        FDR(FdrConfig(buffer_size=3, minibatch_size=3), small.setting(n_tasks=4))

@@ -135,7 +135,9 @@ def test_gem_keeps_a_gradient_that_harms_none() -> None:
     small.assert_same_weights(method.net, by_hand)
 
 
-@pytest.mark.parametrize(("kind", "config"), [(AGem, ReplayConfig(buffer_size=3)), (Gem, GemConfig(buffer_size=3))])
+@pytest.mark.parametrize(
+    ("kind", "config"), [(AGem, ReplayConfig(buffer_size=3, minibatch_size=3)), (Gem, GemConfig(buffer_size=3))]
+)
 def test_a_memory_smaller_than_the_number_of_tasks_is_refused(kind: Any, config: Any) -> None:
     with pytest.raises(UsageError, match="given 3; allowed: at least 4"):
         kind(config, small.setting(n_tasks=4))

@@ -151,16 +151,18 @@ def test_looking_at_anchors_leaves_statistics_and_mode_alone() -> None:
 
 def test_what_it_needs_is_said() -> None:
     with pytest.raises(UsageError, match=r"buffer_size: given 1; allowed: at least 2, one sample for each task"):
-        HAL(HalConfig(buffer_size=1), small.setting())
+        HAL(HalConfig(buffer_size=1, minibatch_size=1), small.setting())
     with pytest.raises(UsageError, match="given Linear; allowed for hal: a Backbone"):
         HAL(HalConfig(), small.setting(build_net=lambda name: nn.Linear(16, small.CLASSES)))
 
 
-def test_anchors_of_a_state_come_to_where_the_network_lives() -> None:
+def test_anchors_grow_and_keep_their_precision() -> None:
     hal, other = method(), method()
     hal.observe(small.batch(1))
     hal.end_task(small.task(0))
     state = hal.state_dict()
-    other.load_state_dict(state | {"anchors": state["anchors"].float()})
+    other.load_state_dict(state)
     assert other.anchors.dtype == torch.float64 and len(other.anchors) == small.CLASSES
     other.observe(small.batch(2))
+    with pytest.raises(ValueError, match="'anchors' is a tensor of float32"):
+        method().load_state_dict(state | {"anchors": state["anchors"].float()})
