@@ -36,6 +36,17 @@ def test_a_stream_out_of_balance_is_stored_in_balance() -> None:
     assert gdumb.memory.counts().tolist() == [2] * 5
 
 
+def test_where_all_classes_come_at_once_memory_is_what_came_first() -> None:
+    """The rule of the paper: a class that has its share stores nothing any more, however much its images change."""
+    gdumb = method()
+    gdumb.observe(small.batch(1, n=60))
+    first = gdumb.memory.state_dict()
+    assert gdumb.memory.counts().tolist() == [2] * 5
+    for number in range(2, 6):
+        gdumb.observe(small.batch(number, n=60))
+    assert same(gdumb.memory.state_dict(), first)
+
+
 def test_a_fit_by_hand() -> None:
     gdumb = method()
     gdumb.observe(small.batch(1, n=30))
