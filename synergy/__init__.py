@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from synergy.results import Record as Record
     from synergy.scenarios import scenario_class as scenario_class
     from synergy.scenarios.base import Scenario as Scenario
+    from synergy.stream.learner import Learner as Learner
     from synergy.types import Batch as Batch
 
 __version__ = version("synergy-cl")
@@ -26,6 +27,7 @@ __version__ = version("synergy-cl")
 _HOMES = {
     "Augment": "data.augment",
     "Batch": "types",
+    "Learner": "stream.learner",
     "Method": "methods.base",
     "PresetChoice": "config",
     "Record": "results",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,16 @@ class Predictor(Protocol):
     """Maps a batch of inputs to class scores: float `[B, ...]` -> float `[B, n_classes]`, without gradient."""
 
     def __call__(self, inputs: Tensor, /) -> Tensor: ...
+
+
+class View(Protocol):
+    """Makes what a network sees, float `[B, ...]`, of stored samples `[B, ...]`: one batched operation on the device."""
+
+    def __call__(self, raw: Tensor, rng: np.random.Generator, /) -> Tensor:
+        """The view for training, with random draws of its own for each sample."""
+
+    def plain(self, raw: Tensor, /) -> Tensor:
+        """The view for evaluation, always the same."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class GDumb(Method[GdumbConfig]):
     """
 
     Config = GdumbConfig
+    trains_to_answer = True
 
     def __init__(self, config: GdumbConfig, setting: Setting) -> None:
         super().__init__(config, setting)

@@ -12,7 +12,8 @@ from torch import nn
 def evaluating(net: nn.Module) -> Iterator[None]:
     """Within, every module is in evaluation mode; afterwards each is in the mode it was in."""
     training = [module for module in net.modules() if module.training]
-    net.eval()
+    for module in training:
+        module.training = False
     try:
         yield
     finally:

@@ -1,0 +1,132 @@
+"""Labels of any kind, and the outputs of a network that stand for them."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from synergy.errors import UsageError
+
+
+class Labels:
+    """The labels seen so far, in the order of the network's outputs.
+
+    Args:
+        fixed: all labels there will ever be, in the order of the outputs; None if new ones may come.
+
+    Raises:
+        UsageError: a label is given twice, or cannot be a label.
+    """
+
+    def __init__(self, fixed: Iterable[Hashable] | None = None) -> None:
+        self.fixed = fixed is not None
+        self._index: dict[Hashable, int] = {}
+        for label in as_labels(fixed, None) if fixed is not None else ():
+            if label in self._index:
+                raise UsageError(f"classes: given {reprlib.repr(label)} twice; allowed: each class once")
+            self._index[label] = len(self._index)
+        if self.fixed and not self._index:
+            raise UsageError("classes: given none; allowed: at least one")
+        self.known: list[Hashable] = list(self._index)
+        """The label of each output."""
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def outputs(self, labels: Iterable[Hashable]) -> list[int]:
+        """The output of each label, -1 for one that was never seen."""
+        return [self._index.get(label, -1) for label in labels]
+
+    def learn(self, labels: Sequence[Hashable]) -> None:
+        """Give every label that was never seen the next output.
+
+        Raises:
+            UsageError: the classes are fixed, and a label is none of them.
+        """
+        for label in labels:
+            if label not in self._index:
+                if self.fixed:
+                    allowed = reprlib.repr(self.known)[1:-1]
+                    raise UsageError(f"labels: given {reprlib.repr(label)}; allowed: {allowed} (the classes are fixed)")
+                self._index[label] = len(self.known)
+                self.known.append(label)
+
+
+def as_labels(given: Any, n: int | None) -> list[Hashable]:
+    """A list of `n` labels (any number if None) from a tensor, array, list or series; numbers become Python's own.
+
+    Raises:
+        UsageError: there are more or fewer, or something cannot be a label.
+    """
+    if isinstance(given, str | bytes):
+        raise UsageError(f"labels: given the single text {reprlib.repr(given)}; allowed: a list, one label a sample")
+    if isinstance(given, Tensor | np.ndarray):
+        labels = given.tolist()
+        if not isinstance(labels, list):
+            raise UsageError(f"labels: given the single value {labels}; allowed: a list, one label a sample")
+    else:
+        try:
+            labels = [item.item() if isinstance(item, np.generic | Tensor) else item for item in given]
+        except (TypeError, RuntimeError, ValueError) as error:
+            raise UsageError(
+                f"labels: given {reprlib.repr(given)}; allowed: a list of hashable labels, one a sample"
+            ) from error
+    if n is not None and len(labels) != n:
+        raise UsageError(f"labels: given {len(labels)} for {n} samples; allowed: one a sample")
+    for label in labels:
+        _check(label)
+    return labels
+
+
+def _check(label: Any) -> None:
+    try:
+        unequal = label != label or hash(label) is None
+    except TypeError as error:
+        raise UsageError(
+            f"labels: given {reprlib.repr(label)}, which is not hashable; allowed: numbers, texts, tuples, None"
+        ) from error
+    if unequal:
+        raise UsageError(f"labels: given {label!r}, which does not equal itself; allowed: labels that do")
+
+
+PLAIN = (str, int, float, bool, type(None))
+
+
+def saved(label: Hashable) -> Any:
+    """A label as a checkpoint can hold it: plain values as they are, a tuple as a mapping.
+
+    Raises:
+        UsageError: it is of another kind.
+    """
+    if type(label) in PLAIN:
+        return label
+    if type(label) is tuple:
+        return {"tuple": [saved(item) for item in label]}
+    raise UsageError(
+        f"labels: {reprlib.repr(label)} is a {type(label).__name__}, which cannot be saved; allowed: text, numbers, "
+        "true and false, None, and tuples of them"
+    )
+
+
+def restored(content: Any) -> Hashable:
+    """A label from what `saved` made of it. Raises ValueError if it did not make that."""
+    if type(content) in PLAIN:
+        label: Hashable = content
+        return label
+    if isinstance(content, dict) and content.keys() == {"tuple"} and isinstance(content["tuple"], list):
+        return tuple(restored(item) for item in content["tuple"])
+    raise ValueError(f"no label: {reprlib.repr(content)}")
+
+
+def saved_weights(weights: Mapping[Hashable, float]) -> list[Any]:
+    """Weights of labels as a checkpoint can hold them. Raises UsageError as `saved`."""
+    return [[saved(label), float(weight)] for label, weight in weights.items()]
+
+
+def restored_weights(content: list[Any] | None) -> dict[Hashable, float] | None:
+    """Weights of labels from what `saved_weights` made. Raises ValueError if it did not make that."""
+    return None if content is None else {restored(label): weight for label, weight in content}

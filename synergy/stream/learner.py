@@ -1,0 +1,565 @@
+"""A learner for real streams: observe, predict, save."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LRScheduler
+
+from synergy import checkpoint, compute
+from synergy.data.augment import Augment
+from synergy.errors import TrainingError, UsageError, unknown
+from synergy.methods.base import Method, MethodConfig, Setting
+from synergy.ops.objectives import CROSS_ENTROPY, SQUARED_ERROR, Objective, weighted_cross_entropy
+from synergy.randomness import generator
+from synergy.state import State, collect, restore
+from synergy.stream import labels as label_forms
+from synergy.stream.labels import Labels, as_labels
+from synergy.stream.options import SQUARED, check_given, check_weights, choose_method, known_method, split_options
+from synergy.stream.prequential import Prequential
+from synergy.stream.stored import Stored
+from synergy.stream.template import Template, kind_of
+from synergy.stream.view import Randomise, StreamView, Transform, as_samples
+from synergy.types import Batch, Losses, Predictor
+
+LOOK_STEPS = 100
+"""How often the loss is looked at on an accelerator, where to look is to wait."""
+CHUNK = 1000
+"""Samples that are predicted at once."""
+KIND = "learner"
+"""What a checkpoint of one calls itself."""
+
+OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
+
+
+class Learner:
+    """Learns from a stream, a batch at a time, with a network and data of the user's own.
+
+        learner = Learner(net, method="synergy", buffer_size=500, lr=0.05)
+        for x, y in stream:
+            learner.observe(x, y)
+        learner.predict(x)
+
+    The first batch fixes the shape and type of a sample. The network is copied and the copy is trained. All of this
+    runs on the calling thread; two threads must not use one learner at once.
+
+    Args:
+        net: maps a batch of samples `[B, ...]` to logits `[B, K]` (or, with `loss="mse"`, to numbers `[B, ...]`).
+        method: a name (`synergy list` shows them) or a class; one that needs no task boundaries.
+        config: the method's options as an object, instead of by name.
+        classes: all labels there will ever be, in the order of the outputs. Without it new labels may come at any time:
+            they take the network's outputs in turn, and when all are taken its last linear layer grows.
+        class_weights: how much a sample of a label counts in the loss; 1 for those left out.
+        transform: what the network sees of stored samples: a batched callable or an `Augment`. By default uint8 is
+            scaled to [0, 1] and all else is left as it is.
+        augment: makes a random variant of stored samples `(raw, generator) -> raw`, in training.
+        optimizer: makes an optimiser of a list of parameters; by default plain SGD with the option `lr`. The parameters
+            come as one vector, so that it must treat all elements alike.
+        scheduler: makes a learning rate schedule of an optimiser; it takes a step after every batch.
+        device: "auto", "cpu", "cuda" or "mps"; by default where the network is.
+        **options: of the method (such as `buffer_size`, `lr`) and of the learner: see `stream.options.StreamOptions`.
+
+    Raises:
+        UsageError: an option is unknown or not allowed, or the method cannot learn from a stream.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        method: str | type[Method[Any]] = "synergy",
+        *,
+        config: MethodConfig | None = None,
+        classes: Iterable[Hashable] | None = None,
+        class_weights: Mapping[Hashable, float] | None = None,
+        transform: Transform | Augment | None = None,
+        augment: Randomise | None = None,
+        optimizer: OptimizerFactory | None = None,
+        scheduler: SchedulerFactory | None = None,
+        device: str | None = None,
+        **options: Any,
+    ) -> None:
+        self._method_name, self._kind = choose_method(method)
+        self._config, self.options = split_options(self._method_name, self._kind, config, options)
+        if optimizer is not None and "lr" in options:
+            raise UsageError("lr: given beside an optimizer; allowed: one of the two")
+        self._template = Template(net, None if device is None else compute.device(device), self.options.head)
+        self.device = self._template.device
+        self._view = StreamView(transform, augment, self._template.dtype)
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self._labels = None if self.options.loss == SQUARED else Labels(classes)
+        if self._labels is None and (classes is not None or class_weights is not None):
+            raise UsageError("classes: given with loss=mse, which has none; allowed: neither classes nor class_weights")
+        self._class_weights = check_weights(class_weights, self._method_name, self._kind)
+        self._method: Method[Any] | None = None
+        self._sample: tuple[list[int], torch.dtype] = ([], self._template.dtype)
+        """Shape and type of a sample as it is stored, once there was one."""
+        self._target_shape: list[int] = []
+        self._schedulers: list[LRScheduler] = []
+        self._autocast = compute.autocast(self.options.precision, self.device)
+        self._rng = generator(self.options.seed, "learner/augment")
+        self._prequential = Prequential(self.device)
+        self._observed = 0
+        self._last_losses: Losses = {}
+
+    @property
+    def classes(self) -> list[Hashable]:
+        """The labels known so far, in the order of the columns of `predict_proba`."""
+        return [] if self._labels is None else list(self._labels.known)
+
+    def observe(self, x: Any, y: Any) -> Losses:
+        """Learn from one batch.
+
+        Args:
+            x: samples `[B, ...]`, B at least 1: a tensor, an array or lists; what is uint8 is stored so.
+            y: a label for each: a tensor, an array or a list of anything hashable; with `loss="mse"` numbers `[B, ...]`
+                in the shape of the network's outputs.
+
+        Returns:
+            The named terms of the loss, detached scalars on the device.
+
+        Raises:
+            UsageError: the batch is not one, or holds NaN, infinity, another shape than before, or a label that is none
+                of `classes`. Nothing was learned then.
+            TrainingError: the loss is not finite any more, or memory ran out.
+        """
+        raw = as_samples(x, self._view.dtype, self.device)
+        given = self._targets(y, raw) if self._labels is None else as_labels(y, len(raw))
+        method = self._started(raw, given)
+        inputs = self._view.plain(raw)
+        self._predict_first(method, inputs, given)
+        targets = given if isinstance(given, Tensor) else self._learned(method, given)
+        if self._view.is_random:
+            inputs = self._view(raw, self._rng)
+        with self._computing():
+            losses = self._step(method, Batch(raw, inputs, targets))
+        self._observed += 1
+        for scheduler in self._schedulers:
+            scheduler.step()
+        self._look(losses)
+        return losses
+
+    def predict(self, x: Any, predictor: str | None = None) -> Any:
+        """The most likely label of each sample, as a list; with `loss="mse"` the outputs `[B, ...]`.
+
+        Args:
+            x: samples `[B, ...]`.
+            predictor: one of `predictors`, by default the method's recommended one.
+
+        Raises:
+            UsageError: nothing was learned yet, the samples have another shape, or there is no such predictor.
+        """
+        scores = self.scores(x, predictor)
+        if self._labels is None:
+            return scores
+        known = self._labels.known
+        return [known[output] for output in scores.argmax(1).tolist()]
+
+    def predict_proba(self, x: Any, predictor: str | None = None) -> Tensor:
+        """Probabilities `[B, len(classes)]` of the classes known so far.
+
+        Raises:
+            UsageError: as `predict`, or the learner predicts numbers, not classes.
+        """
+        if self._labels is None:
+            raise UsageError("predict_proba: there are no classes with loss=mse; use predict")
+        return self.scores(x, predictor).softmax(1)
+
+    def scores(self, x: Any, predictor: str | None = None) -> Tensor:
+        """Logits `[B, len(classes)]` of the classes known so far; with `loss="mse"` the outputs `[B, ...]`.
+
+        Raises:
+            UsageError: as `predict`.
+        """
+        raw = as_samples(x, self._view.dtype, self.device)
+        method = self._ready(raw)
+        answer = _chosen(method.predictors(), predictor)
+        with self._autocast():
+            parts = [answer(self._view.plain(part)) for part in (raw.split(CHUNK) if len(raw) > CHUNK else (raw,))]
+        scores = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return scores if self._labels is None else scores[:, : len(self._labels)]
+
+    @property
+    def predictors(self) -> dict[str, Callable[[Any], Tensor]]:
+        """The networks that can answer, by name, the recommended one first; each maps samples to `scores`."""
+        if self._method is None:
+            return {}
+        return {name: lambda x, name=name: self.scores(x, name) for name in self._method.predictors()}  # type: ignore[misc]
+
+    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
+        """How well every predictor does: accuracy in percent; with `loss="mse"` the mean squared error.
+
+        A label that was never seen counts as a mistake.
+
+        Raises:
+            UsageError: as `predict`, or there are not as many targets as samples.
+        """
+        raw = as_samples(x, self._view.dtype, self.device)
+        method = self._ready(raw)
+        if self._labels is None:
+            targets = self._targets(y, raw)
+            return {name: float((self.scores(raw, name) - targets).square().mean()) for name in method.predictors()}
+        outputs = torch.tensor(self._labels.outputs(as_labels(y, len(raw))), device=self.device)
+        hits = {name: self.scores(raw, name).argmax(1) == outputs for name in method.predictors()}
+        return {name: 100 * float(each.double().mean()) for name, each in hits.items()}
+
+    @property
+    def memory(self) -> Stored:
+        """What is in memory: its length, and `memory.summary()`."""
+        memories = [] if self._method is None else self._method.memories()
+        return Stored(memories, None if self._labels is None else self._labels.known)
+
+    def forget(self, predicate: Callable[[Tensor, Any], bool]) -> int:
+        """Take samples out of memory for good; the networks have learned from them all the same.
+
+        Args:
+            predicate: of a sample as it is stored (a tensor on the host) and its label: whether it must go.
+
+        Returns:
+            How many were taken out.
+        """
+        return self.memory.forget(predicate)
+
+    def metrics(self) -> dict[str, Any]:
+        """What a dashboard shows: plain numbers, None where there is none yet.
+
+        `accuracy` (percent) is over all samples, each predicted before it was learned; `recent_accuracy` the same with
+        older samples fading (a thousand samples back one weighs a third). With `loss="mse"` they are `error` and
+        `recent_error`, mean squared errors. `memory` is `memory.summary()`.
+        """
+        name, scale = ("error", 1) if self._labels is None else ("accuracy", 100)
+        mean, recent = self._prequential.mean(), self._prequential.recent()
+        return {
+            "batches": self._observed,
+            name: None if mean is None else scale * mean,
+            f"recent_{name}": None if recent is None else scale * recent,
+            "loss": float(self._last_losses["loss"]) if self._last_losses else None,
+            "classes": len(self.classes),
+            "memory": self.memory.summary(),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to the folder `path`, durably and all at once; a learner saved there before is replaced.
+
+        Raises:
+            UsageError: nothing was learned yet, or a label is of a kind that a file cannot hold.
+            OSError: the folder cannot be written, or the disk is full. What was there before is as it was.
+        """
+        if self._method is None:
+            raise UsageError("save: nothing was learned yet; observe a batch first")
+        try:
+            checkpoint.write(self._saved(self._method), Path(path))
+        except TypeError as error:
+            raise UsageError(f"save: {error}") from error
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        net: nn.Module,
+        method: type[Method[Any]] | None = None,
+        *,
+        transform: Transform | Augment | None = None,
+        augment: Randomise | None = None,
+        optimizer: OptimizerFactory | None = None,
+        scheduler: SchedulerFactory | None = None,
+        device: str | None = None,
+    ) -> Learner:
+        """A learner that goes on exactly where `save` was called. Nothing in the folder is ever run.
+
+        Args:
+            path: the folder.
+            net: a network like the one the learner was made with; its weights do not matter.
+            method: its class, if it is not one of the library's.
+            transform, augment, optimizer, scheduler: as the learner was made with.
+            device: as in the constructor.
+
+        Raises:
+            UsageError: there is no learner, it is damaged in any way, or it does not fit what is given.
+        """
+        given = {"transform": transform, "augment": augment, "optimizer": optimizer, "scheduler": scheduler}
+        home = kind_of(net)[1] if device is None else compute.device(device)
+        state = checkpoint.read(Path(path), home)
+        with _fitting(path):
+            if state.get("kind") != KIND:
+                raise UsageError("holds something else than a learner; name a folder that Learner.save wrote")
+            check_given(state["given"], given)
+            saved_method = known_method(state["method"]["name"]) if method is None else method
+            learner = cls(
+                net,
+                saved_method,
+                config=choose_method(saved_method)[1].Config(**state["method"]["config"]),
+                classes=map(label_forms.restored, state["labels"]) if state["fixed"] else None,
+                class_weights=label_forms.restored_weights(state["class_weights"]),
+                transform=transform,
+                augment=augment,
+                optimizer=optimizer,
+                scheduler=scheduler,
+                device=device,
+                **state["options"],
+            )
+            learner._restore(state)
+        return learner
+
+    # How it starts
+
+    def _started(self, raw: Tensor, given: Tensor | list[Hashable]) -> Method[Any]:
+        """The method; made when the first batch says what a sample is."""
+        if self._method is not None:
+            self._check_samples(raw)
+            return self._method
+        outputs = self._check_network(raw)
+        if self.options.buffer_bytes is not None:
+            target = given[0].nbytes if isinstance(given, Tensor) else 8
+            self._config = _sized(self._config, self.options.buffer_bytes, self._bytes_each(raw, target, outputs))
+        self._sample = list(raw.shape[1:]), raw.dtype
+        self._method = self._made(outputs)
+        return self._method
+
+    def _bytes_each(self, raw: Tensor, target: int, outputs: int) -> int:
+        stored = len(self._kind.stored_outputs) * outputs * torch.empty((), dtype=self._view.dtype).element_size()
+        return raw[0].nbytes + target + stored
+
+    def _check_network(self, raw: Tensor) -> int:
+        """See that the network takes such samples, and gives what labels or targets need; its outputs."""
+        answer = self._template.answer(self._view.plain(raw[:1]), self._autocast)
+        if self._labels is None:
+            self._target_shape = list(answer.shape[1:])
+            return answer.numel()
+        if answer.dim() != 2:
+            raise UsageError(f"network: its output has shape {list(answer.shape)}; allowed: logits [B, classes]")
+        outputs = answer.shape[1]
+        if not self._labels.fixed:
+            self._template.find_head(outputs)
+        elif outputs != len(self._labels):
+            raise UsageError(
+                f"classes: given {len(self._labels)} for a network of {outputs} outputs; allowed: {outputs}"
+            )
+        return outputs
+
+    def _made(self, outputs: int) -> Method[Any]:
+        setting = Setting(
+            build_net=self._template.build,
+            augment=self._view,
+            n_classes=outputs,
+            seed=self.options.seed,
+            fisher_memory_mb=self.options.fisher_memory_mb,
+            objective=self._objective(outputs),
+            make_optimizer=self._make_optimizer,
+        )
+        method = self._kind(self._config, setting)
+        for memory in method.memories():
+            memory.store.on_host = self.options.memory_on == "host"
+        if self._scheduler is not None:
+            optimizers = [part for part in vars(method).values() if isinstance(part, torch.optim.Optimizer)]
+            self._schedulers = [self._scheduler(optimizer) for optimizer in optimizers]
+        return method
+
+    def _make_optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        optimizer = torch.optim.SGD(parameters, lr) if self._optimizer is None else self._optimizer(parameters)
+        if self._template.is_partly_frozen() and any(group.get("weight_decay") for group in optimizer.param_groups):
+            raise UsageError(
+                "optimizer: given one with weight_decay for a network with frozen parameters, which would shrink too; "
+                "allowed: weight_decay=0, or a network without frozen parameters"
+            )
+        if self.options.clip_norm is not None:
+            bound = self.options.clip_norm
+
+            def clip(stepping: torch.optim.Optimizer, *_: object) -> None:
+                clip_grad_norm_([each for group in stepping.param_groups for each in group["params"]], bound)
+
+            optimizer.register_step_pre_hook(clip)
+        return optimizer
+
+    def _objective(self, outputs: int) -> Objective:
+        if self._labels is None:
+            return SQUARED_ERROR
+        if self._class_weights is None:
+            return CROSS_ENTROPY
+        weights = [self._class_weights.get(label, 1.0) for label in self._labels.known]
+        weights += [1.0] * (outputs - len(weights))
+        return weighted_cross_entropy(torch.tensor(weights, dtype=self._view.dtype, device=self.device))
+
+    # One batch
+
+    def _targets(self, y: Any, raw: Tensor) -> Tensor:
+        """Numbers in the shape of the network's outputs; `[B]` for `[B, 1]`."""
+        targets = as_samples(y, self._view.dtype, self.device).to(self._view.dtype)
+        if self._method is None:
+            self._check_network(raw)
+        expected = [len(raw), *self._target_shape]
+        if targets.dim() == 1 and expected[1:] == [1]:
+            targets = targets[:, None]
+        if list(targets.shape) != expected:
+            raise UsageError(
+                f"targets: given shape {list(targets.shape)}; allowed: {expected}, as the network's outputs"
+            )
+        return targets
+
+    def _predict_first(self, method: Method[Any], inputs: Tensor, given: Tensor | list[Hashable]) -> None:
+        """Test, then train."""
+        if not self._observed or not self.options.prequential or method.trains_to_answer:
+            return
+        answer = next(iter(method.predictors().values()))
+        with self._autocast():
+            scores = answer(inputs)
+        if isinstance(given, Tensor):
+            score = (scores - given).square().mean() * len(given)
+        else:
+            assert self._labels is not None
+            outputs = torch.tensor(self._labels.outputs(given), device=self.device)
+            score = (scores[:, : len(self._labels)].argmax(1) == outputs).sum()
+        self._prequential.add(score, len(inputs))
+
+    def _learned(self, method: Method[Any], labels: list[Hashable]) -> Tensor:
+        """The outputs that stand for labels, `int64 [B]`, after the network was given those it lacked."""
+        assert self._labels is not None
+        outputs = self._labels.outputs(labels)
+        if -1 in outputs:
+            self._labels.learn(labels)
+            self._make_room(method)
+            outputs = self._labels.outputs(labels)
+        return torch.tensor(outputs, device=self.device)
+
+    def _make_room(self, method: Method[Any]) -> None:
+        assert self._labels is not None
+        n = method.setting.n_classes
+        missing = len(self._labels) - n
+        if missing > 0:
+            method.grow(missing, self._template.grow(missing))
+            n += missing
+        method.setting = replace(method.setting, n_classes=n, objective=self._objective(n))
+
+    def _step(self, method: Method[Any], batch: Batch) -> Losses:
+        if method.only_batch_size in (None, len(batch)):
+            return method.observe(batch)
+        assert method.only_batch_size == 1, "a method that learns from batches of one other size"
+        parts = zip(batch.raw.split(1), batch.inputs.split(1), batch.labels.split(1), strict=True)
+        losses = [method.observe(Batch(*part)) for part in parts]
+        return losses[-1]
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with ExitStack() as contexts:
+            contexts.enter_context(compute.memory_errors())
+            if self.device.type == "cuda":
+                contexts.enter_context(compute.exactness(self.options.precision))
+            contexts.enter_context(self._autocast())
+            yield
+
+    def _look(self, losses: Losses) -> None:
+        self._last_losses = losses
+        on_host = self.device.type == "cpu"
+        if losses and (on_host or self._observed % LOOK_STEPS == 0) and not math.isfinite(losses["loss"]):
+            raise TrainingError(
+                f"the loss became {float(losses['loss'])} at batch {self._observed}; load the learner as it was saved "
+                "last, and lower lr or give clip_norm"
+            )
+
+    def _ready(self, raw: Tensor) -> Method[Any]:
+        if self._method is None or not self._method.predictors():
+            raise UsageError("predict: nothing was learned yet; observe a batch first")
+        self._check_samples(raw)
+        return self._method
+
+    def _check_samples(self, raw: Tensor) -> None:
+        shape, dtype = self._sample
+        if list(raw.shape[1:]) != shape or raw.dtype != dtype:
+            hint = "; add a dimension (x[None])" if list(raw.shape) == shape else ""
+            allowed = ", ".join(["B", *map(str, shape)])
+            raise UsageError(
+                f"samples: given shape {list(raw.shape)} of {raw.dtype}; allowed: [{allowed}] of {dtype}, as in the "
+                f"first batch{hint}"
+            )
+
+    # Saving
+
+    _COUNTERS = ("_rng", "_prequential", "_observed", "_last_losses")
+    """Attributes of the learner's own that go on where they were."""
+
+    def _saved(self, method: Method[Any]) -> State:
+        shape, dtype = self._sample
+        options = self.options.as_mapping()
+        options.pop("buffer_bytes", None)  # has become the method's buffer_size
+        weights = self._class_weights
+        return {
+            "kind": KIND,
+            "method": {"name": self._method_name, "config": self._config.as_mapping()},
+            "options": options,
+            "given": {name: given is not None for name, given in self._callables().items()},
+            "fixed": self._labels is not None and self._labels.fixed,
+            "labels": [label_forms.saved(label) for label in self.classes],
+            "class_weights": None if weights is None else label_forms.saved_weights(weights),
+            "sample": {"shape": shape, "dtype": str(dtype).removeprefix("torch.")},
+            "outputs": method.setting.n_classes,
+            "initial": dict(self._template.net.state_dict()),
+            "learned": method.state_dict(),
+            "schedulers": [scheduler.state_dict() for scheduler in self._schedulers],
+            "learner": collect({name: vars(self)[name] for name in self._COUNTERS}),
+        }
+
+    def _callables(self) -> dict[str, object]:
+        return {
+            "transform": self._view.transform,
+            "augment": self._view.augment,
+            "optimizer": self._optimizer,
+            "scheduler": self._scheduler,
+        }
+
+    def _restore(self, state: State) -> None:
+        """Take up what `_saved` made; everything that is no option."""
+        shape, dtype = state["sample"]["shape"], vars(torch)[state["sample"]["dtype"]]
+        example = torch.zeros(1, *shape, dtype=dtype, device=self.device)
+        self._sample = shape, dtype
+        outputs = self._check_network(example)
+        if self._labels is not None:
+            self._labels.learn([label_forms.restored(label) for label in state["labels"]])
+            missing = state["outputs"] - outputs
+            if missing < 0 or (missing and self._labels.fixed):
+                raise ValueError(f"it has {state['outputs']} outputs, the network {outputs}")
+            if missing:
+                self._template.grow(missing)
+        self._template.net.load_state_dict(state["initial"])
+        self._method = self._made(state["outputs"])
+        self._method.load_state_dict(state["learned"])
+        for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
+        own = {name: vars(self)[name] for name in self._COUNTERS}
+        restore(own, state["learner"])
+        vars(self).update(own)
+
+
+def _sized(config: MethodConfig, available: int, each: int) -> MethodConfig:
+    if available < each:
+        raise UsageError(f"buffer_bytes: given {available}; allowed: at least {each}, the size of one sample")
+    return type(config)(**{**config.as_mapping(), "buffer_size": available // each})
+
+
+def _chosen(predictors: Mapping[str, Predictor], name: str | None) -> Predictor:
+    if name is None:
+        return next(iter(predictors.values()))
+    if name not in predictors:
+        raise unknown("predictor", name, predictors)
+    return predictors[name]
+
+
+@contextmanager
+def _fitting(path: str | Path) -> Iterator[None]:
+    """Within, a state that is not what a learner saves, or not of such a network, is a UsageError."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"learner {path}: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(
+            f"learner {path}: does not fit ({reason}); give the network and options it was made with"
+        ) from error

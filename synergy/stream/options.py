@@ -1,0 +1,114 @@
+"""What a learner can be told in words and numbers, besides the options of its method."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from synergy.errors import UsageError, unknown
+from synergy.methods import METHODS, method_class
+from synergy.methods.base import Method, MethodConfig
+from synergy.options import Options, option
+
+SQUARED = "mse"
+
+
+@dataclass(frozen=True)
+class StreamOptions(Options):
+    """Options of a learner."""
+
+    loss: str = option(
+        "cross-entropy", "what is minimised; mse for targets that are numbers", choices=("cross-entropy", SQUARED)
+    )
+    buffer_bytes: int | None = option(None, "bytes the memory may take, instead of buffer_size", low=1)
+    memory_on: str = option(
+        "device", "where samples are kept: with the network, or on the host", choices=("device", "host")
+    )
+    precision: str = option("fp32", "of convolutions and matrix products", choices=("fp32", "tf32", "bf16"))
+    clip_norm: float | None = option(None, "bound on the norm of a step's gradient", low=0)
+    prequential: bool = option(True, "predict every batch before it is learned, for `metrics`")
+    head: str | None = option(None, "name of the linear layer that gives the logits; by default the last one")
+    fisher_memory_mb: int = option(1024, "bound on intermediate results of a Fisher pass, MiB", low=1)
+    seed: int = option(0, "of everything random", low=0)
+
+
+def choose_method(method: str | type[Method[Any]]) -> tuple[str, type[Method[Any]]]:
+    """Name and class of a method that can learn from a stream.
+
+    Raises:
+        UsageError: there is none of that name, or it needs task boundaries.
+    """
+    name, kind = (method, method_class(method)) if isinstance(method, str) else (_name(method), method)
+    if kind.needs_boundaries:
+        free = [each for each in METHODS if not method_class(each).needs_boundaries]
+        raise UsageError(f"method: given {name}, which must be told where a task ends; allowed: {', '.join(free)}")
+    return name, kind
+
+
+def _name(kind: type[Method[Any]]) -> str:
+    of_tables = [name for name in METHODS if method_class(name) is kind]
+    return of_tables[0] if of_tables else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def split_options(
+    name: str, kind: type[Method[Any]], config: MethodConfig | None, given: Mapping[str, Any]
+) -> tuple[MethodConfig, StreamOptions]:
+    """The options of the method and those of the learner, from all that were given by name.
+
+    Raises:
+        UsageError: a name is unknown, a value is not allowed, or an option is given in two ways.
+    """
+    own = {key: value for key, value in given.items() if key in StreamOptions.names()}
+    of_method = {key: value for key, value in given.items() if key not in own}
+    for key in of_method:
+        if key not in kind.Config.names():
+            raise unknown(f"option of {name}", key, kind.Config.names() | StreamOptions.names())
+    if config is not None and of_method:
+        raise UsageError(f"{min(of_method)}: given beside a config; allowed: one of the two")
+    if config is not None and type(config) is not kind.Config:
+        raise UsageError(f"config: given a {type(config).__name__}; allowed for {name}: a {kind.Config.__name__}")
+    options = StreamOptions(**own)
+    if options.buffer_bytes is not None:
+        if "buffer_size" not in kind.Config.names():
+            raise UsageError(f"buffer_bytes: given for {name}; allowed for methods with a memory")
+        if "buffer_size" in of_method or config is not None:
+            raise UsageError("buffer_bytes: given beside buffer_size; allowed: one of the two")
+    if options.loss == SQUARED and not kind.any_objective:
+        able = [each for each in METHODS if method_class(each).any_objective]
+        raise UsageError(f"loss: given {SQUARED} for {name}; allowed with {SQUARED}: {', '.join(able)}")
+    return (kind.Config(**of_method) if config is None else config), options
+
+
+def check_weights(
+    weights: Mapping[Hashable, float] | None, name: str, kind: type[Method[Any]]
+) -> dict[Hashable, float] | None:
+    """Weights of classes, if the method `kind` can use them and they are weights; otherwise raises UsageError."""
+    if weights is None:
+        return None
+    if not kind.any_objective:
+        raise UsageError(f"class_weights: given for {name}, whose rule needs the plain cross-entropy; allowed: none")
+    for label, weight in weights.items():
+        if not (isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0):
+            raise UsageError(f"class_weights: given {weight!r} for {label!r}; allowed: finite numbers from 0 on")
+    return dict(weights)
+
+
+def known_method(name: object) -> str:
+    """The name of a method of the library. Raises UsageError if there is none of that name."""
+    if not isinstance(name, str) or name not in METHODS:
+        raise UsageError(
+            f"method: it was saved with {reprlib.repr(name)}, which is none of the library's; give its class"
+        )
+    return name
+
+
+def check_given(was: Mapping[str, bool], now: Mapping[str, object]) -> None:
+    """Raises UsageError if a callable that no file can hold was given then and not now, or the other way round."""
+    for name, given in now.items():
+        if was[name] != (given is not None):
+            what = "with" if was[name] else "without"
+            fix = f"give {name}=... as it was" if was[name] else f"leave {name} out"
+            raise UsageError(f"{name}: the learner was saved {what} one of its own; {fix}")
