@@ -95,17 +95,61 @@ def read(folder: Path, device: torch.device | str = "cpu") -> State:
         raise UsageError(f"checkpoint {folder}: cannot be read: {error.strerror}; name another folder") from error
 
 
-def clean(parent: Path) -> None:
-    """Remove what killed writers have left in `parent`, and finish what they had nearly done.
+class Series:
+    """The checkpoints of one run, each named after how far the run was.
 
-    Raises:
-        OSError: the folder cannot be read or written.
+    Args:
+        folder: they are in; made when the first one is written.
+        keep: how many; older ones go when a new one is durable.
     """
-    for entry in sorted(parent.iterdir()):
-        if aside := re.fullmatch(r"\.(.+)\.old", entry.name):
-            _recover(parent / aside[1])
-        elif _TEMPORARY.fullmatch(entry.name):
-            _remove(entry)
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+        self._last: Path | None = None
+
+    def add(self, state: State, *, step: int, task: int) -> None:
+        """Write the checkpoint of this step, with `task` tasks done, unless the last one was of just there.
+
+        Raises:
+            UsageError, OSError, TypeError, ValueError: as `write` does; all that were there are still there.
+        """
+        path = self.folder / f"step-{step:08d}-task-{task:04d}"
+        if path == self._last:
+            return
+        if not self.folder.is_dir():
+            self.folder.mkdir()
+            files.sync_folder(self.folder.parent)
+        write(state, path)
+        self._last = path
+        # A damaged one may be ahead: one that a resumed run could not use, and will come by again.
+        passed = [each for each in self.newest_first() if _progress(each) <= _progress(path)]
+        for old in passed[self.keep :]:
+            _remove(old)
+
+    def newest_first(self) -> list[Path]:
+        """All that are there, damaged or not."""
+        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        return sorted((path for path in found if _NAME.fullmatch(path.name)), key=_progress, reverse=True)
+
+    def clean(self) -> None:
+        """Finish or undo what a killed writer had begun.
+
+        Raises:
+            OSError: the folder cannot be read or written.
+        """
+        for entry in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            if _TEMPORARY.fullmatch(entry.name):
+                _remove(entry)
+            elif aside := re.fullmatch(r"\.(.+)\.old", entry.name):
+                _recover(self.folder / aside[1])
+
+
+_NAME = re.compile(r"step-(\d+)-task-(\d+)")
+
+
+def _progress(path: Path) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", path.name))
 
 
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}\.new")

@@ -6,7 +6,7 @@ import re
 import reprlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # the command line prints its help without torch
     from synergy.scenarios.base import ScenarioConfig
 
 OptionsT = TypeVar("OptionsT", bound=Options)
+
+TABLES = ("scenario", "method", "training", "output")
 
 _RUN_ID = re.compile(r"(?!.*\.jsonl$)[^\W_][\w.-]{0,199}")
 """Names a folder beside `results.jsonl`, never one elsewhere."""
@@ -54,6 +56,8 @@ class OutputConfig(Options):
     experiment_id: str | None = option(None, "name of the run's own folder; by default made of what is run")
     csv_log: bool = option(False, "also write the published code's CSV columns, a file for each predictor")
     tensorboard: bool = option(False, "also write TensorBoard events")
+    checkpoint_every: int | None = option(None, "write a checkpoint after this many steps and after every task", low=1)
+    keep: int = option(2, "checkpoints to keep, the newest", low=1)
     notes: str | None = option(None, "free text, kept in the record")
 
     def __post_init__(self) -> None:
@@ -100,8 +104,8 @@ class RunConfig:
         }
 
     def to_toml(self) -> str:
-        """The complete configuration; `values_from_toml` reads it back."""
-        return tomli_w.dumps(self.as_mapping())
+        """The complete configuration and where its values came from; `from_toml` and `as_it_was` read it back."""
+        return tomli_w.dumps(self.as_mapping() | {"provenance": dict(self.provenance)})
 
 
 @dataclass(frozen=True)
@@ -167,17 +171,14 @@ def from_toml(path: Path) -> tuple[str, str, dict[str, Any]]:
     Raises:
         UsageError: the file is missing, is not TOML, or has other tables than a configuration.
     """
-    try:
-        content = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except ValueError as error:  # not UTF-8, not TOML, or a number that is too long
-        raise UsageError(f"the configuration {path} is not TOML: {error}") from error
+    content = _content(path)
+    # Of the run that the file is from; this one has its values from the file.
+    content.pop("provenance", None)
     values: dict[str, Any] = {}
     names = {}
     for table, options in content.items():
-        if table not in ("scenario", "method", "training", "output"):
-            raise unknown(f"table in {path}", table, ("scenario", "method", "training", "output"))
+        if table not in TABLES:
+            raise unknown(f"table in {path}", table, TABLES)
         if not isinstance(options, dict):
             raise UsageError(f"{path}: '{table}' must be a table")
         names[table] = options.pop("name", None)
@@ -186,6 +187,30 @@ def from_toml(path: Path) -> tuple[str, str, dict[str, Any]]:
         if not isinstance(names.get(table), str):
             raise UsageError(f"{path}: the table '{table}' needs a name")
     return str(names["scenario"]), str(names["method"]), values
+
+
+def as_it_was(path: Path) -> RunConfig:
+    """The configuration in the `config.toml` of a run, with the origin that every value had there.
+
+    Raises:
+        UsageError: as `from_toml` and `build` do.
+    """
+    scenario, method, values = from_toml(path)
+    config = build(scenario, method, {}, from_file=values)
+    origins = _content(path).get("provenance", {})
+    known = isinstance(origins, dict) and all(isinstance(origin, str) for origin in origins.values())
+    if not known or not origins.keys() <= config.provenance.keys():
+        raise UsageError(f"{path}: the table 'provenance' must name the origin of options, each as a text")
+    return replace(config, provenance={**config.provenance, **origins})
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, or nested too deep
+        raise UsageError(f"the configuration {path} is not TOML: {error}") from error
 
 
 def _group(options: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:

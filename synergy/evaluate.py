@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -95,7 +96,8 @@ def from_state(state: list[State]) -> Evaluations:
     for each in state:
         per_class, error = each["per_class"], each["calibration_error"]
         values = [*each["accuracies"], *per_class.values(), 0.0 if error is None else error]
-        if not all(isinstance(value, float) for value in values) or not all(isinstance(key, int) for key in per_class):
+        finite = all(isinstance(value, float) and math.isfinite(value) for value in values)
+        if not finite or not all(isinstance(key, int) for key in per_class):
             raise ValueError("an evaluation holds something else than numbers")
         if not isinstance(each["predictor"], str) or each["protocol"] not in get_args(ProtocolName):
             raise ValueError("an evaluation is of no known protocol")

@@ -85,6 +85,25 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def owned(path: Path) -> Iterator[None]:
+    """Be the only process that owns the file at `path` meanwhile; however this one ends, the next may own it.
+
+    Raises:
+        BlockingIOError: another one owns it.
+        OSError: there is no such file, or it cannot be written.
+    """
+    with path.open("r+b", buffering=0) as file:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                _tolerate(error)
+        yield
+
+
+@contextmanager
 def _lock(file: FileIO) -> Iterator[None]:
     """The exclusive lock of an open file; closing the file gives it back. Without a lock where there is none."""
     if sys.platform != "win32":

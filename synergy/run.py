@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from synergy import compute, csv_log, files, results, tensorboard_log
+from synergy.checkpoint import Series
 from synergy.config import RunConfig
 from synergy.data import sources
 from synergy.errors import TrainingError, UsageError
@@ -28,6 +32,7 @@ from synergy.release import release
 from synergy.results import Accuracies, Measured, Record, Status
 from synergy.scenarios import scenario_class
 from synergy.scenarios.base import AnyScenario, StreamSetting
+from synergy.state import State, restore
 from synergy.train import Listener, Listeners, Schedule, Stopped, Training
 from synergy.types import ProtocolName
 
@@ -35,6 +40,7 @@ if sys.platform != "win32":
     import resource
 
 CONFIG_NAME = "config.toml"
+CHECKPOINTS_NAME = "checkpoint"
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,86 @@ def _check_schedule(schedule: Schedule, scenario: AnyScenario) -> None:
         )
 
 
+class Session:
+    """A run in its own folder, from wherever it is to its end. Its state is all that it needs to go on.
+
+    Args:
+        prepared: the parts, fresh.
+        folder: of the run, with its configuration in it. Nobody else may run in it.
+    """
+
+    def __init__(self, prepared: Prepared, folder: Path) -> None:
+        config = prepared.config
+        self.prepared = prepared
+        self.folder = folder
+        self.checkpoints = Series(folder / CHECKPOINTS_NAME, config.output.keep)
+        self.clock = Clock(prepared.device)
+        self.training = Training(
+            prepared.method,
+            prepared.scenario,
+            prepared.schedule,
+            seed=config.training.seed,
+            computing=compute.autocast(config.training.precision, prepared.device),
+            save=None if config.output.checkpoint_every is None else self._save,
+            save_every=config.output.checkpoint_every,
+        )
+
+    def state_dict(self) -> State:
+        return {
+            "run": origin(self.prepared),
+            "clock": self.clock.state_dict(),
+            "training": self.training.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on exactly where `state` was taken. Raises ValueError if it belongs to another run."""
+        self.clock.load_state_dict(state["clock"])
+        self.training.load_state_dict(state["training"])
+
+    def proceed(
+        self, listener: Listener | None = None, should_stop: Callable[[], bool] = lambda: False
+    ) -> tuple[Record, Path]:
+        """Train, evaluate, and leave the record; see `execute`."""
+        config, training = self.prepared.config, self.training
+        listener = Listener() if listener is None else listener
+        if config.output.tensorboard:
+            folder = self.folder / "tensorboard"
+            # A file from before a run was resumed may say more than the run remembers.
+            after = training.steps if folder.exists() else None
+            listener = Listeners(listener, tensorboard_log.TensorBoard(folder, after))
+        training.listener, training.should_stop = listener, should_stop
+        status: Status = "finished"
+        error = None
+        try:
+            with compute.exactness(config.training.precision), compute.memory_errors():
+                training.run()
+        except TrainingError as failure:
+            status, error = "failed", str(failure)
+        except Stopped:
+            status, error = "interrupted", f"stopped after step {training.steps}"
+        finally:
+            listener.close()
+        measured = self.clock.read(training)
+        record = _record(self.prepared, training, self.folder.name, status, error, measured)
+        with writing(self.folder.parent):
+            results.write(record, self.folder)
+            if status == "finished":
+                publish(record, self.folder.parent)
+        return record, self.folder
+
+    def _save(self, training: Training) -> None:
+        """A checkpoint that cannot be written is no reason to stop: what is lost is time, and only if more goes wrong.
+
+        Only what depends on the machine is forgiven; a state that cannot be saved at all is a defect.
+        """
+        try:
+            self.checkpoints.add(self.state_dict(), step=training.steps, task=len(training.evaluations))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            place = f"no checkpoint after step {training.steps}: cannot write to '{self.checkpoints.folder}'"
+            warnings.warn(f"{place}: {reason}; training goes on", stacklevel=2)
+
+
 def execute(
     prepared: Prepared, listener: Listener | None = None, should_stop: Callable[[], bool] = lambda: False
 ) -> tuple[Record, Path]:
@@ -134,41 +220,45 @@ def execute(
     Raises:
         UsageError: the output folder cannot be written, or a CSV table that is there already is damaged.
     """
-    config = prepared.config
-    output_dir = Path(config.output.output_dir)
-    run_dir = _new_folder(output_dir, config)
-    listener = Listener() if listener is None else listener
-    if config.output.tensorboard:
-        listener = Listeners(listener, tensorboard_log.TensorBoard(run_dir / "tensorboard"))
-    clock = _Clock(prepared.device)
-    training = Training(
-        prepared.method,
-        prepared.scenario,
-        prepared.schedule,
-        seed=config.training.seed,
-        listener=listener,
-        should_stop=should_stop,
-        computing=compute.autocast(config.training.precision, prepared.device),
-    )
-    status: Status = "finished"
-    error = None
-    try:
-        with compute.exactness(config.training.precision), compute.memory_errors():
-            training.run()
-    except TrainingError as failure:
-        status, error = "failed", str(failure)
-    except Stopped:
-        status, error = "interrupted", f"stopped after step {training.steps}"
-    finally:
-        listener.close()
-    record = _record(prepared, training, run_dir.name, status, error, clock.read(training))
-    with _writing(output_dir):
-        results.write(record, run_dir)
-        if status == "finished":
-            results.append(record, output_dir)
-            if config.output.csv_log:
-                csv_log.write_csv(record, output_dir)
-    return record, run_dir
+    folder = _new_folder(Path(prepared.config.output.output_dir), prepared.config)
+    with owned(folder):
+        return Session(prepared, folder).proceed(listener, should_stop)
+
+
+def publish(record: Record, output_dir: Path) -> None:
+    """Put a finished run into the tables of all runs.
+
+    Raises:
+        UsageError: a CSV table that is there already is damaged.
+        OSError: the folder cannot be written.
+    """
+    results.append(record, output_dir)
+    if record.config.get("output", {}).get("csv_log"):
+        csv_log.write_csv(record, output_dir)
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Be the only process that runs in the folder of a run.
+
+    Raises:
+        UsageError: there is another, or the folder cannot be written.
+    """
+    with ExitStack() as stack, writing(folder):
+        try:
+            stack.enter_context(files.owned(folder / CONFIG_NAME))
+        except BlockingIOError as error:
+            raise UsageError(f"{folder}: another process is running it; wait for its end, or stop it") from error
+        held = stack.pop_all()
+    with held:
+        yield
+
+
+def origin(prepared: Prepared) -> dict[str, Any]:
+    """What a state of this run goes together with: its configuration, data, device and versions."""
+    config = prepared.config.as_mapping()
+    source = asdict(prepared.source)
+    return {"config": config, "source": source, "device": prepared.device.type, "versions": versions()}
 
 
 def run(config: RunConfig, listener: Listener | None = None) -> Record:
@@ -179,7 +269,7 @@ def run(config: RunConfig, listener: Listener | None = None) -> Record:
 def _new_folder(output_dir: Path, config: RunConfig) -> Path:
     """Make the run's folder; if there is one of that name, with a number at its end."""
     name = config.output.experiment_id or _run_name(config)
-    with _writing(output_dir), ExitStack() as undo:
+    with writing(output_dir), ExitStack() as undo:
         output_dir.mkdir(parents=True, exist_ok=True)
         number = 1
         while True:
@@ -196,7 +286,8 @@ def _new_folder(output_dir: Path, config: RunConfig) -> Path:
 
 
 @contextmanager
-def _writing(output_dir: Path) -> Iterator[None]:
+def writing(output_dir: Path) -> Iterator[None]:
+    """Within, what the system says against writing is a UsageError."""
     try:
         yield
     except OSError as error:
@@ -210,34 +301,57 @@ def _run_name(config: RunConfig) -> str:
     return f"{config.scenario_name}-{config.method_name}{memory}-seed{config.training.seed}"
 
 
-class _Clock:
-    """Measures a run from its making to its reading."""
+class Clock:
+    """Measures a run from its making to its reading, and what it took before it was resumed."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._began = time.perf_counter(), time.process_time()
+        self._earlier: State = {
+            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "wall_s": 0.0,
+            "cpu_s": 0.0,
+            "peak_memory_mb": 0.0,
+        }
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
+    def state_dict(self) -> State:
+        wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
+        earlier = self._earlier
+        return {
+            "started_at": earlier["started_at"],
+            "wall_s": earlier["wall_s"] + wall,
+            "cpu_s": earlier["cpu_s"] + cpu,
+            "peak_memory_mb": max(earlier["peak_memory_mb"], self._peak_memory() / 1e6),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Raises ValueError if it is of another form."""
+        earlier = dict(self._earlier)
+        restore(earlier, state)
+        if not all(math.isfinite(value) for value in earlier.values() if isinstance(value, float)):
+            raise ValueError("a time that is not finite")
+        self._earlier = earlier
+
     def read(self, training: Training) -> Measured:
-        if self._device.type == "cuda":
-            peak = float(torch.cuda.max_memory_allocated(self._device))
-        elif sys.platform == "win32":
-            peak = 0.0
-        else:
-            # The unit of the kernel's answer is KiB, but bytes on macOS.
-            unit = 1 if sys.platform == "darwin" else 1024
-            peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+        """What the run took so far."""
         return Measured(
-            started_at=self._started_at,
-            wall_s=time.perf_counter() - self._wall,
-            cpu_s=time.process_time() - self._cpu,
+            **self.state_dict(),
             train_s=training.train_s,
             evaluate_s=training.evaluate_s,
-            peak_memory_mb=peak / 1e6,
             steps_per_s=training.steps / training.train_s if training.train_s else 0.0,
         )
+
+    def _peak_memory(self) -> float:
+        """In bytes."""
+        if self._device.type == "cuda":
+            return float(torch.cuda.max_memory_allocated(self._device))
+        if sys.platform == "win32":
+            return 0.0
+        # The unit of the kernel's answer is KiB, but bytes on macOS.
+        unit = 1 if sys.platform == "darwin" else 1024
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
 
 def _record(

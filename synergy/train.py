@@ -18,7 +18,7 @@ from synergy.methods.base import Answer, Method, MethodConfig
 from synergy.randomness import generator
 from synergy.scenarios.base import AnyScenario
 from synergy.state import State, collect, restore
-from synergy.types import Batch, Losses, Split, Task
+from synergy.types import Batch, Losses, ProtocolName, Split, Task
 
 LOOK_SECONDS = 0.25
 LOOK_STEPS = 200
@@ -197,15 +197,27 @@ class Training:
             raise ValueError("'last_losses' are no numbers")
         evaluations = [from_state(each) for each in state["evaluations"]]
         baseline = from_state(state["baseline"])
-        self._check_position(progress["task"], progress["taken"], progress["begun"], len(evaluations))
+        self._check_progress(**{name: progress[name] for name in ("task", "taken", "begun", "steps")})
+        self._check_evaluations(baseline, evaluations, progress["task"])
+        if not (math.isfinite(progress["train_s"]) and math.isfinite(progress["evaluate_s"])):
+            raise ValueError("a time that is not finite")
         self.method.load_state_dict(state["method"])
         vars(self).update(progress, last_losses=losses, evaluations=evaluations, baseline=baseline)
 
-    def _check_position(self, task: int, taken: int, begun: bool, evaluated: int) -> None:
+    def _check_progress(self, task: int, taken: int, begun: bool, steps: int) -> None:
         tasks = self.schedule.tasks(self.scenario)
         left = self.schedule.steps(self.scenario.task(task)) if 0 <= task < tasks else 0
-        if not (0 <= task <= tasks and evaluated == task and 0 <= taken <= left and (begun or not taken)):
+        if not (0 <= task <= tasks and 0 <= taken <= min(steps, left) and (begun or not taken)):
             raise ValueError(f"task {task + 1}, step {taken} is no place in this stream")
+
+    def _check_evaluations(self, baseline: Evaluations, evaluations: list[Evaluations], done: int) -> None:
+        expected = dict.fromkeys(("untrained", protocol) for protocol in self._protocols())
+        if len(evaluations) != done or (baseline.keys() != expected.keys() and (done or baseline)):
+            raise ValueError(f"evaluations after {len(evaluations)} of {done} tasks")
+        sizes = {len(each.accuracies) for one in (baseline, *evaluations) for each in one.values()}
+        protocols = {protocol for one in evaluations for _, protocol in one}
+        if not (sizes <= {len(self._tests(-1))} and protocols <= set(self._protocols())):
+            raise ValueError("evaluations of another scenario")
 
     def _learn(self, task: Task) -> None:
         self.listener.task_begins(task, self.schedule.steps(task), self.taken)
@@ -285,14 +297,16 @@ class Training:
             # The same for every predictor, also for those that have no answer before they are trained.
             predictors = {"untrained": Answer(self.method.setting.build_net("net"))}
         with self.computing():
-            protocols = [protocol for protocol in scenario.protocols if protocol in self.method.protocols]
-            evaluations = evaluate(predictors, self._tests(after), scenario.augment, protocols)
+            evaluations = evaluate(predictors, self._tests(after), scenario.augment, self._protocols())
         self.evaluate_s += time.perf_counter() - began
         for (predictor, _), evaluation in evaluations.items():
             # Some methods train where the loop sees no loss: they are found out here.
             if evaluation.calibration_error is not None and math.isnan(evaluation.calibration_error):
                 raise TrainingError(f"'{predictor}' answers with what is no number after task {after + 1}; lower --lr")
         return evaluations
+
+    def _protocols(self) -> list[ProtocolName]:
+        return [protocol for protocol in self.scenario.protocols if protocol in self.method.protocols]
 
     def _tests(self, after: int) -> Sequence[Split]:
         """The scenario's splits, without those of tasks that this run will never see."""

@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("train",),
     ("csv_log", "tensorboard_log", "checkpoint"),
     ("run",),
-    ("checks", "report", "console", "stream", "sweep"),
+    ("checks", "report", "console", "resume", "stream", "sweep"),
     ("cli",),
 )
 """From the ground up: a module imports from floors below its own, and from its own package. A new one needs a place."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from synergy import presets
-from synergy.config import OutputConfig, PresetChoice, RunConfig, TrainingConfig, build, from_toml
+from synergy.config import OutputConfig, PresetChoice, RunConfig, TrainingConfig, as_it_was, build, from_toml
 from synergy.errors import UsageError
 from synergy.methods import METHODS, method_class
 from synergy.presets import Preset
@@ -168,7 +168,7 @@ def built_from(path: Path, text: str) -> RunConfig:
 
 def test_a_configuration_comes_back_from_its_file(tmp_path: Path) -> None:
     assert built_from(tmp_path / "config.toml", CONFIG.to_toml()) == CONFIG
-    assert tomllib.loads(CONFIG.to_toml()) == CONFIG.as_mapping()
+    assert tomllib.loads(CONFIG.to_toml()) == {**CONFIG.as_mapping(), "provenance": CONFIG.provenance}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -178,6 +178,23 @@ def test_defaults_of_every_method_come_back_from_a_file(tmp_path: Path, scenario
         again = built_from(tmp_path / "config.toml", config.to_toml())
         assert again == config
         assert set(again.provenance.values()) <= {"configuration file", "default"}
+
+
+def test_a_configuration_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG.to_toml())
+    assert (as_it_was(path), as_it_was(path).provenance) == (CONFIG, CONFIG.provenance)
+    path.write_text(CONFIG.to_toml().partition("[provenance]")[0])
+    assert as_it_was(path).provenance["seed"] == "configuration file"
+
+
+@pytest.mark.parametrize("table", ["provenance = 3", "[provenance]\nseed = 3", '[provenance]\nsed = "flag"'])
+def test_origins_that_are_none(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "config.toml"
+    # First, since a value outside of tables stands before them.
+    path.write_text(f"{table}\n{HEAD}")
+    with pytest.raises(UsageError, match="the table 'provenance' must name the origin of options, each as a text"):
+        as_it_was(path)
 
 
 def test_provenance_makes_no_difference() -> None:

@@ -1,0 +1,138 @@
+"""A run that was killed, stopped or failed, from its newest good checkpoint to its end."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synergy import checkpoint, results
+from synergy.config import RunConfig, as_it_was
+from synergy.errors import UsageError
+from synergy.results import Record
+from synergy.run import CONFIG_NAME, Session, origin, owned, prepare, publish, writing
+from synergy.state import State, restore_fresh, same
+from synergy.train import Listener
+
+ELSEWHERE = frozenset(("data_dir", "device"))
+"""Options of the training that may be others: where the data are, and where to compute."""
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A run as it can be gone on with.
+
+    Attributes:
+        session: restored from a checkpoint, or fresh if there is no good one.
+        checkpoint: which one.
+        skipped: why newer ones were not used, each in one line.
+    """
+
+    session: Session
+    checkpoint: Path | None
+    skipped: tuple[str, ...]
+
+
+@contextmanager
+def reopened(folder: Path) -> Iterator[Reopened]:
+    """The run in `folder`, which no other process may run meanwhile.
+
+    Raises:
+        UsageError: it is no folder of a run, the run is finished or running, or its data or configuration are not those
+            that it began with.
+    """
+    if not (folder / CONFIG_NAME).is_file():
+        raise UsageError(f"{folder}: no folder of a run, it has no {CONFIG_NAME}; name one below --output_dir")
+    config = as_it_was(folder / CONFIG_NAME)
+    folder = folder.resolve()
+    with owned(folder):
+        _refuse_finished(folder)
+        yield _restored(config, folder)
+
+
+def resume(
+    folder: Path, listener: Listener | None = None, should_stop: Callable[[], bool] = lambda: False
+) -> tuple[Record, Path]:
+    """Go on with the run in `folder` from its newest good checkpoint, or from the beginning; as `run.execute` else.
+
+    The record's `outcome()` is that of a run that was never stopped, bit by bit.
+
+    Raises:
+        UsageError: as `reopened` does.
+    """
+    with reopened(folder) as run:
+        return run.session.proceed(listener, should_stop)
+
+
+def _refuse_finished(folder: Path) -> None:
+    if not (folder / results.RECORD_NAME).exists():
+        return
+    record = results.read(folder)
+    if record.status == "finished":
+        with writing(folder.parent):
+            _publish_late(record, folder.parent)
+        raise UsageError(f"{folder}: the run is finished; see it with: synergy report {folder}")
+
+
+def _publish_late(record: Record, output_dir: Path) -> None:
+    """A run that was killed between its record and its line among all results is finished but for that."""
+    path = output_dir / results.RESULTS_NAME
+    known = results.read_all(path) if path.exists() else []
+    if not any((each.run_id, each.measured) == (record.run_id, record.measured) for each in known):
+        publish(record, output_dir)
+
+
+def _restored(config: RunConfig, folder: Path) -> Reopened:
+    session, skipped = Session(prepare(config), folder), []
+    with writing(folder):
+        session.checkpoints.clean()
+        found = session.checkpoints.newest_first()
+    for path in found:
+        what = f"checkpoint {path}"
+        try:
+            state = checkpoint.read(path, session.prepared.device)
+            began = _began(state, what)
+        except UsageError as damage:
+            skipped.append(str(damage))
+            continue
+        _check_origin(began, origin(session.prepared), what)
+        try:
+            restore_fresh(session, state, what)
+        except UsageError as misfit:
+            skipped.append(str(misfit))
+            # Half of it may be in there.
+            session = Session(prepare(config), folder)
+            continue
+        return Reopened(session, path, tuple(skipped))
+    return Reopened(session, None, tuple(skipped))
+
+
+def _began(state: State, what: str) -> Mapping[str, Any]:
+    """What the state says of the run that it is from."""
+    began = state.get("run")
+    parts = ("config", "source", "versions")
+    if isinstance(began, Mapping) and all(isinstance(began.get(part), Mapping) for part in parts):
+        tables = [*began["config"].values(), began["source"], began["versions"]]
+        if all(isinstance(table, Mapping) for table in tables):
+            return began
+    raise UsageError(f"{what}: it is not of a run; use one that is")
+
+
+def _check_origin(began: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
+    """A run goes on with what it began with, or not at all; on another device or version it does so with a warning."""
+    for name in ("name", "train_samples", "test_samples"):
+        then, there = began["source"].get(name), now["source"][name]
+        if not same(then, there):
+            raise UsageError(f"{what}: made with data of {name} {then}, given {there}; set SYNERGY_DATA to those data")
+    for table in ("scenario", "method", "training"):
+        then, there = began["config"].get(table, {}), now["config"][table]
+        for name in sorted((then.keys() | there.keys()) - ELSEWHERE, key=str):
+            if not same(then.get(name), there.get(name)):
+                change = f"{name} was {then.get(name)}, and is {there.get(name)} in {CONFIG_NAME}"
+                raise UsageError(f"{what}: {change}; undo the change, or begin a new run with it")
+    then, there = (f"torch {of['versions'].get('torch')} on {of.get('device')}" for of in (began, now))
+    if then != there:
+        warnings.warn(f"begun with {then}, goes on with {there}: last bits of the result may differ", stacklevel=2)
