@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from synergy import checks
 from synergy.methods.base import MethodConfig
 from synergy.methods.pnn import PNN
 from synergy.nets.progressive import ResNetColumn
@@ -214,3 +215,8 @@ def test_channels_last_gives_the_same() -> None:
     torch.testing.assert_close(*losses)
     answers = [learner.predictors()["columns"](batch(7).inputs) for learner in (usual, other)]
     torch.testing.assert_close(*answers)
+
+
+@pytest.mark.real_data
+def test_the_contract_on_images() -> None:
+    checks.check_method(PNN, MethodConfig(lr=0.03), checks.scenario("seq-cifar10", options={"width": 2}))
