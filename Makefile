@@ -29,7 +29,7 @@ lint: .venv/installed
 
 # Needs pip-tools. A local build's suffix (+cpu) is cut off, so that the lock fits every platform.
 lock:
-	$(PYTHON) -m piptools compile --quiet --strip-extras --extra report --extra tensorboard --extra dev \
+	$(PYTHON) -m piptools compile --quiet --strip-extras --extra report --extra tensorboard --extra river --extra service --extra dev \
 		--constraint constraints.txt --no-emit-index-url --no-emit-find-links \
 		--output-file requirements.lock pyproject.toml
 	sed -i 's/^torch==\([0-9.]*\)+.*/torch==\1/' requirements.lock
