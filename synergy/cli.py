@@ -1,10 +1,11 @@
-"""The command line: `synergy run | list | report`. The only file that prints."""
+"""The command line: `synergy run | resume | list | report`. The only file that prints."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import reprlib
+import shlex
 import signal
 import sys
 import warnings
@@ -29,6 +30,7 @@ DESCRIPTION = """\
 Continual learning: SYNERgy, its baselines and its benchmarks.
 
   synergy run --dataset rot-digits --model synergy     train and evaluate (no data needed for *-digits)
+  synergy resume RUN                                   go on with a run that was stopped
   synergy list                                         methods, scenarios and tuned values
   synergy report RUN [RUN ...]                         compare runs, draw a picture
 """
@@ -75,7 +77,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _command(arguments: list[str]) -> int:
-    commands: Mapping[str, Callable[[list[str]], int]] = {"run": _run, "list": _list, "report": _report}
+    commands: Mapping[str, Callable[[list[str]], int]] = {
+        "run": _run,
+        "resume": _resume,
+        "list": _list,
+        "report": _report,
+    }
     if arguments and arguments[0] in commands:
         return commands[arguments[0]](arguments[1:])
     parser = _Parser("synergy", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -99,12 +106,41 @@ def _run(arguments: list[str]) -> int:
     progress = console.Progress(prepared.schedule.tasks(prepared.scenario), _say, quiet=not sys.stderr.isatty())
     with _stopping_on_interrupt() as should_stop:
         record, folder = execute(prepared, progress, should_stop)
+    return _close(record, folder)
+
+
+def _resume(arguments: list[str]) -> int:
+    parser = _Parser("synergy resume", description="Go on with a run from its newest good checkpoint.")
+    parser.add_argument("run", metavar="RUN", help="folder of the run")
+    parsed = parser.parse_strictly(arguments)
+    from synergy import console
+    from synergy.resume import reopened
+
+    with _stopping_on_interrupt() as should_stop, reopened(Path(parsed.run)) as run:
+        prepared, training = run.session.prepared, run.session.training
+        _say(console.opening(prepared))
+        for reason in run.skipped:
+            _say(f"skipped: {reason}")
+        _say(console.reopening(run))
+        _say("")
+        tasks = prepared.schedule.tasks(prepared.scenario)
+        progress = console.Progress(tasks, _say, quiet=not sys.stderr.isatty(), first=training.task)
+        record, folder = run.session.proceed(progress, should_stop)
+    return _close(record, folder)
+
+
+def _close(record: Record, folder: Path) -> int:
+    """Say how a run ended. Returns the exit code."""
+    from synergy import console
+
     _say("")
     _say(console.closing(record))
     _say(f"\nrecord: {folder / 'record.json'}")
     if record.status == "finished":
         return 0
-    _complain(f"run {record.status}: {record.error}")
+    resumable = record.status == "interrupted" and "checkpoint_every" in record.config["output"]
+    hint = f"; go on with: synergy resume {shlex.quote(str(folder))}" if resumable else ""
+    _complain(f"run {record.status}: {record.error}{hint}")
     return FAILED_EXIT if record.status == "failed" else INTERRUPTED_EXIT
 
 
@@ -248,19 +284,24 @@ def _records(paths: Iterable[Path]) -> list[Record]:
 
 @contextmanager
 def _stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C asks the run to stop between two steps; the second one ends it at once."""
+    """The first Ctrl-C or SIGTERM asks the run to stop between two steps; the second one ends it at once."""
     asked = False
+    signals = (signal.SIGINT, signal.SIGTERM)
 
     def ask(signum: int, frame: object) -> None:
         nonlocal asked
         asked = True
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    before = signal.signal(signal.SIGINT, ask)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, ask) for number in signals}
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 def _say(text: str) -> None:

@@ -6,7 +6,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
 from tqdm import tqdm
 
@@ -16,6 +16,9 @@ from synergy.results import Accuracies, Record
 from synergy.run import Prepared
 from synergy.train import Listener
 from synergy.types import Task
+
+if TYPE_CHECKING:
+    from synergy.resume import Reopened
 
 METRICS = {
     "final_average": "final average",
@@ -67,6 +70,15 @@ def opening(prepared: Prepared) -> str:
         "values from": _origins(config.provenance),
     }
     return "\n".join(_paragraphs(name, text) for name, text in lines.items())
+
+
+def reopening(run: Reopened) -> str:
+    """Where a run goes on from."""
+    training = run.session.training
+    tasks = training.schedule.tasks(training.scenario)
+    if run.checkpoint is None:
+        return "no checkpoint that could be used: starts again from the beginning"
+    return f"goes on after step {training.steps}, {len(training.evaluations)} of {tasks} tasks done: {run.checkpoint}"
 
 
 def _paragraphs(name: str, text: str) -> str:
