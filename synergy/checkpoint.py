@@ -95,6 +95,16 @@ def read(folder: Path, device: torch.device | str = "cpu") -> State:
         raise UsageError(f"checkpoint {folder}: cannot be read: {error.strerror}; name another folder") from error
 
 
+def packed(state: State) -> dict[str, bytes]:
+    """The files that `write` would write, by name: for what must go over a wire, not to a disk. Raises as `write`."""
+    return _contents(state)
+
+
+def unpacked(contents: Mapping[str, bytes], device: torch.device | str = "cpu") -> State:
+    """The state of which `packed` made `contents`, which must come from there; all its tensors on `device`."""
+    return _State(contents, device).decoded()
+
+
 class Series:
     """The checkpoints of one run, each named after how far the run was.
 

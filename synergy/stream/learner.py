@@ -309,6 +309,26 @@ class Learner:
             learner._restore(state)
         return learner
 
+    def __getstate__(self) -> State:
+        """For `copy.deepcopy` and other processes, callables included; `save` is for files."""
+        options = {name: value for name, value in self.options.as_mapping().items() if name != "buffer_bytes"}
+        arguments = {
+            "net": self._template.net,
+            "method": self._kind,
+            "config": self._config,
+            "classes": self.classes if self._labels is not None and self._labels.fixed else None,
+            "class_weights": self._class_weights,
+            "device": self.device.type,
+        }
+        learned = None if self._method is None else checkpoint.packed(self._saved(self._method))
+        return {"arguments": arguments | self._callables() | options, "options": self.options, "learned": learned}
+
+    def __setstate__(self, state: State) -> None:
+        Learner.__init__(self, **state["arguments"])
+        self.options = state["options"]
+        if state["learned"] is not None:
+            self._restore(checkpoint.unpacked(state["learned"], self.device))
+
     # How it starts
 
     def _started(self, raw: Tensor, given: Tensor | list[Hashable]) -> Method[Any]:
