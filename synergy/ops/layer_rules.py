@@ -7,7 +7,10 @@ rule is exact. `RULES` says which layer has one; every other layer is left to th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Protocol, TypeAlias
 
 import torch
@@ -17,6 +20,10 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 Squares: TypeAlias = dict[str, Tensor]
 """For each parameter of a layer, by its name in the layer: the weighted sum over samples of its squared gradient."""
+
+
+CACHE_BYTES = 4 * 2**20
+"""What a convolution's samples may take at a time on a CPU: more is no faster, since it leaves the cache in between."""
 
 
 class LayerRule(Protocol):
@@ -74,64 +81,113 @@ def batch_norm(
 def convolution(
     layer: nn.Module, inputs: Tensor, grads: Tensor, weights: Tensor, *, filter_means: bool, budget: int
 ) -> Squares:
-    """With `U_n` the unfolded input `[K, L]` and `d_n` the output gradient `[O, L]`, the gradient is `d_n U_n^T`.
+    """The gradient of the weights at one kernel position is `d_n x_n^T`, x_n being what that position sees.
 
-    Only its squared norm per filter is needed for the filter means, and `|d U^T|^2 = d (U^T U) d^T`: where positions
-    are few the Gram matrix `U^T U` `[L, L]` costs less than the gradient `[O, K]`; each layer takes the cheaper.
+    What it sees is a stretch of the padded input, so that nothing is copied for every position of the kernel. For the
+    filter means only a filter's squared norm is needed, and `|d U^T|^2 = d (U^T U) d^T` for the unfolded input U, whose
+    Gram matrix is a sum of parts of the padded input's: each layer takes the cheaper way.
     """
     assert isinstance(layer, nn.Conv2d)
-    inputs = _padded(layer, inputs)
-    groups, out = layer.groups, layer.out_channels // layer.groups
-    grads = grads.reshape(len(weights), groups, out, -1)
-    size, positions = layer.weight[0].numel(), grads.shape[-1]
-    by_gram = filter_means and gram_is_cheaper(out, size, positions)
-    per_sample = groups * (size * positions + (positions * (positions + out) if by_gram else out * size * 2))
-    total: Tensor | None = None
-    for part in _chunks(len(weights), per_sample * inputs.element_size(), budget):
-        unfolded = _unfolded(layer, inputs[part]).reshape(-1, groups, size, positions)
-        if by_gram:
-            gram = unfolded.mT @ unfolded
-            norms = torch.linalg.vecdot(grads[part] @ gram, grads[part]).clamp_(min=0)
-            term = (weights[part] @ norms.flatten(1)).div_(size)
-        elif filter_means:
-            norms = (grads[part] @ unfolded.mT).square_().sum(-1)
-            term = (weights[part] @ norms.flatten(1)).div_(size)
-        else:
-            term = _weighted_sum(weights[part], (grads[part] @ unfolded.mT).square_())
-        total = term if total is None else total.add_(term)
-    assert total is not None
-    shape = (layer.out_channels, 1, 1, 1) if filter_means else layer.weight.shape
-    squares = {"weight": total.reshape(shape)}
+    padded = _padded(layer, inputs).unflatten(1, (layer.groups, -1))
+    grads = grads.unflatten(1, (layer.groups, -1))
+    if inputs.device.type == "cpu":
+        budget = min(budget, CACHE_BYTES)
+    if filter_means and gram_is_cheaper(layer, padded.shape[-2:], grads.shape[-2:]):
+        squares = {"weight": _means_by_gram(layer, padded, grads, weights, budget)}
+    else:
+        single = _squares_by_gradient(layer, padded, grads, weights, budget)
+        squares = {"weight": single.mean((1, 2, 3), keepdim=True) if filter_means else single}
     if layer.bias is not None:
-        squares["bias"] = weights @ grads.sum(-1).square().flatten(1)
+        squares["bias"] = weights @ grads.sum((-2, -1)).square().flatten(1)
     return squares
 
 
-def gram_is_cheaper(out: int, size: int, positions: int) -> bool:
-    """Whether a filter's squared norm costs fewer multiplications through the Gram matrix of the unfolded input.
+@dataclass(frozen=True)
+class Phase:
+    """The pixels of a padded input, every so many by the stride, that some positions of a kernel see.
+
+    Attributes:
+        rows, columns: which pixels.
+        positions: of the kernel, each with the row and column of the first pixel it sees, counted within the phase.
+    """
+
+    rows: slice
+    columns: slice
+    positions: Sequence[tuple[int, int, int, int]]
+
+
+def phases(layer: nn.Conv2d) -> list[Phase]:
+    """All phases that a position of the kernel sees. Within a phase the stride is 1."""
+    found: dict[tuple[int, int], list[tuple[int, int, int, int]]] = {}
+    for down, right in product(*map(range, layer.kernel_size)):
+        row, above = divmod(down * layer.dilation[0], layer.stride[0])
+        column, left = divmod(right * layer.dilation[1], layer.stride[1])
+        found.setdefault((above, left), []).append((down, right, row, column))
+    strides = layer.stride
+    return [
+        Phase(slice(above, None, strides[0]), slice(left, None, strides[1]), positions)
+        for (above, left), positions in found.items()
+    ]
+
+
+def gram_is_cheaper(layer: nn.Conv2d, padded: Sequence[int], positions: Sequence[int]) -> bool:
+    """Whether the filters' squared norms cost fewer multiplications through the Gram matrix of the input.
 
     Args:
-        out: filters of a group.
-        size: weights of one filter.
-        positions: output positions.
+        layer: the convolution.
+        padded: height and width of its padded input.
+        positions: height and width of its output.
     """
-    through_gram = positions * positions * (size + out)
-    through_gradient = out * positions * size
-    return through_gram < through_gradient
+    n, kernel = math.prod(positions), math.prod(layer.kernel_size)
+    filters, channels = layer.out_channels // layer.groups, layer.in_channels // layer.groups
+    pixels = [len(range(*p.rows.indices(padded[0]))) * len(range(*p.columns.indices(padded[1]))) for p in phases(layer)]
+    through_gram = channels * sum(count**2 for count in pixels) + n**2 * (kernel + filters)
+    return through_gram < filters * n * channels * kernel
+
+
+def _squares_by_gradient(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights: Tensor, budget: int) -> Tensor:
+    """`[N, G, C, H, W]`, `[N, G, O, h, w]` and `[N]` -> the weighted sum of squares, `[G * O, C, *kernel]`."""
+    (groups, filters, height, width), channels = grads.shape[1:], padded.shape[2]
+    squares = grads.new_zeros(*layer.kernel_size, groups * filters, channels)
+    pixels = math.prod(padded.shape[-2:])
+    values = groups * (pixels * (filters + channels) + 2 * filters * channels)
+    for part, phase in product(_chunks(len(weights), values * grads.element_size(), budget), phases(layer)):
+        seen = padded[part, ..., phase.rows, phase.columns]
+        # As wide as the input, with zeros where a row goes on beyond what a position sees: then that is one stretch.
+        stretch = (height - 1) * seen.shape[-1] + width
+        wide = F.pad(grads[part], (0, seen.shape[-1] - width)).flatten(-2)[..., :stretch]
+        flat = seen.flatten(-2)
+        for down, right, row, column in phase.positions:
+            start = row * seen.shape[-1] + column
+            gradient = wide @ flat[..., start : start + stretch].mT
+            squares[down, right] += _weighted_sum(weights[part], gradient.square_()).flatten(0, 1)
+    return squares.permute(2, 3, 0, 1)
+
+
+def _means_by_gram(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights: Tensor, budget: int) -> Tensor:
+    """The same, but the mean over each filter: `[G * O, 1, 1, 1]`."""
+    groups, filters, height, width = grads.shape[1:]
+    positions = height * width
+    means = grads.new_zeros(groups * filters)
+    values = groups * (math.prod(padded.shape[-2:]) ** 2 + positions * (positions + filters))
+    for part in _chunks(len(weights), values * grads.element_size(), budget):
+        gram = grads.new_zeros(len(weights[part]), groups, height, width, height, width)
+        for phase in phases(layer):
+            seen = padded[part, ..., phase.rows, phase.columns]
+            products = (seen.flatten(-2).mT @ seen.flatten(-2)).view(*gram.shape[:2], *2 * seen.shape[-2:])
+            for _, _, row, column in phase.positions:
+                rows, columns = slice(row, row + height), slice(column, column + width)
+                gram += products[..., rows, columns, rows, columns]
+        flat = grads[part].flatten(-2)
+        norms = torch.linalg.vecdot(flat @ gram.view(*gram.shape[:2], positions, positions), flat).clamp_(min=0)
+        means += weights[part] @ norms.flatten(1)
+    return means.div_(layer.weight[0].numel()).view(-1, 1, 1, 1)
 
 
 def _padded(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
     left_right_top_bottom = layer._reversed_padding_repeated_twice
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     return F.pad(inputs, left_right_top_bottom, mode=mode) if any(left_right_top_bottom) else inputs
-
-
-def _unfolded(layer: nn.Conv2d, padded: Tensor) -> Tensor:
-    """`[N, C, H, W]` -> `[N, C * kernel, positions]`, the values under the kernel at each output position."""
-    if layer.weight.shape[2:] == (1, 1):
-        down, right = layer.stride
-        return padded[:, :, ::down, ::right].flatten(2)
-    return F.unfold(padded, layer.weight.shape[2:], dilation=layer.dilation, stride=layer.stride)
 
 
 def _sum_of_squared_products(left: Tensor, right: Tensor, weights: Tensor, budget: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from synergy.nets.resnet import ResNet18
 from synergy.ops.fisher import fisher_diagonal
-from synergy.ops.layer_rules import gram_is_cheaper
+from synergy.ops.layer_rules import convolution, gram_is_cheaper
 from tests.oracles.fisher import filter_means, fisher_one_by_one
 
 CLASSES = 4
@@ -88,17 +88,46 @@ def test_convolutions(data: st.DataObject) -> None:
     assert_equals_oracle(net, inputs, labels, tolerance=1e-9)
 
 
-@pytest.mark.parametrize(("out", "positions", "expected"), [(64, 1024, False), (512, 16, True)])
-def test_both_ways_to_a_filters_norm_are_taken(out: int, positions: int, expected: bool) -> None:
-    assert gram_is_cheaper(out, 9 * out, positions) is expected
+@pytest.mark.parametrize(("channels", "side", "expected"), [(64, 32, False), (128, 16, True), (512, 4, True)])
+def test_which_way_to_a_filters_norm_is_taken(channels: int, side: int, expected: bool) -> None:
+    layer = nn.Conv2d(channels, channels, 3, padding=1, device="meta")
+    assert gram_is_cheaper(layer, (side + 2, side + 2), (side, side)) is expected
 
 
-@pytest.mark.parametrize("side", [2, 9])
-def test_filter_norms_by_gram_and_by_gradient(side: int) -> None:
-    convolution = nn.Conv2d(3, 40, 3, padding=1)
-    assert gram_is_cheaper(40, 27, side * side) is (side == 2)
-    net = seeded(lambda: nn.Sequential(convolution, nn.Tanh(), nn.Flatten(), nn.Linear(40 * side * side, CLASSES)))
-    assert_equals_oracle(net, *samples((4, 3, side, side)), tolerance=1e-9)
+@pytest.mark.parametrize("budget", [1, 2**30])
+@pytest.mark.parametrize("by_gram", [True, False])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_filter_norms_either_way(by_gram: bool, budget: int, data: st.DataObject) -> None:
+    """Whatever is cheaper: both ways hold for every stride, dilation, padding and kernel, and for any chunk."""
+    groups = data.draw(st.sampled_from([1, 1, 2]))
+
+    def pair(low: int, high: int) -> tuple[int, int]:
+        return data.draw(st.integers(low, high)), data.draw(st.integers(low, high))
+
+    layer = nn.Conv2d(
+        groups * data.draw(st.integers(1, 3)),
+        groups * data.draw(st.integers(1, 4)),
+        pair(1, 4),
+        stride=pair(1, 4),
+        padding=pair(0, 2),
+        dilation=pair(1, 3),
+        groups=groups,
+        dtype=torch.float64,
+    )
+    inputs, _ = samples((3, layer.in_channels, *pair(10, 13)), data.draw(st.integers(0, 99)))
+    outputs = layer(inputs)
+    grads, _ = samples(tuple(outputs.shape), 7)
+    weights = torch.tensor([0.2, 1.0, 0.5], dtype=torch.float64)
+    expected = torch.zeros_like(layer.weight)
+    for output, grad, weight in zip(outputs, grads, weights, strict=True):
+        expected += weight * torch.autograd.grad(output, layer.weight, grad, retain_graph=True)[0].square()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("synergy.ops.layer_rules.gram_is_cheaper", lambda *_: by_gram)
+        for means in (False, True):
+            wanted = expected.mean((1, 2, 3), keepdim=True) if means else expected
+            ours = convolution(layer, inputs, grads, weights, filter_means=means, budget=budget)
+            torch.testing.assert_close(ours["weight"], wanted, rtol=1e-9, atol=1e-9)
 
 
 class Residual(nn.Module):
