@@ -48,7 +48,9 @@ def through_bytes(learner: Learner) -> Learner:
 def test_a_copy_goes_on_as_the_original_and_apart_from_it(options: dict[str, Any], copied: Any) -> None:
     learner = Learner(plain(), **options)
     early, late = (["b"] * 8, ["c"] * 8) if "classes" in options else (EARLY, LATE)
+    options_given = learner.options
     learner = copied(learner)  # before it learned anything
+    assert learner.options == options_given
     for x in XS[:6]:
         learner.observe(x, early)
     twin, before = copied(learner), learner.scores(XS[0])
