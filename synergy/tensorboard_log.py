@@ -32,7 +32,7 @@ class TensorBoard(Listener):
         self._writer = SummaryWriter(str(folder), purge_step=None if after is None else after + 1)
 
     def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
-        for name, value in losses.items():
+        for name, value in losses.items() if new_steps else ():
             self._writer.add_scalar(f"loss/{name}", value, step)
 
     def task_ended(self, index: int, evaluations: Evaluations) -> None:
