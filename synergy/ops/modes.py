@@ -13,9 +13,17 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     """Within, every module is in evaluation mode; afterwards each is in the mode it was in."""
     training = [module for module in net.modules() if module.training]
     for module in training:
-        module.training = False
+        _set(module, False)
     try:
         yield
     finally:
         for module in training:
-            module.training = True
+            _set(module, True)
+
+
+def _set(module: nn.Module, training: bool) -> None:
+    if type(module).__setattr__ is nn.Module.__setattr__:
+        # Its own assignment looks for parameters, buffers and modules first, which takes longer than a small layer.
+        vars(module)["training"] = training
+    else:
+        module.training = training
