@@ -27,7 +27,7 @@ def device(name: str) -> torch.device:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device("cuda" if available["cuda"] else "cpu")
-    if not available[name]:
+    if not available.get(name, False):
         there = ", ".join(device for device, is_there in available.items() if is_there)
         raise UsageError(f"device: given {name}, which this machine does not have; available: {there}")
     return torch.device(name)
