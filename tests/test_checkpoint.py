@@ -13,7 +13,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +246,18 @@ def test_killed_at_any_moment_leaves_the_old_one_or_the_new_one(tmp_path: Path, 
             break
     assert at > 5
     assert found == ({0.0, 1.0} if replacing else {-1.0, 1.0})
+
+
+def test_killed_again_after_it_was_killed_between_its_renames(tmp_path: Path) -> None:
+    for at in range(12):
+        folder = tmp_path / str(at) / "it"
+        folder.parent.mkdir()
+        checkpoint.write({"a": 1}, folder)
+        folder.rename(folder.with_name(".it.old"))
+        with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+            kill(patch, at)
+            checkpoint.write({"a": 2}, folder)
+        assert checkpoint.read(folder) in ({"a": 1}, {"a": 2})
 
 
 @pytest.mark.parametrize("replacing", [False, True])

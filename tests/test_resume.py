@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from synergy import checkpoint, checks, files, results
 from synergy.config import RunConfig, build
+from synergy.data.augment import Augment
 from synergy.errors import UsageError
 from synergy.methods import METHODS, method_class
 from synergy.methods.er import ER
@@ -99,6 +101,23 @@ def test_a_task_that_has_begun_does_not_begin_again(method: str) -> None:
     restore_fresh(fresh, first.state_dict(), "it")
     fresh.run()
     whole.run()
+    assert same(without_times(fresh.state_dict()), without_times(whole.state_dict()))
+
+
+def test_augmentation_goes_on() -> None:
+    """Digits are not augmented; here they are."""
+    kept: list[State] = []
+
+    def augmented(**options: Any) -> Training:
+        loop = training("rot-digits", "er", **options)
+        loop.scenario.augment = Augment(padding=1, flip=True)  # type: ignore[misc]
+        return loop
+
+    whole = augmented(save=lambda loop: kept.append(loop.state_dict()), save_every=5)
+    whole.run()
+    fresh = augmented()
+    restore_fresh(fresh, kept[0], "it")
+    fresh.run()
     assert same(without_times(fresh.state_dict()), without_times(whole.state_dict()))
 
 
@@ -277,8 +296,21 @@ def test_one_that_is_whole_but_does_not_fit_is_skipped(tmp_path: Path, whole: tu
     checkpoint.write(state, path)
     outcome = call("resume", run)
     assert outcome.code == 0
+    assert outcome.out.count("skipped: ") == 1
     assert "it does not fit this run: 'steps' is of type str, expected of type int; use one of" in outcome.out
     assert_equal((results.read(run), run), whole)
+
+
+def test_nothing_of_one_that_does_not_fit_remains(tmp_path: Path) -> None:
+    run = stopped(tmp_path, 9, fisher_update_freq=0.0)
+
+    def half(state: State) -> None:
+        state["training"]["method"] |= {"fisher": torch.ones(17610), "steps": "nine"}
+
+    outcome = call("resume", rewritten(run, half))
+    assert outcome.out.count("skipped: ") == 1
+    assert "goes on after step 8" in outcome.out
+    assert final_state(run)["method"]["fisher"] is None
 
 
 def test_without_any_good_checkpoint_it_starts_again(tmp_path: Path, whole: tuple[Record, Path]) -> None:
