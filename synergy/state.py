@@ -55,6 +55,8 @@ def restore(attributes: dict[str, Any], state: State) -> None:
             if isinstance(current, nn.Module | torch.optim.Optimizer):
                 # They would take numbers of another kind, and cast.
                 _check_like(current.state_dict(), saved, name)
+                if isinstance(current, torch.optim.Optimizer):
+                    _check_unset(current.state_dict(), saved, name)
             elif not isinstance(saved, Mapping):
                 raise _misfit(name, saved, "a mapping")
             current.load_state_dict(saved)
@@ -119,6 +121,14 @@ def _check_like(current: object, saved: object, name: str) -> None:
         case _:
             if _kind(saved) is not _kind(current):
                 raise _misfit(name, saved, _described(current))
+
+
+def _check_unset(current: Mapping[str, Any], saved: Mapping[str, Any], name: str) -> None:
+    """Raises ValueError if an option of an optimiser that is None (and so stays it) would become something else."""
+    for group, given in zip(current["param_groups"], saved["param_groups"], strict=True):
+        for key, value in group.items():
+            if value is None and given[key] is not None:
+                raise _misfit(f"{name}.{key}", given[key], "none")
 
 
 def _check_list(current: Sequence[Any], saved: object, name: str) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from synergy.memory.base import Drawn, Forgetful, Positions
 from synergy.memory.store import Samples
+from synergy.state import State
 
 
 class Reservoir(Drawn, Forgetful):
@@ -32,6 +33,11 @@ class Reservoir(Drawn, Forgetful):
         slots = reservoir_slots(numbers, self._rng.random(n), self.capacity)
         self.seen += n
         self.store.write(closed_up(slots, len(self), self.capacity), samples)
+
+    def load_state_dict(self, state: State) -> None:
+        super().load_state_dict(state)
+        if self.seen < len(self):
+            raise ValueError(f"a reservoir of {len(self)} samples that was offered {self.seen}")
 
     def keep(self, positions: Positions) -> None:
         """Take out all samples but those at `positions` `[N]`, rising.

@@ -123,19 +123,30 @@ class Store:
         return {"capacity": self.capacity, "filled": self.filled, "fields": fields}
 
     def load_state_dict(self, state: State) -> None:
-        """The samples' own device is from now on that of the state. Raises ValueError if the capacity is another."""
+        """The samples' own device is from now on that of the state.
+
+        Raises:
+            ValueError: the capacity is another, or the state is none of a store.
+        """
         if state["capacity"] != self.capacity:
             raise ValueError(f"the saved memory has {state['capacity']} slots, this one {self.capacity}")
+        fields: dict[str, Tensor] = state["fields"]
+        lengths = {len(value) for value in fields.values()} or {0}
+        if lengths != {state["filled"]} or state["filled"] > self.capacity or (fields and not fields.keys() >= _ALWAYS):
+            raise ValueError(f"a memory of {state['filled']} samples, with fields {list(fields)} of lengths {lengths}")
         self.filled = state["filled"]
         self._fields = {}
-        for name, value in state["fields"].items():
+        for name, value in fields.items():
             self._device = value.device
             self._fields[name] = self._slots_for(value)
             self._fields[name][: self.filled] = value
 
 
+_ALWAYS = {"raw", "labels"}
+
+
 def _samples(fields: dict[str, Tensor]) -> Samples:
-    extras = {name: value for name, value in fields.items() if name not in ("raw", "labels")}
+    extras = {name: value for name, value in fields.items() if name not in _ALWAYS}
     return Samples(fields["raw"], fields["labels"], extras)
 
 

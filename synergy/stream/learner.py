@@ -21,7 +21,7 @@ from synergy.errors import TrainingError, UsageError, unknown
 from synergy.methods.base import Method, MethodConfig, Setting
 from synergy.ops.objectives import CROSS_ENTROPY, SQUARED_ERROR, Objective, weighted_cross_entropy
 from synergy.randomness import generator
-from synergy.state import State, collect, restore
+from synergy.state import State, collect, restore, restore_fresh
 from synergy.stream import labels as label_forms
 from synergy.stream.labels import Labels, as_labels
 from synergy.stream.options import SQUARED, check_given, check_weights, choose_method, known_method, split_options
@@ -503,7 +503,7 @@ class Learner:
 
     # Saving
 
-    _COUNTERS = ("_rng", "_prequential", "_observed", "_last_losses")
+    _COUNTERS = ("_rng", "_observed", "_last_losses")
     """Attributes of the learner's own that go on where they were."""
 
     def _saved(self, method: Method[Any]) -> State:
@@ -524,6 +524,7 @@ class Learner:
             "initial": dict(self._template.net.state_dict()),
             "learned": method.state_dict(),
             "schedulers": [scheduler.state_dict() for scheduler in self._schedulers],
+            "prequential": self._prequential.state_dict(),
             "learner": collect({name: vars(self)[name] for name in self._COUNTERS}),
         }
 
@@ -550,12 +551,22 @@ class Learner:
                 self._template.grow(missing)
         self._template.net.load_state_dict(state["initial"])
         self._method = self._made(state["outputs"])
-        self._method.load_state_dict(state["learned"])
+        restore_fresh(self._method, state["learned"], "method")
+        self._check_labels(self._method)
         for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
+        restore_fresh(self._prequential, state["prequential"], "prequential")
         own = {name: vars(self)[name] for name in self._COUNTERS}
         restore(own, state["learner"])
         vars(self).update(own)
+
+    def _check_labels(self, method: Method[Any]) -> None:
+        """Raises ValueError unless there is a label for every output that samples in memory belong to."""
+        if self._labels is None:
+            return
+        highest = max((int(memory.all().labels.max()) for memory in method.memories() if len(memory)), default=0)
+        if not highest < len(self._labels) <= method.setting.n_classes:
+            raise ValueError(f"{len(self._labels)} labels for {method.setting.n_classes} outputs")
 
 
 def _sized(config: MethodConfig, available: int, each: int) -> MethodConfig:
