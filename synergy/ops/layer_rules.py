@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 Squares: TypeAlias = dict[str, Tensor]
@@ -81,11 +82,12 @@ def batch_norm(
 def convolution(
     layer: nn.Module, inputs: Tensor, grads: Tensor, weights: Tensor, *, filter_means: bool, budget: int
 ) -> Squares:
-    """The gradient of the weights at one kernel position is `d_n x_n^T`, x_n being what that position sees.
+    """With `U_n` the unfolded input and `d_n` the output gradient, the gradient is `d_n U_n^T`. U itself is never made.
 
-    What it sees is a stretch of the padded input, so that nothing is copied for every position of the kernel. For the
-    filter means only a filter's squared norm is needed, and `|d U^T|^2 = d (U^T U) d^T` for the unfolded input U, whose
-    Gram matrix is a sum of parts of the padded input's: each layer takes the cheaper way.
+    For the filter means only a filter's squared norm is needed, and `|d U^T|^2 = d (U^T U) d^T`, where the Gram matrix
+    is a sum of parts of that of the padded input: each layer takes the cheaper way. The gradients themselves come from
+    the CPU's library as those of one convolution with a group for each sample; where positions are few, and on other
+    devices, from a product for each position of the kernel, which sees a stretch of the padded input.
     """
     assert isinstance(layer, nn.Conv2d)
     padded = _padded(layer, inputs).unflatten(1, (layer.groups, -1))
@@ -95,7 +97,9 @@ def convolution(
     if filter_means and gram_is_cheaper(layer, padded.shape[-2:], grads.shape[-2:]):
         squares = {"weight": _means_by_gram(layer, padded, grads, weights, budget)}
     else:
-        single = _squares_by_gradient(layer, padded, grads, weights, budget)
+        by_library = inputs.device.type == "cpu" and math.prod(grads.shape[-2:]) >= padded.shape[2]
+        way = _squares_by_library if by_library else _squares_by_stretches
+        single = way(layer, padded, grads, weights, budget)
         squares = {"weight": single.mean((1, 2, 3), keepdim=True) if filter_means else single}
     if layer.bias is not None:
         squares["bias"] = weights @ grads.sum((-2, -1)).square().flatten(1)
@@ -145,8 +149,26 @@ def gram_is_cheaper(layer: nn.Conv2d, padded: Sequence[int], positions: Sequence
     return through_gram < filters * n * channels * kernel
 
 
-def _squares_by_gradient(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights: Tensor, budget: int) -> Tensor:
+def _squares_by_library(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights: Tensor, budget: int) -> Tensor:
     """`[N, G, C, H, W]`, `[N, G, O, h, w]` and `[N]` -> the weighted sum of squares, `[G * O, C, *kernel]`."""
+    squares = torch.zeros_like(layer.weight)
+    values = padded[0].numel() + grads[0].numel() + 2 * squares.numel()
+    for part in _chunks(len(weights), values * grads.element_size(), budget):
+        n = len(weights[part])
+        gradients = conv2d_weight(
+            padded[part].reshape(1, -1, *padded.shape[-2:]),
+            [n * layer.out_channels, *layer.weight.shape[1:]],
+            grads[part].reshape(1, -1, *grads.shape[-2:]),
+            layer.stride,
+            dilation=layer.dilation,
+            groups=n * layer.groups,
+        )
+        squares += _weighted_sum(weights[part], gradients.reshape(n, *squares.shape).square_())
+    return squares
+
+
+def _squares_by_stretches(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights: Tensor, budget: int) -> Tensor:
+    """The same."""
     (groups, filters, height, width), channels = grads.shape[1:], padded.shape[2]
     squares = grads.new_zeros(*layer.kernel_size, groups * filters, channels)
     pixels = math.prod(padded.shape[-2:])
@@ -165,7 +187,7 @@ def _squares_by_gradient(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weight
 
 
 def _means_by_gram(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights: Tensor, budget: int) -> Tensor:
-    """The same, but the mean over each filter: `[G * O, 1, 1, 1]`."""
+    """The mean of the same over each filter, `[G * O, 1, 1, 1]`."""
     groups, filters, height, width = grads.shape[1:]
     positions = height * width
     means = grads.new_zeros(groups * filters)
