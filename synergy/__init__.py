@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from synergy.results import Record as Record
     from synergy.scenarios import scenario_class as scenario_class
     from synergy.scenarios.base import Scenario as Scenario
+    from synergy.stream.estimator import SynergyClassifier as SynergyClassifier
     from synergy.stream.learner import Learner as Learner
     from synergy.types import Batch as Batch
 
@@ -34,6 +35,7 @@ _HOMES = {
     "RunConfig": "config",
     "Scenario": "scenarios.base",
     "Setting": "methods.base",
+    "SynergyClassifier": "stream.estimator",
     "TrainingError": "errors",
     "UsageError": "errors",
     "build": "config",

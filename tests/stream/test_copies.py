@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from synergy import Learner, checkpoint
-from synergy.stream.networks import Dense
+from synergy.stream.tables import Dense
 
 XS = torch.randn(12, 8, 4, generator=torch.Generator().manual_seed(0))
 EARLY, LATE = ["a", "b"] * 4, ["b", "c", "d", "a"] * 2

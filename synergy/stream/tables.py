@@ -1,18 +1,26 @@
-"""Networks for tables: what learns when its user gives no network."""
+"""A learner for tables: a network if none is given, and options that suit few and small samples."""
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from synergy.errors import UsageError
+from synergy.methods.base import Method
 from synergy.nets.backbone import Backbone
 from synergy.nets.mlp import linear
 from synergy.randomness import torch_generator
+from synergy.stream.learner import Learner
+from synergy.stream.options import choose_method
+
+SMALL_TABLES: Mapping[str, Mapping[str, Any]] = {"synergy": {"ema_alpha": 0.95}}
+"""Options of methods that differ here. The published average of SYNERgy's answer spans thousands of steps, and a small
+table has hundreds: digits two classes at a time, five passes, are 87 % right with 0.95 and 51 % with 0.999."""
 
 NetworkFactory = Callable[[int, int], nn.Module]
 """Number of features and of classes -> a network from `[B, features]` to logits `[B, classes]`."""
@@ -41,6 +49,43 @@ class Dense(Backbone):
         for layer in self.layers:
             inputs = torch.relu(layer(inputs))
         return inputs
+
+
+def table_learner(
+    method: str | type[Method[Any]],
+    net: nn.Module,
+    *,
+    classes: Iterable[Hashable] | None = None,
+    buffer_size: int,
+    lr: float,
+    clip_norm: float | None,
+    seed: int,
+    device: str | None,
+    options: Mapping[str, Any] | None,
+) -> Learner:
+    """A learner with options for tables, over which `options` prevail.
+
+    Args:
+        method: as of `Learner`, like `net`, `classes`, `device` and `options`.
+        net: `[B, features]` -> logits.
+        classes: all there will ever be; None if new ones may come.
+        buffer_size: samples kept in memory, by a method that has one.
+        lr: learning rate.
+        clip_norm: bound on the norm of a step's gradient.
+        seed: of everything random but the network.
+        device: where to compute.
+        options: of the method and of the learner.
+
+    Raises:
+        UsageError: as `Learner`.
+    """
+    name, kind = choose_method(method)
+    own: dict[str, Any] = {"lr": lr, "clip_norm": clip_norm, "seed": seed, "prequential": False}
+    if "buffer_size" in kind.Config.names():
+        own["buffer_size"] = buffer_size
+    own |= SMALL_TABLES.get(name, {})
+    own |= options or {}
+    return Learner(net, method, classes=classes, device=device, **own)
 
 
 def network(
