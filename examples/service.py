@@ -1,0 +1,301 @@
+"""A service that learns from labelled batches and predicts, over HTTP. What it has acknowledged it never forgets.
+
+    pip install 'synergy-cl[service]'
+    python examples/service.py --state runs/service --features 64 --port 8000
+
+    curl -H 'Content-Type: application/json' -d '{"x": [[0, 0.5, ...]], "y": ["cat"]}' localhost:8000/learn
+    curl -H 'Content-Type: application/json' -d '{"x": [[0, 0.5, ...]]}' localhost:8000/predict
+    curl localhost:8000/metrics     # also /health
+
+A batch is answered when it is learned and in the journal, a file that is synced first. At start the learner as it was
+saved last takes up the journal again, batch by batch, and then has the same bits as one that was never interrupted:
+whether this process was told to stop (SIGTERM: it finishes what it has in hand, saves, exits with 0) or was killed. A
+client that got no answer finds out by `batches` in /health whether its batch counted.
+
+Your own network goes into `new_network`. One thread does all learning and predicting, in the order in which requests
+come. There are no passwords here: leave the service on 127.0.0.1, or put it behind something that has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import reprlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import uvicorn
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from synergy import Learner, TrainingError, UsageError, files
+from synergy.nets.mlp import MLP
+
+MAX_BYTES, MAX_SAMPLES, MAX_CLASSES = 1 << 20, 1000, 1000
+"""Of a request; of a batch; labels in all, since each takes an output of the network."""
+LARGEST, LONGEST, SECONDS = 1e3, 100, 30
+"""Absolute value in a sample; characters of a label; that a request may take to arrive."""
+
+
+def new_network(features: int) -> torch.nn.Module:
+    """Of `[B, features]`. The same weights every time: the journal may have to start from them."""
+    return MLP(features, 2, generator=torch.Generator().manual_seed(0))
+
+
+class Service:
+    """A learner and its journal in one folder. To be used by one thread.
+
+    Args:
+        folder: holds the learner as it was saved last, and the batches since then.
+        features: numbers in a sample.
+        save_every: batches between two saves. More means fewer pauses, and more to learn again at start.
+
+    Raises:
+        UsageError: what is in the folder is damaged, or of another network.
+    """
+
+    def __init__(self, folder: Path, features: int, save_every: int) -> None:
+        self.saved, self.journal = folder / "learner", folder / "journal"
+        self.features, self.save_every = features, save_every
+        self.batches = 0
+        self._learner: Learner | None = None
+        _ = self.learner
+
+    @property
+    def learner(self) -> Learner:
+        """As all that was acknowledged makes it."""
+        if self._learner is None:
+            net = new_network(self.features)
+            if self.saved.exists() or self.saved.with_name(".learner.old").exists():
+                learner = Learner.load(self.saved, net)
+            else:
+                learner = Learner(net, "synergy", buffer_size=500, lr=0.05, clip_norm=10.0)
+            self.batches = learner.metrics()["batches"]
+            for number, x, y in journalled(self.journal):
+                if number > self.batches + 1:
+                    raise UsageError(f"journal {self.journal}: batch {self.batches + 1} is missing; use a backup")
+                if number == self.batches + 1:  # else it was saved before the journal could be emptied
+                    learner.observe(self.samples(x), y)
+                    self.batches = number
+            self._learner = learner
+        return self._learner
+
+    def learn(self, body: bytes) -> dict[str, Any]:
+        """Learn a batch, and make it durable."""
+        given = content(body, "x", "y")
+        x, y = self.samples(given["x"]), labels(given["y"])
+        learner = self.learner
+        if len({*learner.classes, *y}) > MAX_CLASSES:
+            raise UsageError(f"y: given labels beyond the first {MAX_CLASSES}; allowed: no more than these")
+        try:
+            learner.observe(x, y)
+            files.append_line(self.journal, line(self.batches + 1, given["x"], y))
+        except (TrainingError, OSError):
+            self._learner = None  # It has seen what is not durable. The next request reads back what is.
+            raise
+        self.batches += 1
+        if self.batches == 1 or self.batches % self.save_every == 0:
+            try:
+                self.save()
+            except OSError as error:  # Nothing is lost, the journal has it all.
+                print(f"not saved: {error}", file=sys.stderr, flush=True)
+        return {"batches": self.batches}
+
+    def predict(self, body: bytes) -> dict[str, Any]:
+        """The most likely label of each sample, and its probability."""
+        probabilities, outputs = self.learner.predict_proba(self.samples(content(body, "x")["x"])).max(1)
+        classes = self.learner.classes
+        return {"y": [classes[output] for output in outputs.tolist()], "probability": probabilities.tolist()}
+
+    def metrics(self, _: bytes) -> dict[str, Any]:
+        """The learner's; classes as pairs, since a JSON object cannot tell 1 from "1"."""
+        metrics = self.learner.metrics()
+        metrics["memory"]["per_class"] = list(metrics["memory"]["per_class"].items())
+        return metrics
+
+    def save(self) -> None:
+        """Save the learner, and begin the journal anew."""
+        if self.batches:
+            self.learner.save(self.saved)
+            self.journal.write_bytes(b"")
+
+    def samples(self, given: Any) -> torch.Tensor:
+        """`[B, features]`. Raises UsageError if it is no such batch."""
+        if not isinstance(given, list) or not 1 <= len(given) <= MAX_SAMPLES:
+            raise UsageError(f"x: given {reprlib.repr(given)}; allowed: a list of 1 to {MAX_SAMPLES} samples")
+        for number, sample in enumerate(given):
+            if not isinstance(sample, list) or len(sample) != self.features:
+                size = f"{len(sample)} values" if isinstance(sample, list) else reprlib.repr(sample)
+                raise UsageError(f"x: sample {number} has {size}; allowed: a list of {self.features} numbers")
+            for value in sample:
+                if type(value) not in (int, float) or not abs(value) <= LARGEST:
+                    allowed = f"numbers from -{LARGEST:g} to {LARGEST:g} (scale them)"
+                    raise UsageError(f"x: sample {number} holds {reprlib.repr(value)}; allowed: {allowed}")
+        return torch.tensor(given, dtype=torch.float32)
+
+
+def labels(given: Any) -> list[str | int | float]:
+    """Raises UsageError if it is no list of labels."""
+    if not isinstance(given, list):
+        raise UsageError(f"y: given {reprlib.repr(given)}; allowed: a list, one label a sample")
+    for label in given:
+        text = type(label) is str and len(label) <= LONGEST and label.isprintable()
+        if not text and not (type(label) in (int, float) and abs(label) <= 2**53):
+            raise UsageError(
+                f"y: given {reprlib.repr(label)}; allowed: texts of up to {LONGEST} characters, or numbers"
+            )
+    return given
+
+
+def content(body: bytes, *names: str) -> dict[str, Any]:
+    """What a request holds: strict JSON, an object with just these entries."""
+    try:
+        found = json.loads(body.decode(), parse_constant=no_number)
+    except RecursionError as error:
+        raise HTTPException(400, "body: nested too deep") from error
+    except ValueError as error:
+        raise HTTPException(400, f"body: not JSON: {error}") from error
+    if not isinstance(found, dict) or found.keys() != set(names):
+        raise UsageError(f"body: given {reprlib.repr(found)}; allowed: an object of just {' and '.join(names)}")
+    return found
+
+
+def no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def line(number: int, x: Any, y: Any) -> str:
+    """An entry of the journal: a checksum, and the batch as JSON, which gives back every number exactly."""
+    text = json.dumps([number, x, y])
+    return f"{hashlib.sha256(text.encode()).hexdigest()} {text}"
+
+
+def journalled(path: Path) -> Iterator[tuple[int, Any, Any]]:
+    """The batches of a journal. A last line that a crash has torn was never acknowledged and is cut off.
+
+    Raises:
+        UsageError: a line before the last one is damaged.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        end = 0
+        for entry in file:
+            checksum, _, text = entry.rstrip(b"\n").partition(b" ")
+            if hashlib.sha256(text).hexdigest().encode() != checksum:
+                if file.read(1):
+                    raise UsageError(f"journal {path}: damaged at byte {end}; use a backup")
+                os.truncate(path, end)
+                return
+            end += len(entry)
+            number, x, y = json.loads(text)
+            yield number, x, y
+
+
+async def received(request: Request) -> bytes:
+    """The body of a request, refused as soon as it is too large."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        # Also what keeps a page in somebody's browser from posting here.
+        raise HTTPException(415, "Content-Type: allowed: application/json")
+    too_large = HTTPException(413, f"body: allowed: up to {MAX_BYTES} bytes", {"Connection": "close"})
+    if int(request.headers.get("content-length", "0")) > MAX_BYTES:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise too_large
+    except (TimeoutError, ClientDisconnect) as error:
+        raise HTTPException(408, f"body: did not arrive within {SECONDS} s", {"Connection": "close"}) from error
+    return bytes(body)
+
+
+def application(service: Service, worker: ThreadPoolExecutor) -> FastAPI:
+    """The service over HTTP. Only `worker`, a single thread, touches the learner."""
+    app = FastAPI(title="synergy", docs_url=None, redoc_url=None, openapi_url=None)
+
+    async def work(call: Callable[[bytes], dict[str, Any]], body: bytes) -> JSONResponse:
+        return JSONResponse(await asyncio.get_running_loop().run_in_executor(worker, call, body))
+
+    @app.post("/learn")
+    async def learn(request: Request) -> JSONResponse:
+        return await work(service.learn, await received(request))
+
+    @app.post("/predict")
+    async def predict(request: Request) -> JSONResponse:
+        return await work(service.predict, await received(request))
+
+    @app.get("/metrics")
+    async def metrics() -> JSONResponse:
+        return await work(service.metrics, b"")
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        return JSONResponse({"status": "ok", "batches": service.batches})
+
+    def refusing(status: int) -> Callable[[Request, Exception], JSONResponse]:
+        return lambda _, error: JSONResponse({"detail": str(error)}, status)
+
+    for kind, status in ((UsageError, 422), (TrainingError, 422), (OSError, 507)):
+        app.add_exception_handler(kind, refusing(status))
+    return app
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Until told to stop; saves then."""
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as worker:
+        service = worker.submit(Service, options.state, options.features, options.save_every).result()
+        config = uvicorn.Config(
+            application(service, worker),
+            options.host,
+            options.port,
+            log_level="warning",
+            limit_concurrency=64,
+            timeout_graceful_shutdown=SECONDS,
+        )
+        socket = config.bind_socket()
+        socket.listen()  # whoever reads the next line may connect at once
+        print(f"http://{options.host}:{socket.getsockname()[1]}", flush=True)
+        try:
+            uvicorn.Server(config).run(sockets=[socket])
+        finally:
+            worker.submit(service.save).result()
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="0 for any that is free (default: 8000)")
+    parser.add_argument("--state", type=Path, required=True, help="folder of what was learned")
+    parser.add_argument("--features", type=int, default=64, help="numbers in a sample (default: 64)")
+    parser.add_argument("--save_every", type=int, default=100, help="batches between two saves (default: 100)")
+    options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT):  # before and after the server runs, which has handlers of its own
+        signal.signal(number, lambda *_: sys.exit(0))
+    folder: Path = options.state
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.sync_folder(folder.parent)
+        (folder / "lock").touch()
+        with files.owned(folder / "lock"):
+            serve(options)
+    except BlockingIOError:
+        sys.exit(f"state {folder}: another service uses it; name another folder")
+    except (UsageError, TrainingError, OSError) as error:
+        sys.exit(f"{error}")
+
+
+if __name__ == "__main__":
+    main()
