@@ -155,10 +155,11 @@ def _squares_by_library(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights
     values = padded[0].numel() + grads[0].numel() + 2 * squares.numel()
     for part in _chunks(len(weights), values * grads.element_size(), budget):
         n = len(weights[part])
+        # Contiguous: with channels last and few of them the library (torch 2.13) corrupts memory.
         gradients = conv2d_weight(
-            padded[part].reshape(1, -1, *padded.shape[-2:]),
+            padded[part].reshape(1, -1, *padded.shape[-2:]).contiguous(),
             [n * layer.out_channels, *layer.weight.shape[1:]],
-            grads[part].reshape(1, -1, *grads.shape[-2:]),
+            grads[part].reshape(1, -1, *grads.shape[-2:]).contiguous(),
             layer.stride,
             dilation=layer.dilation,
             groups=n * layer.groups,
