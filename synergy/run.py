@@ -91,6 +91,7 @@ def prepare(config: RunConfig) -> Prepared:
         augment=scenario.augment,
         n_classes=scenario.n_classes,
         n_tasks=scenario.n_tasks,
+        max_tasks=training.max_tasks,
         batch_size=training.batch_size,
         n_epochs=training.n_epochs,
         seed=training.seed,
