@@ -96,7 +96,7 @@ def test_it_neither_reads_nor_moves_global_randomness(iris: Table) -> None:
 
 def test_initial_weights_of_a_made_network_follow_from_the_seed(iris: Table) -> None:
     weights = [
-        SynergyClassifier(net=layers, epochs=1, lr=0.0, random_state=seed).fit(*iris).predict_proba(iris[0])
+        SynergyClassifier(net=nn.Linear, epochs=1, lr=0.0, random_state=seed).fit(*iris).predict_proba(iris[0])
         for seed in (0, 0, 1)
     ]
     assert np.array_equal(weights[0], weights[1])
