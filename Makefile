@@ -13,7 +13,7 @@ demo: .venv/installed
 	$(BIN)/synergy report $(DEMO)/sgd $(DEMO)/er $(DEMO)/synergy --picture $(DEMO)/accuracy.png
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .
