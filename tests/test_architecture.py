@@ -134,6 +134,7 @@ def test_none_imports_another_of_its_kind(package: str) -> None:
         ("torch.utils.tensorboard", "synergy.tensorboard_log"),
         ("ray", "synergy.sweep"),
         ("datasets", "synergy.data.decode"),
+        ("river", "synergy.stream.river"),
     ],
 )
 def test_a_library_has_one_user(library: str, module: str) -> None:
