@@ -175,7 +175,7 @@ class _DamageError(ValueError):
 def _contents(state: State) -> dict[str, bytes]:
     """The three files; the manifest is last."""
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(_encoded(state, "", tensors, 0), indent=1, allow_nan=False).encode()
+    text = json.dumps(_encoded(state, "", tensors, 0), allow_nan=False).encode()
     contents = {TENSORS: safetensors.torch.save(tensors), STATE: text}
     if max(len(text), _header_bytes(contents[TENSORS])) > MAX_JSON_BYTES:
         raise ValueError(f"a state of {len(text)} bytes beside its tensors; allowed: {MAX_JSON_BYTES}")

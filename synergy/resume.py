@@ -47,7 +47,8 @@ def reopened(folder: Path) -> Iterator[Reopened]:
     if not (folder / CONFIG_NAME).is_file():
         raise UsageError(f"{folder}: no folder of a run, it has no {CONFIG_NAME}; name one below --output_dir")
     config = as_it_was(folder / CONFIG_NAME)
-    folder = folder.resolve()
+    # "." has no name that the record could have.
+    folder = folder.resolve() if folder.name in ("", "..") else folder
     with owned(folder):
         _refuse_finished(folder)
         yield _restored(config, folder)

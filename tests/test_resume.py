@@ -241,6 +241,16 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path, whole: tuple[Record,
     assert record.provenance["checkpoint_every"] == "flag"
 
 
+def test_a_run_is_found_from_within(
+    tmp_path: Path, whole: tuple[Record, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stopped(tmp_path, 9)
+    monkeypatch.chdir(run)
+    resume(Path("."))
+    assert_equal((results.read(run), run), whole)
+    assert results.read(run).run_id == run.name
+
+
 def test_a_run_may_be_stopped_again_and_again(tmp_path: Path, whole: tuple[Record, Path]) -> None:
     run = stopped(tmp_path, 2)
     for _ in range(4):
