@@ -55,7 +55,7 @@ def assert_refused(outcome: Outcome, *parts: str) -> None:
 RUN = "run --dataset rot-digits --model er"
 MISTAKES = [
     # what to run
-    ("runn", ["unknown command 'runn'; did you mean 'run'? allowed: list, report, run"]),
+    ("runn", ["unknown command 'runn'; did you mean 'run'? allowed: list, report, resume, run"]),
     ("--dataset rot-digits --model er", ["unknown command '--dataset'"]),
     ("--bogus", ["unknown command '--bogus'"]),
     ("run", ["--dataset is missing; allowed: ", "rot-digits"]),
@@ -93,6 +93,8 @@ MISTAKES = [
     (f"{RUN} --n_tasks 2000", ["n_tasks: given 2000; allowed: at least 1 and at most 1000"]),
     (f"{RUN} --max_tasks 0", ["max_tasks: given 0; allowed: at least 1"]),
     (f"{RUN} --max_steps_per_task 0", ["max_steps_per_task: given 0; allowed: at least 1"]),
+    (f"{RUN} --checkpoint_every 0", ["checkpoint_every: given 0; allowed: at least 1"]),
+    (f"{RUN} --keep 0", ["keep: given 0; allowed: at least 1"]),
     (f"{RUN} --fisher_memory_mb 0", ["fisher_memory_mb: given 0; allowed: at least 1"]),
     (f"{RUN} --device gpu", ["device: given 'gpu'; allowed: one of auto, cpu, cuda, mps"]),
     (f"{RUN} --notes \udcff", ["notes: given '\\udcff'; allowed: text in UTF-8"]),
@@ -146,6 +148,11 @@ MISTAKES = [
     ("run --config binary", ["the configuration binary is not TOML"]),
     ("run --config tables.toml", ["unknown table in tables.toml 'trainig'; did you mean 'training'?"]),
     ("run --config options.toml", ["unknown option of er on rot-digits (configuration file) 'sed'; did you mean 'se"]),
+    # going on
+    ("resume", ["the following arguments are required: RUN"]),
+    ("resume nosuch", ["nosuch: no folder of a run, it has no config.toml; name one below --output_dir"]),
+    ("resume other", ["the configuration other/config.toml is not TOML"]),
+    ("resume unreadable", ["unreadable/record.json: not strict JSON"]),
     # reports
     ("report", ["the following arguments are required: RUN"]),
     ("report nosuch", ["nosuch: cannot be read: No such file or directory"]),
@@ -169,13 +176,16 @@ def furnish(folder: Path) -> None:
     """The files and folders that the mistakes above name."""
     (folder / "file").write_text("no folder\n")
     (folder / "binary").write_bytes(b"\xff\xfe\x00\x01")
-    for name in ("empty", "half/mnist", "damaged/mnist", "torn", "newer", "folder.png"):
+    for name in ("empty", "half/mnist", "damaged/mnist", "torn", "newer", "folder.png", "other", "unreadable"):
         (folder / name).mkdir(parents=True)
     (folder / "half/mnist/train-0.parquet").write_bytes(b"")
     for split in ("train", "test"):
         (folder / f"damaged/mnist/{split}-0.parquet").write_bytes(b"PAR1 and no more")
     head = '[scenario]\nname = "rot-digits"\n[method]\nname = "er"\n'
     (folder / "tables.toml").write_text(head + "[trainig]\n")
+    (folder / "other/config.toml").write_text("[scenario")
+    (folder / "unreadable/config.toml").write_text(head)
+    (folder / "unreadable/record.json").write_text("{")
     (folder / "options.toml").write_text(head + "[training]\nsed = 1\n")
     good = results.write(RECORD, folder / "good").read_text()
     (folder / "torn/record.json").write_text(good[: len(good) // 2])

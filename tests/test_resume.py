@@ -246,7 +246,7 @@ def test_a_run_is_found_from_within(
 ) -> None:
     run = stopped(tmp_path, 9)
     monkeypatch.chdir(run)
-    resume(Path("."))
+    resume(Path())
     assert_equal((results.read(run), run), whole)
     assert results.read(run).run_id == run.name
 
