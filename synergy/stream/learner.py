@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,10 @@ class Learner:
         self._target_shape: list[int] = []
         self._schedulers: list[LRScheduler] = []
         self._autocast = compute.autocast(self.options.precision, self.device)
+        on_cuda = self.device.type == "cuda"
+        self._exactness = partial(compute.exactness, self.options.precision) if on_cuda else nullcontext
         self._rng = generator(self.options.seed, "learner/augment")
-        self._prequential = Prequential(self.device)
+        self._prequential = Prequential()
         self._observed = 0
         self._last_losses: Losses = {}
 
@@ -141,7 +144,7 @@ class Learner:
         self._predict_first(method, inputs, targets, known)
         if self._view.is_random:
             inputs = self._view(raw, self._rng)
-        with self._computing():
+        with compute.memory_errors(), self._exactness(), self._autocast():
             losses = self._step(method, Batch(raw, inputs, targets))
         self._observed += 1
         for scheduler in self._schedulers:
@@ -466,15 +469,6 @@ class Learner:
         parts = zip(batch.raw.split(1), batch.inputs.split(1), batch.labels.split(1), strict=True)
         losses = [method.observe(Batch(*part)) for part in parts]
         return losses[-1]
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        with ExitStack() as contexts:
-            contexts.enter_context(compute.memory_errors())
-            if self.device.type == "cuda":
-                contexts.enter_context(compute.exactness(self.options.precision))
-            contexts.enter_context(self._autocast())
-            yield
 
     def _look(self, losses: Losses) -> None:
         self._last_losses = losses
