@@ -87,8 +87,12 @@ class PNN(Method[MethodConfig]):
         return {"columns": Columns(self.net, self.column_of)}
 
     def load_state_dict(self, state: State) -> None:
-        self._build(columns=max(1, state.get("tasks", 1)))
+        # As many as there are tensors for: a number alone could be any.
+        self._build(columns=max(1, len({name.split(".")[1] for name in state["net"] if name.startswith("columns.")})))
         super().load_state_dict(state)
+        columns, used = len(self.net.columns), self.column_of
+        if max(1, self.tasks) != columns or int(used.min()) < 0 or int(used.max()) >= columns:
+            raise ValueError(f"{columns} columns do not go with {self.tasks} tasks and the columns {used.tolist()}")
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,12 @@ def test_a_state_of_another_method_is_refused() -> None:
         trained(1).load_state_dict({"net": {}})
 
 
+@pytest.mark.parametrize("change", [{"tasks": 10**12}, {"tasks": 1}, {"column_of": torch.full((5,), 2)}])
+def test_a_state_whose_columns_do_not_go_together_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="2 columns do not go with"):
+        trained(1).load_state_dict(trained(2).state_dict() | change)
+
+
 def test_what_it_needs_is_said() -> None:
     with pytest.raises(UsageError, match="given Linear; allowed for pnn: MLP, ResNet18"):
         PNN(MethodConfig(), small.setting(build_net=lambda name: nn.Linear(16, small.CLASSES)))
