@@ -214,3 +214,33 @@ def test_a_lock_that_fails_for_another_reason_is_an_error(tmp_path: Path, monkey
     monkeypatch.setattr("fcntl.flock", fail(errno.EIO))
     with pytest.raises(OSError):
         files.append_line(tmp_path / "a.jsonl", "1")
+
+
+@posix
+def test_a_file_has_one_owner(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("mine")
+    with files.owned(path):
+        with pytest.raises(BlockingIOError), files.owned(path):
+            pass
+        assert path.read_text() == "mine"
+    with files.owned(path), pytest.raises(FileNotFoundError), files.owned(tmp_path / "missing"):
+        pass
+
+
+@posix
+def test_a_file_without_locks_may_be_owned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").touch()
+    monkeypatch.setattr("fcntl.flock", fail(errno.ENOSYS))
+    with files.owned(tmp_path / "a"):
+        pass
+    monkeypatch.setattr("fcntl.flock", fail(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"), files.owned(tmp_path / "a"):
+        pass
+
+
+def test_a_synced_file_is_a_new_one(tmp_path: Path) -> None:
+    files.write_synced(tmp_path / "a", b"1")
+    with pytest.raises(FileExistsError):
+        files.write_synced(tmp_path / "a", b"2")
+    assert (tmp_path / "a").read_bytes() == b"1"

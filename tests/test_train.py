@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -368,3 +369,27 @@ def test_time_is_split_into_training_and_evaluation() -> None:
     loop.run()
     assert loop.train_s > 0
     assert loop.evaluate_s > 0
+
+
+class Slow(Listener):
+    """Takes its time where nothing is trained."""
+
+    def task_ended(self, index: int, evaluations: Evaluations) -> None:
+        time.sleep(0.5)
+
+    def saving(self) -> None:
+        time.sleep(0.5)
+
+
+def test_neither_a_checkpoint_nor_an_evaluation_counts_as_training() -> None:
+    saved: list[float] = []
+    loop, _ = training(
+        schedule=Schedule(max_steps_per_task=2),
+        listener=Slow(),
+        save=lambda loop: saved.append(loop.train_s),
+        save_every=1,
+    )
+    loop.run()
+    assert len(saved) == 2 * (2 + 1)
+    assert saved == sorted(saved)
+    assert 0 < saved[0] < loop.train_s < 0.5
