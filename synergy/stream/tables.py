@@ -80,12 +80,29 @@ def table_learner(
         UsageError: as `Learner`.
     """
     name, kind = choose_method(method)
-    own: dict[str, Any] = {"lr": lr, "clip_norm": clip_norm, "seed": seed, "prequential": False}
-    if "buffer_size" in kind.Config.names():
+    further = _checked(options)
+    own: dict[str, Any] = {"clip_norm": clip_norm, "seed": seed, "prequential": False}
+    if "optimizer" not in further:
+        own["lr"] = lr
+    if "buffer_size" in kind.Config.names() and "buffer_bytes" not in further:
         own["buffer_size"] = buffer_size
-    own |= SMALL_TABLES.get(name, {})
-    own |= options or {}
-    return Learner(net, method, classes=classes, device=device, **own)
+    return Learner(
+        net, method, classes=classes, device=device, **(own | dict(SMALL_TABLES.get(name, {})) | dict(further))
+    )
+
+
+def _checked(options: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Further options, if they are some and none of them is an argument already, or of no use for classes."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise UsageError(f"options: given {reprlib.repr(options)}; allowed: a mapping from names to values")
+    if taken := sorted(_NO_OPTIONS & options.keys()):
+        raise UsageError(f"options: given {taken[0]!r}; allowed: options of the method and of a learner of classes")
+    return options
+
+
+_NO_OPTIONS = frozenset({"net", "method", "config", "classes", "device", "loss"})
 
 
 def network(

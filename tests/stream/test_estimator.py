@@ -212,6 +212,17 @@ def test_options_reach_the_method_and_the_learner(iris: Table) -> None:
         SynergyClassifier("er", options={"minibatch": 7}).fit(x, y)
 
 
+def adam(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=0.01)
+
+
+def test_an_optimiser_or_bytes_take_the_place_of_lr_and_buffer_size(iris: Table) -> None:
+    x, y = iris
+    model = SynergyClassifier(epochs=10, options={"optimizer": adam, "buffer_bytes": 24 * 40}).fit(x, y)
+    assert model.learner_.memory.summary()["capacity"] == 40
+    assert model.score(x, y) > 0.8
+
+
 def test_it_is_sent_to_other_processes_and_goes_on_there(iris: Table) -> None:
     x, y = iris
     model = SynergyClassifier(epochs=3).fit(x[:100], y[:100])
@@ -243,6 +254,9 @@ def test_names_of_columns_are_held_to(iris: Table) -> None:
         ({"method": "pnn"}, "must be told where a task ends"),
         ({"device": "tpu"}, "device: given tpu"),
         ({"lr": -1.0}, "lr: given -1.0"),
+        ({"options": {"device": "cpu"}}, "options: given 'device'; allowed: options of the method"),
+        ({"options": {"loss": "mse"}}, "options: given 'loss'; allowed: options of the method"),
+        ({"options": ["lr"]}, r"options: given \['lr'\]; allowed: a mapping"),
     ],
 )
 def test_mistakes(iris: Table, parameters: dict[str, Any], message: str) -> None:
