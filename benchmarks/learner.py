@@ -2,13 +2,12 @@
 
     OMP_NUM_THREADS=1 python benchmarks/learner.py
 
-Two learners with one seed see the same batches: one through `observe`, the other's method is driven directly with
-inputs and targets made ready beforehand. Both do the same arithmetic at every step, they take turns at going first, and
-the median of the differences counts, so that what else the machine does hits both alike. Asked: at most 5 % or 50 us,
-whichever is more; and 10,000 predictions of single samples per second on one core.
+A step of the method is timed within `observe`, so that one and the same step is compared with and without what the
+learner adds, whatever else the machine does; the median over all steps counts. Asked: at most 5 % or 50 us, whichever
+is more; and 10,000 predictions of single samples per second on one core.
 
-To predict every batch before it is learned takes a forward pass, which is most of what is added then. It is shown by
-itself: the answering network alone, on the same batch, without a gradient.
+To predict every batch before it is learned takes a forward pass, whose own time is the floor of what is added then: the
+answering network alone, on the same batch, without a gradient.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from synergy import Batch, Learner, Method
+from synergy import Learner
 from synergy.methods.base import Answer
 from synergy.nets.mlp import MLP
 
@@ -31,30 +30,6 @@ BATCH, CLASSES, BUFFER, LR = 32, 10, 500, 0.01
 FEATURES = {"digits": 64, "mnist": 784}
 SHARE, SECONDS, RATE = 0.05, 50e-6, 10_000
 """Asked: of the method's own step; in seconds; predictions per second."""
-
-
-class Direct:
-    """The method of a learner, without the learner."""
-
-    def __init__(self, learner: Learner) -> None:
-        assert learner._method is not None, "a learner that has seen a batch"
-        self.method: Method[Any] = learner._method
-
-    def step(self, raw: Tensor, inputs: Tensor, labels: Tensor) -> float:
-        """Seconds of one step on what is ready."""
-        batch = Batch(raw, inputs, labels)
-        began = time.perf_counter()
-        self.method.observe(batch)
-        return time.perf_counter() - began
-
-    @torch.no_grad()
-    def forward(self, inputs: Tensor) -> float:
-        """Seconds of a pass of the answering network."""
-        answer = next(iter(self.method.predictors().values()))
-        assert isinstance(answer, Answer), "one network answers"
-        began = time.perf_counter()
-        answer.net(inputs)
-        return time.perf_counter() - began
 
 
 def net(features: int) -> MLP:
@@ -76,40 +51,52 @@ class Cost:
 
     own: float  # the method's step
     added: float  # by the learner
+    predicting: float  # of that, for predicting first
     forward: float  # pass of the answering network
 
 
-def overhead(method: str, features: int, kind: torch.dtype, prequential: bool, steps: int) -> Cost:
+class Timed:
+    """A callable that knows how long its last call took."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
+        self.seconds = 0.0
+
+    def __call__(self, *arguments: Any) -> Any:
+        began = time.perf_counter()
+        result = self.call(*arguments)
+        self.seconds = time.perf_counter() - began
+        return result
+
+
+def network_of(learner: Learner) -> nn.Module:
+    """The network that answers."""
+    assert learner._method is not None, "a learner that has seen a batch"
+    answer = next(iter(learner._method.predictors().values()))
+    assert isinstance(answer, Answer)
+    return answer.net
+
+
+def overhead(name: str, features: int, kind: torch.dtype, prequential: bool, steps: int) -> Cost:
     """What the learner adds to the method's own step."""
-    learner, twin = (
-        Learner(net(features), method, buffer_size=BUFFER, lr=LR, prequential=prequential, classes=range(CLASSES))
-        for _ in range(2)
+    learner = Learner(
+        net(features), name, buffer_size=BUFFER, lr=LR, prequential=prequential, classes=range(CLASSES), seed=0
     )
     raw, labels = samples(64 * BATCH, features, kind)
     batches = list(zip(raw.split(BATCH), labels.split(BATCH), strict=True))
-    ready = [learner._view.plain(x) for x, _ in batches]
     for x, y in batches:  # fills the memory
         learner.observe(x, y)
-        twin.observe(x, y)
-    direct, own, added, forward = Direct(twin), [], [], []
+    observe, own, first = Timed(learner.observe), Timed(learner._step), Timed(learner._predict_first)
+    vars(learner).update(_step=own, _predict_first=first)
+    times = []
     for step in range(steps):
-        (x, y), inputs = batches[step % len(batches)], ready[step % len(batches)]
-
-        def observed(x: Tensor = x, y: Tensor = y) -> float:
-            began = time.perf_counter()
-            learner.observe(x, y)
-            return time.perf_counter() - began
-
-        def driven(x: Tensor = x, inputs: Tensor = inputs, y: Tensor = y) -> float:
-            return direct.step(x, inputs, y)
-
-        first, second = (observed, driven) if step % 2 else (driven, observed)
-        one, two = first(), second()
-        whole, alone = (one, two) if step % 2 else (two, one)
-        own.append(alone)
-        added.append(whole - alone)
-        forward.append(direct.forward(inputs))
-    return Cost(*map(statistics.median, (own, added, forward)))
+        observe(*batches[step % len(batches)])
+        times.append((own.seconds, observe.seconds - own.seconds, first.seconds))
+    forward = Timed(network_of(learner))
+    with torch.no_grad():
+        passes = [(forward(learner._view.plain(x)), forward.seconds)[1] for x, _ in batches * 5]
+    steps_own, added, predicting = (statistics.median(column) for column in zip(*times, strict=True))
+    return Cost(steps_own, added, predicting, statistics.median(passes))
 
 
 def rate(call: Callable[[Tensor], object], singles: list[Tensor], turns: int = 30) -> float:
@@ -135,11 +122,12 @@ def main() -> None:
                 for prequential in (True, False):
                     cost = overhead(method, features, kind, prequential, steps)
                     allowed = max(SHARE * cost.own, SECONDS)
-                    passed = f", a forward pass {1e6 * cost.forward:4.0f} us" if prequential else ""
+                    first = f" of which {1e6 * cost.predicting:3.0f} us to predict first"
+                    first += f" (a forward pass takes {1e6 * cost.forward:3.0f} us)"
                     print(
                         f"{method:<8}{name:<7}{str(kind).removeprefix('torch.'):<8}"
                         f"prequential {'on ' if prequential else 'off'}  own step {1e6 * cost.own:5.0f} us  "
-                        f"adds {1e6 * cost.added:4.0f} us ({cost.added / cost.own:.1%}){passed}; "
+                        f"adds {1e6 * cost.added:4.0f} us ({cost.added / cost.own:.1%}){first if prequential else ''}; "
                         f"at most {1e6 * allowed:3.0f} us: {'yes' if cost.added <= allowed else 'NO'}",
                         flush=True,
                     )
@@ -148,8 +136,9 @@ def main() -> None:
         raw, labels = samples(1000, FEATURES["digits"], torch.float32)
         learner.observe(raw, labels)
         singles = list(raw.split(1))
-        answer = next(iter(Direct(learner).method.predictors().values()))
-        predicted, alone = rate(learner.predict, singles), rate(answer, singles)
+        predicted = rate(learner.predict, singles)
+        with torch.no_grad():
+            alone = rate(network_of(learner), singles)
         print(
             f"{method:<8} digits  single predictions per second {predicted:8.0f} (its network alone {alone:.0f})  "
             f"at least {RATE}: {'yes' if predicted >= RATE else 'NO'}"
