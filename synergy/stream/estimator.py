@@ -139,9 +139,7 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         else:
             known, learner = self.classes_, self.learner_
             if named is not None and not np.array_equal(named, known):
-                raise UsageError(
-                    f"classes: given {_short(named)}; allowed: {_short(known)}, as now known, or none"
-                )
+                raise UsageError(f"classes: given {_short(named)}; allowed: {_short(known)}, as now known, or none")
         classes = _checked(labels, known) if self._fixed else _joined(labels, known)
         _learn(learner, samples, labels, np.arange(len(samples)), size)
         self.learner_, self.classes_ = learner, classes
