@@ -212,5 +212,6 @@ def same(one: Any, other: Any) -> bool:
 
 def _bits(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
     """NaN is NaN here, and 0 is not -0."""
-    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    # A copy: a tensor of no or one element counts as contiguous whatever its strides are, and cannot be viewed.
+    plain = tensor.detach().cpu().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
     return tensor.dtype, tensor.shape, plain.numpy().tobytes()

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -117,6 +117,7 @@ def empty_folder() -> Iterator[Path]:
 
 
 @given(states)
+@example({"empty": torch.empty(0, dtype=torch.bfloat16).repeat(2)[::2], "one": torch.ones(2)[::2]})
 @settings(max_examples=60 * PATIENCE)
 def test_any_state_comes_back_bit_by_bit(state: State) -> None:
     with empty_folder() as folder:
