@@ -28,6 +28,16 @@ _TASK = re.compile(r"task(\d+)")
 Row: TypeAlias = dict[str, str]
 
 
+def check(output_dir: Path, scenario: str, method: str, *, partial: bool) -> None:
+    """See before a run that the tables it will be added to can be read.
+
+    Raises:
+        UsageError: one of them is not such a table.
+    """
+    for path in sorted(_root(output_dir, partial).glob(f"*/{scenario}/{method}/*.csv")):
+        _read(path)
+
+
 def write_csv(record: Record, output_dir: Path) -> tuple[Path, ...]:
     """Add a finished run to `<output_dir>/csv/<protocol>/<scenario>/<method>/<predictor>.csv`, one file per accuracies.
 
@@ -44,15 +54,15 @@ def write_csv(record: Record, output_dir: Path) -> tuple[Path, ...]:
     """
     if record.status != "finished":
         return ()
-    root = output_dir / "csv"
-    root.mkdir(parents=True, exist_ok=True)
     folder = Path(record.name_of("scenario"), record.name_of("method"))
-    with files.locked(root):
-        return tuple(_add(record, each, _place(record, each, root) / folder) for each in record.accuracies)
+    root = _root(output_dir, record.partial)
+    root.mkdir(parents=True, exist_ok=True)
+    with files.locked(output_dir / "csv"):
+        return tuple(_add(record, each, root / each.protocol / folder) for each in record.accuracies)
 
 
-def _place(record: Record, accuracies: Accuracies, root: Path) -> Path:
-    return (root / "partial" if record.partial else root) / accuracies.protocol
+def _root(output_dir: Path, partial: bool) -> Path:
+    return output_dir / "csv" / "partial" if partial else output_dir / "csv"
 
 
 def _add(record: Record, accuracies: Accuracies, folder: Path) -> Path:

@@ -78,6 +78,8 @@ def prepare(config: RunConfig) -> Prepared:
     source = sources.load(scenario_type.dataset, data_dir)
     if config.output.tensorboard:
         tensorboard_log.check_installed()
+    if config.output.csv_log:
+        csv_log.check(Path(config.output.output_dir), config.scenario_name, config.method_name, partial=config.partial)
     if training.validation:
         source = sources.hold_out(source, training.seed)
     scenario = scenario_type(config.scenario, StreamSetting(source, training.seed, training.batch_size, device))

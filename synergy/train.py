@@ -292,11 +292,10 @@ class Training:
     def _evaluate(self, after: int, untrained: bool = False) -> Evaluations:
         began = time.perf_counter()
         scenario = self.scenario
-        predictors = self.method.predictors()
-        if untrained:
-            # The same for every predictor, also for those that have no answer before they are trained.
-            predictors = {"untrained": Answer(self.method.setting.build_net("net"))}
         with self.computing():
+            # The untrained network stands for every predictor, also for those that have no answer before training.
+            untaught = {"untrained": Answer(self.method.setting.build_net("net"))} if untrained else None
+            predictors = untaught or self.method.predictors()
             evaluations = evaluate(predictors, self._tests(after), scenario.augment, self._protocols())
         self.evaluate_s += time.perf_counter() - began
         for (predictor, _), evaluation in evaluations.items():

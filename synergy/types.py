@@ -24,7 +24,7 @@ class Predictor(Protocol):
 
 
 class View(Protocol):
-    """Makes what a network sees, float `[B, ...]`, of stored samples `[B, ...]`: one batched operation on the device."""
+    """Makes what a network sees, float `[B, ...]`, of stored samples `[B, ...]`, in one batched operation."""
 
     def __call__(self, raw: Tensor, rng: np.random.Generator, /) -> Tensor:
         """The view for training, with random draws of its own for each sample."""

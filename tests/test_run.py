@@ -267,6 +267,18 @@ def test_csv_tables_of_every_predictor(tmp_path: Path) -> None:
     ]
 
 
+def test_a_damaged_table_is_told_before_training(tmp_path: Path) -> None:
+    config = config_of("seq-digits", "er", tmp_path, csv_log=True)
+    run(config)
+    (path,) = tmp_path.glob("csv/partial/class-IL/seq-digits/er/*.csv")
+    path.write_bytes(path.read_bytes()[:-20])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match="not a table of runs"):
+        prepare(config)
+    assert sorted(tmp_path.rglob("*")) == before
+    prepare(config_of("seq-digits", "sgd", tmp_path, csv_log=True))
+
+
 def test_tensorboard_events_hold_losses_and_accuracies(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
 

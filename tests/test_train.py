@@ -158,7 +158,6 @@ def test_order_of_events() -> None:
     loop, method = training(schedule=Schedule(max_steps_per_task=2), listener=witness)
     witness.pages = method.pages
     loop.run()
-    untrained = ["predictors"]
     tasks = [
         [
             f"task_begins {index}, 2 steps",
@@ -172,7 +171,7 @@ def test_order_of_events() -> None:
         ]
         for index in range(2)
     ]
-    assert method.pages == untrained + tasks[0] + tasks[1]
+    assert method.pages == tasks[0] + tasks[1]
 
 
 def test_several_listeners_are_told_the_same() -> None:

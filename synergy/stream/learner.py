@@ -28,7 +28,7 @@ from synergy.stream.labels import Labels, as_labels
 from synergy.stream.options import SQUARED, check_given, check_weights, choose_method, known_method, split_options
 from synergy.stream.prequential import Prequential
 from synergy.stream.stored import Stored
-from synergy.stream.template import Template, kind_of
+from synergy.stream.template import Template, kind_of, normalising
 from synergy.stream.view import Randomise, StreamView, Transform, as_samples
 from synergy.types import Batch, Losses, Predictor
 
@@ -144,7 +144,7 @@ class Learner:
         self._predict_first(method, inputs, targets, known)
         if self._view.is_random:
             inputs = self._view(raw, self._rng)
-        with compute.memory_errors(), self._exactness(), self._autocast():
+        with compute.memory_errors(), normalising(len(raw)), self._exactness(), self._autocast():
             losses = self._step(method, Batch(raw, inputs, targets))
         self._observed += 1
         for scheduler in self._schedulers:

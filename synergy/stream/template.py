@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 
 import torch
@@ -87,6 +87,20 @@ def kind_of(net: nn.Module) -> tuple[torch.dtype, torch.device]:
         found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "none"
         raise UsageError(f"network: given parameters of {found}; allowed: of one type on one device")
     return kinds.pop()
+
+
+@contextmanager
+def normalising(n: int) -> Iterator[None]:
+    """Within, a BatchNorm that meets a single sample in training is a UsageError; `n` is the size of the batch."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            f"samples: given a batch of {n}, by which a BatchNorm cannot normalise; allowed: at least 2 (or a network with "
+            "GroupNorm or LayerNorm instead)"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -566,6 +566,17 @@ def test_the_head_can_be_named() -> None:
     assert learner.predict(x) == list(range(6))
 
 
+def test_a_batch_norm_needs_two_samples() -> None:
+    own = nn.Sequential(nn.Linear(FEATURES, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    raises(
+        "samples: given a batch of 1, by which a BatchNorm",
+        lambda: Learner(own, "er").observe(torch.zeros(1, FEATURES), [0]),
+    )
+    learner = Learner(own, "er", buffer_size=40)
+    learner.observe(torch.randn(2, FEATURES), [0, 1])
+    learner.observe(torch.randn(1, FEATURES), [1])
+
+
 def test_a_loss_that_is_not_finite_ends_it() -> None:
     learner = Learner(net(), "er", buffer_size=40, lr=1e30)
     with pytest.raises(TrainingError, match=r"the loss became .* at batch .*; load the learner as it was saved last"):
