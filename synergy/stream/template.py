@@ -98,7 +98,7 @@ def normalising(n: int) -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):
             raise
         raise UsageError(
-            f"samples: given a batch of {n}, by which a BatchNorm cannot normalise; allowed: at least 2 (or a network with "
+            f"samples: given a batch of {n}, by which a BatchNorm cannot normalise; allowed: at least 2 (or a net with "
             "GroupNorm or LayerNorm instead)"
         ) from error
 
