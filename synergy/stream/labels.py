@@ -77,9 +77,17 @@ def as_labels(given: Any, n: int | None) -> list[Hashable]:
             ) from error
     if n is not None and len(labels) != n:
         raise UsageError(f"labels: given {len(labels)} for {n} samples; allowed: one a sample")
-    for label in labels:
-        _check(label)
+    if not _are_whole(given):
+        for label in labels:
+            _check(label)
     return labels
+
+
+def _are_whole(given: Any) -> bool:
+    """Whether all are whole numbers, which can always be labels."""
+    if isinstance(given, Tensor):
+        return given.dim() == 1 and not given.is_floating_point()
+    return isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype.kind in "iub"
 
 
 def _check(label: Any) -> None:

@@ -26,7 +26,7 @@ from synergy.state import State, collect, restore, restore_fresh
 from synergy.stream import labels as label_forms
 from synergy.stream.labels import Labels, as_labels
 from synergy.stream.options import SQUARED, check_given, check_weights, choose_method, known_method, split_options
-from synergy.stream.prequential import Prequential
+from synergy.stream.prequential import Prequential, hits, squared_errors
 from synergy.stream.stored import Stored
 from synergy.stream.template import Template, kind_of, normalising
 from synergy.stream.view import Randomise, StreamView, Transform, as_samples
@@ -110,7 +110,7 @@ class Learner:
         on_cuda = self.device.type == "cuda"
         self._exactness = partial(compute.exactness, self.options.precision) if on_cuda else nullcontext
         self._rng = generator(self.options.seed, "learner/augment")
-        self._prequential = Prequential()
+        self._prequential = Prequential(squared_errors if self._labels is None else hits)
         self._observed = 0
         self._last_losses: Losses = {}
 
@@ -437,10 +437,9 @@ class Learner:
         with self._autocast():
             scores = answer(inputs)
         if self._labels is None:
-            score = (scores - targets).square().mean() * len(targets)
+            self._prequential.add(scores, targets.clone())  # the user's own tensor, perhaps
         else:
-            score = (scores[:, :known].argmax(1) == targets).count_nonzero()
-        self._prequential.add(score, len(inputs))
+            self._prequential.add(scores[:, :known], targets)
 
     def _learned(self, method: Method[Any], labels: list[Hashable]) -> Tensor:
         """The outputs that stand for labels, `int64 [B]`, after the network was given those it lacked."""

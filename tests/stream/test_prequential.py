@@ -5,13 +5,23 @@ from __future__ import annotations
 import pytest
 import torch
 
-from synergy.stream.prequential import FADING, WAITING, Prequential
+from synergy.stream.prequential import FADING, LARGEST, WAITING, Prequential, hits, squared_errors
+
+
+def plain() -> Prequential:
+    """The answer is the score."""
+    return Prequential(lambda answers, targets: answers[:, 0])
+
+
+def add(prequential: Prequential, score: float, n: int) -> None:
+    """A batch whose scores have the sum `score`."""
+    prequential.add(torch.full((n, 1), score / n), torch.zeros(n))
 
 
 def filled(scores: list[float], sizes: list[int]) -> Prequential:
-    prequential = Prequential()
+    prequential = plain()
     for score, n in zip(scores, sizes, strict=True):
-        prequential.add(torch.tensor(score), n)
+        add(prequential, score, n)
     return prequential
 
 
@@ -30,20 +40,20 @@ def test_means_are_those_of_all_samples(batches: int) -> None:
 
 
 def test_before_the_first_sample_there_is_no_mean() -> None:
-    assert Prequential().mean() is None and Prequential().recent() is None
+    assert plain().mean() is None and plain().recent() is None
 
 
 def test_looking_and_saving_change_no_bit() -> None:
     scores, sizes = [0.1 * (number % 7) for number in range(250)], [3] * 250
-    looked, restored = Prequential(), Prequential()
+    looked, restored = plain(), plain()
     for number, (score, n) in enumerate(zip(scores, sizes, strict=True)):
-        looked.add(torch.tensor(score), n)
-        restored.add(torch.tensor(score), n)
+        add(looked, score, n)
+        add(restored, score, n)
         if number % 13 == 0:
             looked.mean()
             state = restored.state_dict()
-            restored = Prequential()
-            restored.add(torch.tensor(5.0), 1)  # must be gone when the state is taken up
+            restored = plain()
+            add(restored, 5.0, 1)  # must be gone when the state is taken up
             restored.load_state_dict(state)
     expected = filled(scores, sizes).state_dict()
     assert looked.state_dict() == restored.state_dict() == expected
@@ -52,3 +62,21 @@ def test_looking_and_saving_change_no_bit() -> None:
 def test_no_more_scores_wait_than_are_meant_to() -> None:
     prequential = filled([1.0] * (2 * WAITING + 3), [1] * (2 * WAITING + 3))
     assert len(prequential._waiting) == 3
+
+
+def test_answers_may_get_wider() -> None:
+    prequential = Prequential(hits)
+    prequential.add(torch.tensor([[0.0, 1.0], [2.0, 1.0]]), torch.tensor([1, 2]))
+    prequential.add(torch.tensor([[0.0, 1.0, 3.0]]), torch.tensor([2]))
+    assert prequential.mean() == pytest.approx(2 / 3)
+
+
+def test_large_answers_do_not_wait() -> None:
+    prequential = Prequential(hits)
+    prequential.add(torch.zeros(2, LARGEST // 2 + 1), torch.zeros(2, dtype=torch.int64))
+    assert not prequential._waiting and prequential.samples == 2
+
+
+def test_squared_errors_are_means_over_elements() -> None:
+    answers, targets = torch.tensor([[1.0, 3.0], [0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 2.0]])
+    assert squared_errors(answers, targets).tolist() == [2.5, 2.0]
