@@ -13,20 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LRScheduler
 
 from synergy import checkpoint, compute
 from synergy.data.augment import Augment
 from synergy.errors import TrainingError, UsageError, unknown
-from synergy.methods.base import Method, MethodConfig, Setting
-from synergy.ops.objectives import CROSS_ENTROPY, SQUARED_ERROR, Objective, weighted_cross_entropy
+from synergy.methods.base import Method, MethodConfig
 from synergy.randomness import generator
 from synergy.state import State, collect, restore, restore_fresh
 from synergy.stream import labels as label_forms
 from synergy.stream.labels import Labels, as_labels
 from synergy.stream.options import SQUARED, check_given, check_weights, choose_method, known_method, split_options
 from synergy.stream.prequential import Prequential, hits, squared_errors
+from synergy.stream.recipe import OptimizerFactory, Recipe, SchedulerFactory
 from synergy.stream.stored import Stored
 from synergy.stream.template import Template, kind_of, normalising
 from synergy.stream.view import Randomise, StreamView, Transform, as_samples
@@ -38,9 +37,6 @@ CHUNK = 1000
 """Samples that are predicted at once."""
 KIND = "learner"
 """What a checkpoint of one calls itself."""
-
-OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
-SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
 
 
 class Learner:
@@ -89,20 +85,20 @@ class Learner:
         device: str | None = None,
         **options: Any,
     ) -> None:
-        self._method_name, self._kind = choose_method(method)
-        self._config, self.options = split_options(self._method_name, self._kind, config, options)
+        name, kind = choose_method(method)
+        chosen, self.options = split_options(name, kind, config, options)
         if optimizer is not None and "lr" in options:
             raise UsageError("lr: given beside an optimizer; allowed: one of the two")
-        self._template = Template(net, None if device is None else compute.device(device), self.options.head)
-        self.device = self._template.device
-        self._view = StreamView(transform, augment, self._template.dtype)
-        self._optimizer, self._scheduler = optimizer, scheduler
+        template = Template(net, None if device is None else compute.device(device), self.options.head)
+        self.device = template.device
+        self._view = StreamView(transform, augment, template.dtype)
+        weights = check_weights(class_weights, name, kind)
+        self._recipe = Recipe(name, kind, chosen, self.options, template, self._view, weights, optimizer, scheduler)
         self._labels = None if self.options.loss == SQUARED else Labels(classes)
         if self._labels is None and (classes is not None or class_weights is not None):
             raise UsageError("classes: given with loss=mse, which has none; allowed: neither classes nor class_weights")
-        self._class_weights = check_weights(class_weights, self._method_name, self._kind)
         self._method: Method[Any] | None = None
-        self._sample: tuple[list[int], torch.dtype] = ([], self._template.dtype)
+        self._sample: tuple[list[int], torch.dtype] = ([], template.dtype)
         """Shape and type of a sample as it is stored, once there was one."""
         self._target_shape: list[int] = []
         self._schedulers: list[LRScheduler] = []
@@ -318,15 +314,19 @@ class Learner:
         """For `copy.deepcopy` and other processes, callables included; `save` is for files."""
         options = {name: value for name, value in self.options.as_mapping().items() if name != "buffer_bytes"}
         arguments = {
-            "net": self._template.net,
-            "method": self._kind,
-            "config": self._config,
+            "net": self._recipe.template.net,
+            "method": self._recipe.kind,
+            "config": self._recipe.config,
             "classes": self.classes if self._labels is not None and self._labels.fixed else None,
-            "class_weights": self._class_weights,
+            "class_weights": self._recipe.class_weights,
             "device": self.device.type,
         }
         learned = None if self._method is None else checkpoint.packed(self._saved(self._method))
-        return {"arguments": arguments | self._callables() | options, "options": self.options, "learned": learned}
+        return {
+            "arguments": arguments | self._recipe.callables() | options,
+            "options": self.options,
+            "learned": learned,
+        }
 
     def __setstate__(self, state: State) -> None:
         Learner.__init__(self, **state["arguments"])
@@ -341,77 +341,23 @@ class Learner:
         if self._method is not None:
             self._check_samples(raw)
             return self._method
-        outputs = self._check_network(raw)
-        if self.options.buffer_bytes is not None:
-            target = given[0].nbytes if isinstance(given, Tensor) else 8
-            self._config = _sized(self._config, self.options.buffer_bytes, self._bytes_each(raw, target, outputs))
+        outputs = self._look_at_network(raw)
+        target = given[0] if isinstance(given, Tensor) else None
+        self._recipe = self._recipe.sized(raw[0], target, outputs)
         self._sample = list(raw.shape[1:]), raw.dtype
         self._method = self._made(outputs)
         return self._method
 
-    def _bytes_each(self, raw: Tensor, target: int, outputs: int) -> int:
-        stored = len(self._kind.stored_outputs) * outputs * torch.empty((), dtype=self._view.dtype).element_size()
-        return raw[0].nbytes + target + stored
-
-    def _check_network(self, raw: Tensor) -> int:
-        """See that the network takes such samples, and gives what labels or targets need; its outputs."""
-        answer = self._template.answer(self._view.plain(raw[:1]), self._autocast)
-        if self._labels is None:
-            self._target_shape = list(answer.shape[1:])
-            return answer.numel()
-        if answer.dim() != 2:
-            raise UsageError(f"network: its output has shape {list(answer.shape)}; allowed: logits [B, classes]")
-        outputs = answer.shape[1]
-        if not self._labels.fixed:
-            self._template.find_head(outputs)
-        elif outputs != len(self._labels):
-            raise UsageError(
-                f"classes: given {len(self._labels)} for a network of {outputs} outputs; allowed: {outputs}"
-            )
-        return outputs
+    def _look_at_network(self, raw: Tensor) -> int:
+        """See that the network takes such samples, and gives what labels or targets need; how many outputs it has."""
+        shape = self._recipe.output_shape(raw, self._labels)
+        self._target_shape = shape
+        return math.prod(shape)
 
     def _made(self, outputs: int) -> Method[Any]:
-        setting = Setting(
-            build_net=self._template.build,
-            augment=self._view,
-            n_classes=outputs,
-            seed=self.options.seed,
-            fisher_memory_mb=self.options.fisher_memory_mb,
-            objective=self._objective(outputs),
-            make_optimizer=self._make_optimizer,
-        )
-        method = self._kind(self._config, setting)
-        for memory in method.memories():
-            memory.store.on_host = self.options.memory_on == "host"
-        if self._scheduler is not None:
-            optimizers = [part for part in vars(method).values() if isinstance(part, torch.optim.Optimizer)]
-            self._schedulers = [self._scheduler(optimizer) for optimizer in optimizers]
+        method = self._recipe.method(outputs, self._labels)
+        self._schedulers = self._recipe.schedules(method)
         return method
-
-    def _make_optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        optimizer = torch.optim.SGD(parameters, lr) if self._optimizer is None else self._optimizer(parameters)
-        if self._template.is_partly_frozen() and any(group.get("weight_decay") for group in optimizer.param_groups):
-            raise UsageError(
-                "optimizer: given one with weight_decay for a network with frozen parameters, which would shrink too; "
-                "allowed: weight_decay=0, or a network without frozen parameters"
-            )
-        if self.options.clip_norm is not None:
-            bound = self.options.clip_norm
-
-            def clip(stepping: torch.optim.Optimizer, *_: object) -> None:
-                clip_grad_norm_([each for group in stepping.param_groups for each in group["params"]], bound)
-
-            optimizer.register_step_pre_hook(clip)
-        return optimizer
-
-    def _objective(self, outputs: int) -> Objective:
-        if self._labels is None:
-            return SQUARED_ERROR
-        if self._class_weights is None:
-            return CROSS_ENTROPY
-        weights = [self._class_weights.get(label, 1.0) for label in self._labels.known]
-        weights += [1.0] * (outputs - len(weights))
-        return weighted_cross_entropy(torch.tensor(weights, dtype=self._view.dtype, device=self.device))
 
     # One batch
 
@@ -419,7 +365,7 @@ class Learner:
         """Numbers in the shape of the network's outputs; `[B]` for `[B, 1]`."""
         targets = as_samples(y, self._view.dtype, self.device).to(self._view.dtype)
         if self._method is None:
-            self._check_network(raw)
+            self._look_at_network(raw)
         expected = [len(raw), *self._target_shape]
         if targets.dim() == 1 and expected[1:] == [1]:
             targets = targets[:, None]
@@ -457,9 +403,9 @@ class Learner:
         n = method.setting.n_classes
         missing = len(self._labels) - n
         if missing > 0:
-            method.grow(missing, self._template.grow(missing))
+            method.grow(missing, self._recipe.template.grow(missing))
             n += missing
-        method.setting = replace(method.setting, n_classes=n, objective=self._objective(n))
+        method.setting = replace(method.setting, n_classes=n, objective=self._recipe.objective(n, self._labels))
 
     def _step(self, method: Method[Any], batch: Batch) -> Losses:
         if method.only_batch_size in (None, len(batch)):
@@ -503,30 +449,22 @@ class Learner:
         shape, dtype = self._sample
         options = self.options.as_mapping()
         options.pop("buffer_bytes", None)  # has become the method's buffer_size
-        weights = self._class_weights
+        weights = self._recipe.class_weights
         return {
             "kind": KIND,
-            "method": {"name": self._method_name, "config": self._config.as_mapping()},
+            "method": {"name": self._recipe.name, "config": self._recipe.config.as_mapping()},
             "options": options,
-            "given": {name: given is not None for name, given in self._callables().items()},
+            "given": {name: given is not None for name, given in self._recipe.callables().items()},
             "fixed": self._labels is not None and self._labels.fixed,
             "labels": [label_forms.saved(label) for label in self.classes],
             "class_weights": None if weights is None else label_forms.saved_weights(weights),
             "sample": {"shape": shape, "dtype": str(dtype).removeprefix("torch.")},
             "outputs": method.setting.n_classes,
-            "initial": dict(self._template.net.state_dict()),
+            "initial": dict(self._recipe.template.net.state_dict()),
             "learned": method.state_dict(),
             "schedulers": [scheduler.state_dict() for scheduler in self._schedulers],
             "prequential": self._prequential.state_dict(),
             "learner": collect({name: vars(self)[name] for name in self._COUNTERS}),
-        }
-
-    def _callables(self) -> dict[str, object]:
-        return {
-            "transform": self._view.transform,
-            "augment": self._view.augment,
-            "optimizer": self._optimizer,
-            "scheduler": self._scheduler,
         }
 
     def _restore(self, state: State) -> None:
@@ -534,15 +472,15 @@ class Learner:
         shape, dtype = state["sample"]["shape"], vars(torch)[state["sample"]["dtype"]]
         example = torch.zeros(1, *shape, dtype=dtype, device=self.device)
         self._sample = shape, dtype
-        outputs = self._check_network(example)
+        outputs = self._look_at_network(example)
         if self._labels is not None:
             self._labels.learn([label_forms.restored(label) for label in state["labels"]])
             missing = state["outputs"] - outputs
             if missing < 0 or (missing and self._labels.fixed):
                 raise ValueError(f"it has {state['outputs']} outputs, the network {outputs}")
             if missing:
-                self._template.grow(missing)
-        self._template.net.load_state_dict(state["initial"])
+                self._recipe.template.grow(missing)
+        self._recipe.template.net.load_state_dict(state["initial"])
         self._method = self._made(state["outputs"])
         restore_fresh(self._method, state["learned"], "method")
         self._check_labels(self._method)
@@ -560,12 +498,6 @@ class Learner:
         highest = max((int(memory.all().labels.max()) for memory in method.memories() if len(memory)), default=0)
         if not highest < len(self._labels) <= method.setting.n_classes:
             raise ValueError(f"{len(self._labels)} labels for {method.setting.n_classes} outputs")
-
-
-def _sized(config: MethodConfig, available: int, each: int) -> MethodConfig:
-    if available < each:
-        raise UsageError(f"buffer_bytes: given {available}; allowed: at least {each}, the size of one sample")
-    return type(config)(**{**config.as_mapping(), "buffer_size": available // each})
 
 
 def _chosen(predictors: Mapping[str, Predictor], name: str | None) -> Predictor:
