@@ -261,7 +261,7 @@ def origin(prepared: Prepared) -> dict[str, Any]:
     """What a state of this run goes together with: its configuration, data, device and versions."""
     config = prepared.config.as_mapping()
     source = asdict(prepared.source)
-    return {"config": config, "source": source, "device": prepared.device.type, "versions": versions()}
+    return {"config": config, "source": source, "device": compute.device_name(prepared.device), "versions": versions()}
 
 
 def run(config: RunConfig, listener: Listener | None = None) -> Record:

@@ -408,9 +408,18 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
     assert "buffer_size was 40, and is 41 in config.toml; undo the change, or begin a new run with it" in outcome.err
 
 
-def test_another_version_is_warned_about(tmp_path: Path) -> None:
-    run = rewritten(stopped(tmp_path, 9), put("run.versions.torch", "1.0"))
-    with pytest.warns(UserWarning, match=r"begun with torch 1.0 on cpu, goes on with torch .* may differ"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("run.versions.torch", "1.0"), r"begun with torch 1.0 on cpu .*, goes on with torch .* may differ"),
+        (put("run.device", "cpu (Other, 9 threads)"), r"begun with torch .* on cpu \(Other, 9 threads\), goes on with"),
+    ],
+)
+def test_another_version_or_machine_is_warned_about(
+    tmp_path: Path, change: Callable[[State], None], message: str
+) -> None:
+    run = rewritten(stopped(tmp_path, 9), change)
+    with pytest.warns(UserWarning, match=message):
         resume(run)
 
 

@@ -24,6 +24,8 @@ pytestmark = [
 
 PATIENCE = int(os.environ.get("SYNERGY_PATIENCE", "1"))
 ROOT = Path(__file__).parent.parent.parent
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+"""As all runs here: with another number of threads, sums have other last bits."""
 
 
 def last(run: Path) -> State:
@@ -66,7 +68,8 @@ def test_runs_killed_at_any_moment_end_as_one_that_was_not(tortured: tuple[Path,
 def synergy(*arguments: object) -> subprocess.Popen[str]:
     """The command line, in a process of its own."""
     command = [sys.executable, "-m", "synergy.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, env=ONE_THREAD)
 
 
 def test_the_command_line_killed_in_the_middle_of_a_write(
@@ -98,7 +101,7 @@ sys.exit(main(sys.argv[1:]))
 
 def test_a_disk_that_takes_no_more(tmp_path: Path, tortured: tuple[Path, dict[str, int]]) -> None:
     command = [sys.executable, "-c", LIMITED, *RUN, "--output_dir", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=ONE_THREAD)
     assert done.returncode == 0, done.stderr
     told = done.stderr.splitlines()
     assert told
