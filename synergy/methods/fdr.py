@@ -20,7 +20,7 @@ from synergy.types import Batch, Losses, Predictor, Task
 class FdrConfig(ReplayConfig):
     """Options of FDR."""
 
-    alpha: float = option(0.3, "weight of the distance to the stored outputs on replay", low=0)
+    alpha: float = option(1.0, "of the published command line; without effect there and here", low=0)
 
 
 class FDR(Method[FdrConfig]):
@@ -30,14 +30,15 @@ class FDR(Method[FdrConfig]):
 
     Update rule: one SGD step on CE(f(x), y), then, on a draw from memory, another on
 
-        alpha * mean over samples of |softmax(f(x_m)) - softmax(z_m)|, the Euclidean norm over classes.
+        mean over samples of |softmax(f(x_m)) - softmax(z_m)|, the Euclidean norm over classes.
 
     At the end of task t (from 1) every task has the same share `buffer_size // t` of memory: the samples of earlier
     tasks are cut to it, and as many random ones of this task enter with z = f(x), the logits then.
 
     Deviations: z are the logits in evaluation mode of samples that are not augmented, what the network would have
-    answered; in the published code they are those of augmented samples in training mode. That code has the option alpha
-    as well, but does not apply it.
+    answered; in the published code they are those of augmented samples in training mode. In the paper both terms are
+    one loss with a weight. The published code has that weight, `alpha`, and does not apply it; its tuned values are good
+    only without, so the option is accepted here and has no effect either.
     """
 
     Config = FdrConfig
@@ -61,9 +62,8 @@ class FDR(Method[FdrConfig]):
         replay = self.memory.draw(self.config.minibatch_size)
         replayed = self.net(self.setting.augment(replay.raw, self.augment_rng))
         distance = function_distance(replayed, replay.extras["logits"])
-        pull = self.config.alpha * distance
-        self._step(pull)
-        return {"loss": (ce + pull).detach(), "ce": ce.detach(), "distance": distance.detach()}
+        self._step(distance)
+        return {"loss": (ce + distance).detach(), "ce": ce.detach(), "distance": distance.detach()}
 
     def _step(self, loss: Tensor) -> None:
         self.weights.backward(loss)
