@@ -439,6 +439,7 @@ def test_memory_on_the_host_makes_no_difference() -> None:
         for x, y in batches(6):
             learner.observe(x, y)
     assert same_scores(*learners)
+    assert [method_of(learner).memory.store.on_host for learner in learners] == [False, True]
 
 
 # Mistakes
