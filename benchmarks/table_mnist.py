@@ -3,7 +3,8 @@
     SYNERGY_DATA=folder python benchmarks/table_mnist.py [--only rot-mnist,synergy] [--seeds 3] [--minutes 60]
     python benchmarks/table_mnist.py --print           # only the table of what is recorded
 
-Every run uses the tuned values that the package ships for its scenario, method and memory size. A run that is recorded
+Every run uses the tuned values that the package ships for its scenario, method and memory size, or, where there are none
+for the method, its defaults, which the table says. A run that is recorded
 in `benchmarks/records/mnist.jsonl` is not made again, so the table can be filled bit by bit. Rotated MNIST has the same
 twenty angles in every run, since the angles decide much of the accuracy.
 """
@@ -41,7 +42,7 @@ Line = dict[str, Any]
 
 
 def jobs(only: str | None, wanted: tuple[int, ...] = SIZES) -> Iterator[Job]:
-    """Scenario, method and memory size of every cell of the table that has tuned values."""
+    """Scenario, method and memory size of every cell of the table."""
     for scenario in SCENARIOS:
         for method in METHODS:
             if only is not None and only not in (scenario, method, f"{scenario},{method}"):
@@ -50,8 +51,14 @@ def jobs(only: str | None, wanted: tuple[int, ...] = SIZES) -> Iterator[Job]:
                 check_compatible(method, method_class(method), scenario, scenario_class(scenario))
             except UsageError:
                 continue
-            sizes = {preset.buffer_size for preset in presets.available(scenario, method)}
-            yield from ((scenario, method, size) for size in (None, *wanted) if size in sizes)
+            yield from ((scenario, method, size) for size in (None, *wanted) if size in _sizes(scenario, method))
+
+
+def _sizes(scenario: str, method: str) -> set[int | None]:
+    """Those that have tuned values; where there are none for the method at all, those of the table."""
+    if tuned := {preset.buffer_size for preset in presets.available(scenario, method)}:
+        return tuned
+    return set(SIZES) if "buffer_size" in method_class(method).Config.names() else {None}
 
 
 def run(job: Job, seed: int) -> Line:
@@ -60,9 +67,10 @@ def run(job: Job, seed: int) -> Line:
     given: dict[str, Any] = {"seed": seed} | ({} if size is None else {"buffer_size": size})
     if scenario == "rot-mnist":
         given["rotation_angles"] = ANGLES
-    config = build(scenario, method, given | {"output_dir": str(FOLDER)}, PresetChoice(wanted=True))
+    tuned = bool(presets.available(scenario, method))
+    config = build(scenario, method, given | {"output_dir": str(FOLDER)}, PresetChoice(wanted=tuned))
     record, _ = execute(prepare(config))
-    return {**_key(job, seed), **_outcome(record)}
+    return {**_key(job, seed), "tuned": tuned, **_outcome(record)}
 
 
 def _key(job: Job, seed: int) -> Line:
@@ -120,6 +128,7 @@ def _order(place: tuple[str, int | None, str]) -> tuple[int, int]:
 
 def _row(place: tuple[str, int | None, str], lines: list[Line]) -> str:
     method, size, answer = place
+    method += "" if lines[0].get("tuned", True) else " (defaults)"
     failed = [line for line in lines if line["status"] != "finished"]
     if failed:
         return f"| {method} | {size or '-'} | {answer} | {failed[0]['error']} | | {len(lines)} |"
