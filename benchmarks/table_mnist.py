@@ -3,10 +3,10 @@
     SYNERGY_DATA=folder python benchmarks/table_mnist.py [--only rot-mnist,synergy] [--seeds 3] [--minutes 60]
     python benchmarks/table_mnist.py --print           # only the table of what is recorded
 
-Every run uses the tuned values that the package ships for its scenario, method and memory size, or, where there are none
-for the method, its defaults, which the table says. A run that is recorded
-in `benchmarks/records/mnist.jsonl` is not made again, so the table can be filled bit by bit. Rotated MNIST has the same
-twenty angles in every run, since the angles decide much of the accuracy.
+Every run uses the tuned values that the package ships for its scenario, method and memory size, or, where there are
+none for the method, its defaults, and the table says so. A run that is recorded in `benchmarks/records/mnist.jsonl` is
+not made again, so the table can be filled bit by bit. Rotated MNIST has the same twenty angles in every run, since the
+angles decide much of the accuracy.
 """
 
 from __future__ import annotations
