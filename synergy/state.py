@@ -116,7 +116,7 @@ def _check_like(current: object, saved: object, name: str) -> None:
         case list() | tuple():
             _check_list(current, saved, name)
         case None:
-            if not isinstance(saved, Tensor | Mapping | None):
+            if not isinstance(saved, Tensor | None):
                 raise _misfit(name, saved, "a tensor or none")
         case _:
             if _kind(saved) is not _kind(current):

@@ -99,7 +99,7 @@ class Method(ABC, Generic[ConfigT]):
 
     A method's state is its attributes: every tensor, number, network, optimiser, memory and generator it holds is saved
     and restored by `state_dict` and `load_state_dict`. Its configuration and setting are not, nor is a `Flat`, which is
-    another view of a network.
+    another view of a network. An attribute that is None at first may become a tensor with an element per parameter.
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
@@ -165,8 +165,17 @@ class Method(ABC, Generic[ConfigT]):
     def load_state_dict(self, state: State) -> None:
         """Continue exactly where `state` was taken. Raises ValueError if it belongs to another method or network."""
         attributes = self._state()
+        unset = [name for name, value in attributes.items() if value is None]
         restore(attributes, state)
+        for name in unset:
+            self._check_vector(name, attributes[name])
         vars(self).update(attributes)
+
+    def _check_vector(self, name: str, value: Tensor | None) -> None:
+        """Raises ValueError if what was None becomes a tensor that has not an element for each parameter."""
+        kinds = [(part.values.shape, part.values.dtype) for part in vars(self).values() if isinstance(part, Flat)]
+        if value is not None and (value.shape, value.dtype) not in kinds:
+            raise ValueError(f"'{name}' is a tensor of {value.dtype} {list(value.shape)}, which no network here has")
 
     def _state(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not isinstance(value, Options | Setting | Flat)}

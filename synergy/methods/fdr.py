@@ -37,8 +37,8 @@ class FDR(Method[FdrConfig]):
 
     Deviations: z are the logits in evaluation mode of samples that are not augmented, what the network would have
     answered; in the published code they are those of augmented samples in training mode. In the paper both terms are
-    one loss with a weight. The published code has that weight, `alpha`, and does not apply it; its tuned values are good
-    only without, so the option is accepted here and has no effect either.
+    one loss with a weight. The published code has that weight, `alpha`, and does not apply it; its tuned values are
+    good only without, so the option is accepted here and has no effect either.
     """
 
     Config = FdrConfig

@@ -194,6 +194,14 @@ WRONG = st.sampled_from(
 )
 
 
+@pytest.mark.parametrize("fisher", [{}, torch.zeros(2), torch.zeros(3, 3), 1.0])
+def test_a_fisher_of_another_network_is_refused(fisher: object, folder: Path, tmp_path: Path) -> None:
+    state = checkpoint.read(folder)
+    state["learned"]["fisher"] = fisher
+    checkpoint.write(state, tmp_path / "forged")
+    refused("fisher", tmp_path / "forged", transform=half)
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_a_forged_learner_is_refused_or_is_another_one(
