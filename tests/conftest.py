@@ -24,6 +24,12 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """A network made in a test, which torch initialises from its global generator, is the same in whatever order."""
+    torch.manual_seed(0)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out the tests on real data where nobody said where those are."""
     if os.environ.get("SYNERGY_DATA"):

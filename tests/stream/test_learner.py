@@ -549,8 +549,8 @@ class TwoHeads(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.logits = nn.Linear(4, 2)
-        self.body = nn.Linear(FEATURES, 4)
+        self.logits = nn.Linear(16, 2)
+        self.body = nn.Linear(FEATURES, 16)
 
     def forward(self, inputs: Tensor) -> Tensor:
         scores: Tensor = self.logits(torch.relu(self.body(inputs)))
