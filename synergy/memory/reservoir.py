@@ -31,8 +31,10 @@ class Reservoir(Drawn, Forgetful):
         n = len(samples)
         numbers = np.arange(self.seen + 1, self.seen + n + 1)
         slots = reservoir_slots(numbers, self._rng.random(n), self.capacity)
+        if len(self) < min(self.seen, self.capacity):  # some were taken out: there are free slots among those in use
+            slots = closed_up(slots, len(self), self.capacity)
         self.seen += n
-        self.store.write(closed_up(slots, len(self), self.capacity), samples)
+        self.store.write(slots, samples)
 
     def load_state_dict(self, state: State) -> None:
         super().load_state_dict(state)
