@@ -14,6 +14,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from synergy.data import sources
-from synergy.methods.base import Method, MethodConfig, Setting
+from synergy.methods.base import Method, MethodConfig, Setting, has_batch_norm
 from synergy.randomness import generator, torch_generator
 from synergy.scenarios import scenario_class
 from synergy.scenarios.base import AnyScenario, StreamSetting
@@ -49,7 +50,7 @@ def setting(of: AnyScenario, seed: int = 0) -> Setting:
 
 
 def check_method(method: type[Method[Any]], config: MethodConfig, stream: AnyScenario) -> None:
-    """All checks of a method: losses, purity, predictors, determinism, save and restore.
+    """All checks of a method: losses, told outputs, purity, predictors, determinism, save and restore.
 
     Raises:
         AssertionError: says which part of the contract is broken.
@@ -79,11 +80,15 @@ def check_scenario(build: Callable[[int], AnyScenario]) -> None:
 
 
 def _trained(method: type[Method[Any]], config: MethodConfig, stream: AnyScenario) -> Method[Any]:
-    learner = method(config, setting(stream))
+    told: list[tuple[Batch, Tensor]] = []
+    learner = method(config, replace(setting(stream), on_outputs=lambda *what: told.append(what)))
     for task, batches in _tasks(stream):
         learner.begin_task(task)
         for batch in batches:
+            told.clear()
+            expected = _expected_outputs(learner, batch)
             _check_step(learner, batch)
+            _check_told(told, batch, learner.outputs_of, expected)
         learner.end_task(task)
     return learner
 
@@ -107,6 +112,27 @@ def _check_step(learner: Method[Any], batch: Batch) -> None:
     assert not losses or "loss" in losses, f"the losses {list(losses)} have no sum called 'loss'"
     after = (batch.raw, batch.inputs, batch.labels)
     assert all(map(torch.equal, before, after)), "observe changed the batch it was given"
+
+
+def _expected_outputs(learner: Method[Any], batch: Batch) -> Tensor | None:
+    """What `observe` must tell of a batch; None where that cannot be known from outside, with BatchNorm."""
+    if learner.outputs_of is None:
+        return None
+    predictors = learner.predictors()
+    assert learner.outputs_of in predictors, f"outputs_of is '{learner.outputs_of}', the predictors {list(predictors)}"
+    nets = [part for part in vars(learner).values() if isinstance(part, nn.Module)]
+    return None if any(map(has_batch_norm, nets)) else predictors[learner.outputs_of](batch.inputs)
+
+
+def _check_told(told: list[tuple[Batch, Tensor]], batch: Batch, name: str | None, expected: Tensor | None) -> None:
+    times = 0 if name is None else 1
+    assert len(told) == times, f"outputs were told {len(told)} times for a batch, expected {times}"
+    for about, outputs in told:
+        assert about is batch, "outputs were told of another batch than the one given"
+        assert len(outputs) >= len(batch), f"told were {len(outputs)} outputs for a batch of {len(batch)}"
+        first = outputs.detach()[: len(batch)]
+        right = expected is None or torch.allclose(first, expected, atol=1e-4)
+        assert right, f"the outputs told are not what '{name}' said before the step"
 
 
 def _check_predictors(learner: Method[Any], stream: AnyScenario) -> None:

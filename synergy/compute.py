@@ -60,11 +60,15 @@ def memory_errors() -> Iterator[None]:
     """Within, running out of memory is a TrainingError that says what to lower."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TrainingError(OUT_OF_MEMORY) from error
-    except RuntimeError as error:
-        if not any(shortage in str(error) for shortage in SHORTAGES):
-            raise
+    except (RuntimeError, MemoryError) as error:
+        check_shortage(error)
+        raise
+
+
+def check_shortage(error: RuntimeError | MemoryError) -> None:
+    """Raises TrainingError, which says what to lower, if the error is about running out of memory."""
+    told = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if told or any(shortage in str(error) for shortage in SHORTAGES):
         raise TrainingError(OUT_OF_MEMORY) from error
 
 

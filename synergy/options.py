@@ -138,7 +138,8 @@ def _coerced_one(spec: Option, value: Any) -> Any:
     if complaint is None and spec.kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if complaint is None and (not isinstance(value, spec.kind) or (spec.kind is int and isinstance(value, bool))):
-        complaint = f"a value of type {spec.kind.__name__}"
+        of_choices = spec.limits.complaint(value) if spec.limits.choices else None
+        complaint = of_choices or f"a value of type {spec.kind.__name__}"
     complaint = complaint or spec.limits.complaint(value)
     if complaint is not None:
         raise UsageError(f"{spec.name}: given {reprlib.repr(value)}; allowed: {complaint}")

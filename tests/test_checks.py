@@ -111,6 +111,58 @@ class Meddler(Sound):
         return losses
 
 
+class Telling(Sound):
+    """Sound too."""
+
+    outputs_of = "working"
+
+    def observe(self, batch: Batch) -> Losses:
+        self.setting.on_outputs(batch, self.net(batch.inputs))
+        return super().observe(batch)
+
+
+class Silent(Sound):
+    outputs_of = "working"
+
+
+class Repeating(Telling):
+    def observe(self, batch: Batch) -> Losses:
+        self.setting.on_outputs(batch, self.net(batch.inputs))
+        return super().observe(batch)
+
+
+class Unannounced(Sound):
+    def observe(self, batch: Batch) -> Losses:
+        self.setting.on_outputs(batch, self.net(batch.inputs))
+        return super().observe(batch)
+
+
+class Misnamed(Telling):
+    outputs_of = "semantic"
+
+
+class OfAnother(Telling):
+    def observe(self, batch: Batch) -> Losses:
+        return super().observe(Batch(batch.raw, batch.inputs, batch.labels))
+
+
+class Short(Sound):
+    outputs_of = "working"
+
+    def observe(self, batch: Batch) -> Losses:
+        self.setting.on_outputs(batch, self.net(batch.inputs[1:]))
+        return super().observe(batch)
+
+
+class Late(Sound):
+    outputs_of = "working"
+
+    def observe(self, batch: Batch) -> Losses:
+        losses = super().observe(batch)
+        self.setting.on_outputs(batch, self.net(batch.inputs))
+        return losses
+
+
 class Mute(Sound):
     def predictors(self) -> dict[str, Predictor]:
         return {}
@@ -192,6 +244,7 @@ def check(kind: type[Sound]) -> None:
 
 def test_a_sound_method_passes() -> None:
     check(Sound)
+    check(Telling)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +255,13 @@ def test_a_sound_method_passes() -> None:
         (NoNumber, "loss 'penalty' is nan"),
         (NoSum, r"the losses \['ce'\] have no sum called 'loss'"),
         (Meddler, "observe changed the batch it was given"),
+        (Silent, "outputs were told 0 times for a batch, expected 1"),
+        (Repeating, "outputs were told 2 times for a batch, expected 1"),
+        (Unannounced, "outputs were told 1 times for a batch, expected 0"),
+        (Misnamed, r"outputs_of is 'semantic', the predictors \['working'\]"),
+        (OfAnother, "outputs were told of another batch than the one given"),
+        (Short, "told were 7 outputs for a batch of 8"),
+        (Late, "the outputs told are not what 'working' said before the step"),
         (Mute, "a trained method has no predictor"),
         (OtherShape, r"'working' answers with shape \(5, 3\), expected \(5, 10\)"),
         (WithGradient, "'working' answers with a gradient attached"),

@@ -90,7 +90,7 @@ def test_a_value_is_kept_in_the_kind_of_its_option(name: str, value: object, kep
         ("limit", 2**63, "a whole number below 2^63"),
         ("limit", 1e300, "a whole number below 2^63"),
         ("mode", "fats", "one of fast, slow"),
-        ("mode", 1, "a value of type str"),
+        ("mode", 1, "one of fast, slow"),
         ("level", 3, "one of 1, 2"),
         ("verbose", 1, "a value of type bool"),
         ("verbose", "yes", "a value of type bool"),

@@ -24,6 +24,7 @@ class AGemR(Method[ReplayConfig]):
 
     Config = ReplayConfig
     any_objective = True
+    outputs_of = "working"
 
     def __init__(self, config: ReplayConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -33,7 +34,9 @@ class AGemR(Method[ReplayConfig]):
         self.memory = Reservoir(config.buffer_size, setting.rng("reservoir"), setting.rng("replay"))
 
     def observe(self, batch: Batch) -> Losses:
-        loss = self.setting.objective.loss(self.net(batch.inputs), batch.labels)
+        outputs = self.net(batch.inputs)
+        self.setting.on_outputs(batch, outputs)
+        loss = self.setting.objective.loss(outputs, batch.labels)
         self.weights.backward(loss)
         if len(self.memory):
             self._project()

@@ -47,6 +47,10 @@ class ReplayConfig(MethodConfig):
             )
 
 
+def unheard(batch: Batch, outputs: Tensor) -> None:
+    """What becomes of the outputs of a step that nobody asked for: nothing."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a method is given besides its own options.
@@ -63,6 +67,8 @@ class Setting:
         fisher_memory_mb: bound on intermediate results of a Fisher pass, MiB.
         objective: what is minimised, for methods that take any.
         make_optimizer: from parameters and a learning rate; plain SGD by default.
+        on_outputs: is told the outputs that a step computes anyway, before it is taken (see `Method.outputs_of`): a
+            stream batch, and outputs `[N, ...]` whose first rows are those for the batch. It must not write to them.
     """
 
     build_net: Callable[[str], nn.Module]
@@ -76,6 +82,7 @@ class Setting:
     fisher_memory_mb: int = 1024
     objective: Objective = CROSS_ENTROPY
     make_optimizer: Callable[[list[nn.Parameter], float], torch.optim.Optimizer] = torch.optim.SGD
+    on_outputs: Callable[[Batch, Tensor], None] = unheard
 
     @property
     def last_task(self) -> int:
@@ -113,6 +120,9 @@ class Method(ABC, Generic[ConfigT]):
     """Whether its update rule works with any loss that is a mean over samples, not cross-entropy alone."""
     trains_to_answer: ClassVar[bool] = False
     """Whether `predictors` itself may train, so that to ask for an answer at every step would be slow."""
+    outputs_of: ClassVar[str | None] = None
+    """The predictor whose network sees every stream batch in `observe` before it is learned, in training mode, and
+    whose outputs are told to `setting.on_outputs`, once for each batch; None: nothing is told."""
     stored_outputs: ClassVar[tuple[str, ...]] = ()
     """Fields of the samples in memory that hold an output of the network each."""
 

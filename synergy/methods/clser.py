@@ -48,6 +48,7 @@ class CLSER(Method[ClserConfig]):
     """
 
     Config = ClserConfig
+    outputs_of = "working"
 
     def __init__(self, config: ClserConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -80,11 +81,14 @@ class CLSER(Method[ClserConfig]):
 
     def _losses(self, batch: Batch) -> Losses:
         if not len(self.memory):
-            return {"loss": F.cross_entropy(self.net(batch.inputs), batch.labels)}
+            logits = self.net(batch.inputs)
+            self.setting.on_outputs(batch, logits)
+            return {"loss": F.cross_entropy(logits, batch.labels)}
         replay = self.memory.draw(self.config.minibatch_size)
         inputs = self.setting.augment(replay.raw, self.augment_rng)
         target = self._target(inputs, replay.labels)
         logits = self.net(torch.cat([batch.inputs, inputs]))
+        self.setting.on_outputs(batch, logits)
         replayed = self.net(inputs) if self.own_pass else logits[len(batch) :]
         ce = F.cross_entropy(logits, torch.cat([batch.labels, replay.labels]))
         consistency = F.mse_loss(replayed, target)

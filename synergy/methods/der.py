@@ -39,6 +39,7 @@ class DER(Method[DerConfig]):
 
     Config = DerConfig
     any_objective = True
+    outputs_of = "working"
     stored_outputs = ("logits",)
 
     def __init__(self, config: DerConfig, setting: Setting) -> None:
@@ -51,6 +52,7 @@ class DER(Method[DerConfig]):
 
     def observe(self, batch: Batch) -> Losses:
         logits = self.net(batch.inputs)
+        self.setting.on_outputs(batch, logits)
         ce = self.setting.objective.loss(logits, batch.labels)
         losses = {"loss": ce}
         if len(self.memory):

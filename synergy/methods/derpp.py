@@ -41,6 +41,7 @@ class DERpp(Method[DerppConfig]):
 
     Config = DerppConfig
     any_objective = True
+    outputs_of = "working"
     stored_outputs = ("logits",)
 
     def __init__(self, config: DerppConfig, setting: Setting) -> None:
@@ -53,6 +54,7 @@ class DERpp(Method[DerppConfig]):
 
     def observe(self, batch: Batch) -> Losses:
         logits = self.net(batch.inputs)
+        self.setting.on_outputs(batch, logits)
         ce = self.setting.objective.loss(logits, batch.labels)
         losses = {"loss": ce}
         if len(self.memory):

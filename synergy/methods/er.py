@@ -24,6 +24,7 @@ class ER(Method[ReplayConfig]):
 
     Config = ReplayConfig
     any_objective = True
+    outputs_of = "working"
 
     def __init__(self, config: ReplayConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -39,7 +40,9 @@ class ER(Method[ReplayConfig]):
             replay = self.memory.draw(self.config.minibatch_size)
             inputs = torch.cat([inputs, self.setting.augment(replay.raw, self.augment_rng)])
             labels = torch.cat([labels, replay.labels])
-        loss = self.setting.objective.loss(self.net(inputs), labels)
+        outputs = self.net(inputs)
+        self.setting.on_outputs(batch, outputs)
+        loss = self.setting.objective.loss(outputs, labels)
         self.weights.backward(loss)
         self.optimizer.step()
         self.memory.offer(Samples(batch.raw, batch.labels))

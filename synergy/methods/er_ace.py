@@ -31,6 +31,7 @@ class ErAce(Method[ReplayConfig]):
     """
 
     Config = ReplayConfig
+    outputs_of = "working"
 
     def __init__(self, config: ReplayConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -49,9 +50,12 @@ class ErAce(Method[ReplayConfig]):
 
     def _losses(self, batch: Batch) -> Losses:
         if not len(self.memory):
-            return {"loss": present_cross_entropy(self.net(batch.inputs), batch.labels)}
+            logits = self.net(batch.inputs)
+            self.setting.on_outputs(batch, logits)
+            return {"loss": present_cross_entropy(logits, batch.labels)}
         replay = self.memory.draw(self.config.minibatch_size)
         logits = self.net(torch.cat([batch.inputs, self.setting.augment(replay.raw, self.augment_rng)]))
+        self.setting.on_outputs(batch, logits)
         ce = present_cross_entropy(logits[: len(batch)], batch.labels)
         replay_ce = F.cross_entropy(logits[len(batch) :], replay.labels)
         return {"loss": ce + replay_ce, "ce": ce, "replay_ce": replay_ce}

@@ -59,6 +59,7 @@ class ESMER(Method[EsmerConfig]):
     """
 
     Config = EsmerConfig
+    outputs_of = "averaged"
 
     def __init__(self, config: EsmerConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -93,6 +94,7 @@ class ESMER(Method[EsmerConfig]):
             inputs.append(self.setting.augment(replay.raw, self.augment_rng))
         with torch.no_grad():
             expected = self._logits(self.averaged, inputs)
+            self.setting.on_outputs(batch, expected[0])
             surprise = F.cross_entropy(expected[0], batch.labels, reduction="none")
         logits = self._logits(self.net, inputs)
         each = F.cross_entropy(logits[0], batch.labels, reduction="none")

@@ -51,6 +51,7 @@ class GSS(Method[GssConfig]):
     """
 
     Config = GssConfig
+    outputs_of = "working"
 
     def __init__(self, config: GssConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -61,18 +62,21 @@ class GSS(Method[GssConfig]):
         self.augment_rng = setting.rng("augment")
 
     def observe(self, batch: Batch) -> Losses:
-        losses = [self._step(batch) for _ in range(self.config.batch_num)]
+        losses = [self._step(batch, number) for number in range(self.config.batch_num)]
         scores = self._scores(batch)
         self.memory.offer(Samples(batch.raw, batch.labels), scores[:-1], scores[-1])
         return losses[-1]
 
-    def _step(self, batch: Batch) -> Losses:
+    def _step(self, batch: Batch, number: int) -> Losses:
         inputs, labels = batch.inputs, batch.labels
         if len(self.memory):
             replay = self.memory.draw(self.config.minibatch_size)
             inputs = torch.cat([inputs, self.setting.augment(replay.raw, self.augment_rng)])
             labels = torch.cat([labels, replay.labels])
-        loss = F.cross_entropy(self.net(inputs), labels)
+        logits = self.net(inputs)
+        if number == 0:
+            self.setting.on_outputs(batch, logits)
+        loss = F.cross_entropy(logits, labels)
         self.weights.backward(loss)
         self.optimizer.step()
         return {"loss": loss.detach()}

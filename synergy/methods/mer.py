@@ -45,6 +45,7 @@ class MER(Method[MerConfig]):
     Config = MerConfig
     only_batch_size: ClassVar[int | None] = 1
     any_objective = True
+    outputs_of = "working"
 
     def __init__(self, config: MerConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -57,19 +58,22 @@ class MER(Method[MerConfig]):
     def observe(self, batch: Batch) -> Losses:
         assert len(batch) == 1, f"MER learns from one sample at a time, given {len(batch)}"
         began = self.weights.values.clone()
-        losses = [self._step(batch) for _ in range(self.config.batch_num)]
+        losses = [self._step(batch, number) for number in range(self.config.batch_num)]
         self._go_back_towards(began, self.config.gamma)
         self.memory.offer(Samples(batch.raw, batch.labels))
         return losses[-1]
 
-    def _step(self, batch: Batch) -> Losses:
+    def _step(self, batch: Batch, number: int) -> Losses:
         inputs, labels = batch.inputs, batch.labels
         if len(self.memory):
             replay = self.memory.draw(self.config.minibatch_size)
             inputs = torch.cat([self.setting.augment(replay.raw, self.augment_rng), inputs])
             labels = torch.cat([replay.labels, labels])
         began = self.weights.values.clone()
-        loss = self.setting.objective.loss(self.net(inputs), labels)
+        outputs = self.net(inputs)
+        if number == 0:
+            self.setting.on_outputs(batch, outputs[-1:])
+        loss = self.setting.objective.loss(outputs, labels)
         self.weights.backward(loss)
         self.optimizer.step()
         self._go_back_towards(began, self.config.beta)

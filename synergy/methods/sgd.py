@@ -19,6 +19,7 @@ class FineTuning(Method[MethodConfig]):
 
     Config = MethodConfig
     any_objective = True
+    outputs_of = "working"
 
     def __init__(self, config: MethodConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -27,7 +28,9 @@ class FineTuning(Method[MethodConfig]):
         self.optimizer = setting.optimizer(self.weights, config.lr)
 
     def observe(self, batch: Batch) -> Losses:
-        loss = self.setting.objective.loss(self.net(batch.inputs), batch.labels)
+        outputs = self.net(batch.inputs)
+        self.setting.on_outputs(batch, outputs)
+        loss = self.setting.objective.loss(outputs, batch.labels)
         self.weights.backward(loss)
         self.optimizer.step()
         return {"loss": loss.detach()}

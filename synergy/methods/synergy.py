@@ -60,6 +60,7 @@ class Synergy(Method[SynergyConfig]):
 
     Config = SynergyConfig
     any_objective = True
+    outputs_of = "working"
 
     def __init__(self, config: SynergyConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -90,12 +91,15 @@ class Synergy(Method[SynergyConfig]):
 
     def _losses(self, batch: Batch) -> Losses:
         if not len(self.memory):
-            return {"loss": self.setting.objective.loss(self.net(batch.inputs), batch.labels)}
+            logits = self.net(batch.inputs)
+            self.setting.on_outputs(batch, logits)
+            return {"loss": self.setting.objective.loss(logits, batch.labels)}
         replay = self.memory.draw(self.config.minibatch_size)
         inputs = self.setting.augment(replay.raw, self.augment_rng)
         with torch.no_grad():
             target = self.semantic(inputs)
         logits = self.net(torch.cat([batch.inputs, inputs]))
+        self.setting.on_outputs(batch, logits)
         replayed = self.net(inputs) if self.own_pass else logits[len(batch) :]
         ce = self.setting.objective.loss(logits, torch.cat([batch.labels, replay.labels]))
         consistency = F.mse_loss(replayed, target)

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from synergy.errors import UsageError
@@ -26,6 +27,7 @@ class Labels:
         self.fixed = fixed is not None
         self._index: dict[Hashable, int] = {}
         for label in as_labels(fixed, None) if fixed is not None else ():
+            _check(label)
             if label in self._index:
                 raise UsageError(f"classes: given {reprlib.repr(label)} twice; allowed: each class once")
             self._index[label] = len(self._index)
@@ -37,30 +39,55 @@ class Labels:
     def __len__(self) -> int:
         return len(self.known)
 
-    def outputs(self, labels: Iterable[Hashable]) -> list[int]:
-        """The output of each label, -1 for one that was never seen."""
-        return [self._index.get(label, -1) for label in labels]
-
-    def learn(self, labels: Sequence[Hashable]) -> None:
-        """Give every label that was never seen the next output.
+    def outputs(self, labels: Sequence[Hashable]) -> Tensor | None:
+        """The output of each label, `int64 [B]` on the host; None if some were never seen and can be learned.
 
         Raises:
-            UsageError: the classes are fixed, and a label is none of them.
+            UsageError: something cannot be a label, or the classes are fixed and a label is none of them.
+        """
+        try:
+            # By way of numpy: several times faster than `torch.tensor` of a list.
+            return torch.from_numpy(np.fromiter(map(self._index.__getitem__, labels), np.int64, len(labels)))
+        except (KeyError, TypeError):  # never seen, not hashable
+            self._check_new(labels)
+        return None
+
+    def find(self, labels: Sequence[Hashable]) -> Tensor:
+        """The output of each label, `int64 [B]` on the host; -1 for one that was never seen.
+
+        Raises:
+            UsageError: something cannot be a label.
         """
         for label in labels:
+            _check(label)
+        return torch.tensor([self._index.get(label, -1) for label in labels])
+
+    def learn(self, labels: Sequence[Hashable]) -> Tensor:
+        """Give every label that was never seen the next output; that of each label, `int64 [B]` on the host.
+
+        Raises:
+            UsageError: as `outputs`.
+        """
+        self._check_new(labels)
+        for label in labels:
             if label not in self._index:
-                if self.fixed:
-                    allowed = reprlib.repr(self.known)[1:-1]
-                    raise UsageError(f"labels: given {reprlib.repr(label)}; allowed: {allowed} (the classes are fixed)")
                 self._index[label] = len(self.known)
                 self.known.append(label)
+        return self.find(labels)
+
+    def _check_new(self, labels: Sequence[Hashable]) -> None:
+        for label in labels:
+            _check(label)
+            if self.fixed and label not in self._index:
+                allowed = reprlib.repr(self.known)[1:-1]
+                raise UsageError(f"labels: given {reprlib.repr(label)}; allowed: {allowed} (the classes are fixed)")
 
 
 def as_labels(given: Any, n: int | None) -> list[Hashable]:
     """A list of `n` labels (any number if None) from a tensor, array, list or series; numbers become Python's own.
 
     Raises:
-        UsageError: there are more or fewer, or something cannot be a label.
+        UsageError: there are more or fewer, or it is no list.
     """
     if isinstance(given, str | bytes):
         raise UsageError(f"labels: given the single text {reprlib.repr(given)}; allowed: a list, one label a sample")
@@ -77,20 +104,11 @@ def as_labels(given: Any, n: int | None) -> list[Hashable]:
             ) from error
     if n is not None and len(labels) != n:
         raise UsageError(f"labels: given {len(labels)} for {n} samples; allowed: one a sample")
-    if not _are_whole(given):
-        for label in labels:
-            _check(label)
     return labels
 
 
-def _are_whole(given: Any) -> bool:
-    """Whether all are whole numbers, which can always be labels."""
-    if isinstance(given, Tensor):
-        return given.dim() == 1 and not given.is_floating_point()
-    return isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype.kind in "iub"
-
-
 def _check(label: Any) -> None:
+    """Raises UsageError if something cannot be a label."""
     try:
         unequal = label != label or hash(label) is None
     except TypeError as error:

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -18,16 +17,25 @@ from torch.optim.lr_scheduler import LRScheduler
 from synergy import checkpoint, compute
 from synergy.data.augment import Augment
 from synergy.errors import TrainingError, UsageError, unknown
-from synergy.methods.base import Method, MethodConfig
+from synergy.methods.base import Method, MethodConfig, unheard
 from synergy.randomness import generator
 from synergy.state import State, collect, restore, restore_fresh
 from synergy.stream import labels as label_forms
 from synergy.stream.labels import Labels, as_labels
-from synergy.stream.options import SQUARED, check_given, check_weights, choose_method, known_method, split_options
+from synergy.stream.options import (
+    ANSWERING,
+    LEARNING,
+    SQUARED,
+    check_given,
+    check_weights,
+    choose_method,
+    known_method,
+    split_options,
+)
 from synergy.stream.prequential import Prequential, hits, squared_errors
 from synergy.stream.recipe import OptimizerFactory, Recipe, SchedulerFactory
 from synergy.stream.stored import Stored
-from synergy.stream.template import Template, kind_of, normalising
+from synergy.stream.template import Template, check_normalised, kind_of
 from synergy.stream.view import Randomise, StreamView, Transform, as_samples
 from synergy.types import Batch, Losses, Predictor
 
@@ -98,15 +106,19 @@ class Learner:
         if self._labels is None and (classes is not None or class_weights is not None):
             raise UsageError("classes: given with loss=mse, which has none; allowed: neither classes nor class_weights")
         self._method: Method[Any] | None = None
-        self._sample: tuple[list[int], torch.dtype] = ([], template.dtype)
+        self._sample: tuple[torch.Size, torch.dtype] = (torch.Size(), template.dtype)
         """Shape and type of a sample as it is stored, once there was one."""
         self._target_shape: list[int] = []
         self._schedulers: list[LRScheduler] = []
         self._autocast = compute.autocast(self.options.precision, self.device)
         on_cuda = self.device.type == "cuda"
         self._exactness = partial(compute.exactness, self.options.precision) if on_cuda else nullcontext
+        self._look_steps = 1 if self.device.type == "cpu" else LOOK_STEPS
         self._rng = generator(self.options.seed, "learner/augment")
+        self._whose = _whose(self.options.prequential, kind)
         self._prequential = Prequential(squared_errors if self._labels is None else hits)
+        self._known = 0
+        """Labels known before the batch in hand."""
         self._observed = 0
         self._last_losses: Losses = {}
 
@@ -132,16 +144,21 @@ class Learner:
             TrainingError: the loss is not finite any more, or memory ran out.
         """
         raw = as_samples(x, self._view.dtype, self.device)
-        given = self._targets(y, raw) if self._labels is None else as_labels(y, len(raw))
-        method = self._started(raw, given)
-        inputs = self._view.plain(raw)
-        known = 0 if self._labels is None else len(self._labels)
-        targets = given if isinstance(given, Tensor) else self._learned(method, given)
-        self._predict_first(method, inputs, targets, known)
-        if self._view.is_random:
-            inputs = self._view(raw, self._rng)
-        with compute.memory_errors(), normalising(len(raw)), self._exactness(), self._autocast():
-            losses = self._step(method, Batch(raw, inputs, targets))
+        if self._method is not None:
+            self._check_samples(raw)
+        if self._labels is None:
+            targets = self._targets(y, raw)
+            method = self._method or self._start(raw, targets[0])
+        else:
+            labels = as_labels(y, len(raw))
+            outputs = self._labels.outputs(labels)
+            method = self._method or self._start(raw, None)
+            self._known = len(self._labels)
+            targets = (self._learned(method, labels) if outputs is None else outputs).to(self.device)
+        batch = Batch(raw, self._view(raw, self._rng), targets)
+        if self._whose == ANSWERING:
+            self._predict_first(method, batch)
+        losses = self._step(method, batch)
         self._observed += 1
         for scheduler in self._schedulers:
             scheduler.step()
@@ -181,12 +198,13 @@ class Learner:
             UsageError: as `predict`.
         """
         raw = as_samples(x, self._view.dtype, self.device)
-        method = self._ready(raw)
-        answer = _chosen(method.predictors(), predictor)
+        answer = _chosen(self._ready(raw), predictor)
         with self._autocast():
             parts = [answer(self._view.plain(part)) for part in (raw.split(CHUNK) if len(raw) > CHUNK else (raw,))]
         scores = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return scores if self._labels is None else scores[:, : len(self._labels)]
+        if self._labels is None or scores.shape[1] == len(self._labels):
+            return scores
+        return scores[:, : len(self._labels)]
 
     @property
     def predictors(self) -> dict[str, Callable[[Any], Tensor]]:
@@ -204,12 +222,12 @@ class Learner:
             UsageError: as `predict`, or there are not as many targets as samples.
         """
         raw = as_samples(x, self._view.dtype, self.device)
-        method = self._ready(raw)
+        names = self._ready(raw)
         if self._labels is None:
             targets = self._targets(y, raw)
-            return {name: float((self.scores(raw, name) - targets).square().mean()) for name in method.predictors()}
-        outputs = torch.tensor(self._labels.outputs(as_labels(y, len(raw))), device=self.device)
-        hits = {name: self.scores(raw, name).argmax(1) == outputs for name in method.predictors()}
+            return {name: float((self.scores(raw, name) - targets).square().mean()) for name in names}
+        outputs = self._labels.find(as_labels(y, len(raw))).to(self.device)
+        hits = {name: self.scores(raw, name).argmax(1) == outputs for name in names}
         return {name: 100 * float(each.double().mean()) for name, each in hits.items()}
 
     @property
@@ -230,10 +248,12 @@ class Learner:
         return self.memory.forget(predicate)
 
     def metrics(self) -> dict[str, Any]:
-        """What a dashboard shows: plain numbers, None where there is none yet.
+        """What a dashboard shows: plain numbers and names, None where there is none yet.
 
-        `accuracy` (percent) is over all samples, each predicted before it was learned; `recent_accuracy` the same with
-        older samples fading (a thousand samples back one weighs a third). With `loss="mse"` they are `error` and
+        `accuracy` (percent) is over all samples, each predicted before it was learned, from the second batch on;
+        `recent_accuracy` the same with older samples fading (a thousand samples back one weighs a third). Both are of
+        the network `predictor`: with `prequential="learning"` the one that learns, with its outputs in training mode as
+        its step computes them; with "answering" the one that `predict` asks. With `loss="mse"` they are `error` and
         `recent_error`, mean squared errors. `memory` is `memory.summary()`.
         """
         name, scale = ("error", 1) if self._labels is None else ("accuracy", 100)
@@ -242,6 +262,7 @@ class Learner:
             "batches": self._observed,
             name: None if mean is None else scale * mean,
             f"recent_{name}": None if recent is None else scale * recent,
+            "predictor": self._judged(),
             "loss": float(self._last_losses["loss"]) if self._last_losses else None,
             "classes": len(self.classes),
             "memory": self.memory.summary(),
@@ -336,15 +357,11 @@ class Learner:
 
     # How it starts
 
-    def _started(self, raw: Tensor, given: Tensor | list[Hashable]) -> Method[Any]:
-        """The method; made when the first batch says what a sample is."""
-        if self._method is not None:
-            self._check_samples(raw)
-            return self._method
+    def _start(self, raw: Tensor, target: Tensor | None) -> Method[Any]:
+        """Make the method, now that the first batch says what a sample is, and its target where that is no label."""
         outputs = self._look_at_network(raw)
-        target = given[0] if isinstance(given, Tensor) else None
         self._recipe = self._recipe.sized(raw[0], target, outputs)
-        self._sample = list(raw.shape[1:]), raw.dtype
+        self._sample = raw.shape[1:], raw.dtype
         self._method = self._made(outputs)
         return self._method
 
@@ -355,7 +372,8 @@ class Learner:
         return math.prod(shape)
 
     def _made(self, outputs: int) -> Method[Any]:
-        method = self._recipe.method(outputs, self._labels)
+        heard = self._count if self._whose == LEARNING else unheard
+        method = self._recipe.method(outputs, self._labels, heard)
         self._schedulers = self._recipe.schedules(method)
         return method
 
@@ -375,28 +393,33 @@ class Learner:
             )
         return targets
 
-    def _predict_first(self, method: Method[Any], inputs: Tensor, targets: Tensor, known: int) -> None:
-        """Test, then train. The label of an output from `known` on was never seen, and counts as a mistake."""
-        if not self._observed or not self.options.prequential or method.trains_to_answer:
+    def _predict_first(self, method: Method[Any], batch: Batch) -> None:
+        """Test, then train: what `predict` would say of a batch that is about to be learned."""
+        if self._observed:
+            answer = next(iter(method.predictors().values()))
+            inputs = self._view.plain(batch.raw) if self._view.is_random else batch.inputs
+            with self._autocast():
+                self._count(batch, answer(inputs))
+
+    def _count(self, batch: Batch, outputs: Tensor) -> None:
+        """Count the outputs `[N, ...]`, first those for `batch`, of a network that has not learned it yet.
+
+        The label of an output from `_known` on was never seen, and counts as a mistake. Nothing counts before anything
+        was learned.
+        """
+        if not self._observed:
             return
-        answer = next(iter(method.predictors().values()))
-        with self._autocast():
-            scores = answer(inputs)
         if self._labels is None:
-            self._prequential.add(scores, targets.clone())  # the user's own tensor, perhaps
+            self._prequential.add(outputs.detach(), batch.labels.clone())  # the user's own tensor, perhaps
         else:
-            self._prequential.add(scores[:, :known], targets)
+            self._prequential.add(outputs.detach(), batch.labels, self._known)
 
     def _learned(self, method: Method[Any], labels: list[Hashable]) -> Tensor:
         """The outputs that stand for labels, `int64 [B]`, after the network was given those it lacked."""
         assert self._labels is not None
-        outputs = self._labels.outputs(labels)
-        if -1 in outputs:
-            self._labels.learn(labels)
-            self._make_room(method)
-            outputs = self._labels.outputs(labels)
-        # By way of numpy: several times faster than `torch.tensor` of a list.
-        return torch.from_numpy(np.array(outputs, dtype=np.int64)).to(self.device)
+        outputs = self._labels.learn(labels)
+        self._make_room(method)
+        return outputs
 
     def _make_room(self, method: Method[Any]) -> None:
         assert self._labels is not None
@@ -408,6 +431,18 @@ class Learner:
         method.setting = replace(method.setting, n_classes=n, objective=self._recipe.objective(n, self._labels))
 
     def _step(self, method: Method[Any], batch: Batch) -> Losses:
+        """The method's own step, its errors in the user's terms."""
+        try:
+            with self._exactness(), self._autocast():
+                return self._learn(method, batch)
+        except ValueError as error:
+            check_normalised(error, len(batch))
+            raise
+        except (RuntimeError, MemoryError) as error:
+            compute.check_shortage(error)
+            raise
+
+    def _learn(self, method: Method[Any], batch: Batch) -> Losses:
         if method.only_batch_size in (None, len(batch)):
             return method.observe(batch)
         assert method.only_batch_size == 1, "a method that learns from batches of one other size"
@@ -415,25 +450,32 @@ class Learner:
         losses = [method.observe(Batch(*part)) for part in parts]
         return losses[-1]
 
+    def _judged(self) -> str | None:
+        """The predictor whose outputs are counted."""
+        if self._method is None or self._whose == "off":
+            return None
+        return self._method.outputs_of if self._whose == LEARNING else next(iter(self._method.predictors()))
+
     def _look(self, losses: Losses) -> None:
         self._last_losses = losses
-        on_host = self.device.type == "cpu"
-        if losses and (on_host or self._observed % LOOK_STEPS == 0) and not math.isfinite(losses["loss"]):
+        if losses and self._observed % self._look_steps == 0 and not math.isfinite(losses["loss"].item()):
             raise TrainingError(
                 f"the loss became {float(losses['loss'])} at batch {self._observed}; load the learner as it was saved "
                 "last, and lower lr or give clip_norm"
             )
 
-    def _ready(self, raw: Tensor) -> Method[Any]:
-        if self._method is None or not self._method.predictors():
+    def _ready(self, raw: Tensor) -> Mapping[str, Predictor]:
+        """What can answer, if there is something and the samples are like those that were learned."""
+        predictors = {} if self._method is None else self._method.predictors()
+        if not predictors:
             raise UsageError("predict: nothing was learned yet; observe a batch first")
         self._check_samples(raw)
-        return self._method
+        return predictors
 
     def _check_samples(self, raw: Tensor) -> None:
         shape, dtype = self._sample
-        if list(raw.shape[1:]) != shape or raw.dtype != dtype:
-            hint = "; add a dimension (x[None])" if list(raw.shape) == shape else ""
+        if raw.shape[1:] != shape or raw.dtype != dtype:
+            hint = "; add a dimension (x[None])" if raw.shape == shape else ""
             allowed = ", ".join(["B", *map(str, shape)])
             raise UsageError(
                 f"samples: given shape {list(raw.shape)} of {raw.dtype}; allowed: [{allowed}] of {dtype}, as in the "
@@ -458,7 +500,7 @@ class Learner:
             "fixed": self._labels is not None and self._labels.fixed,
             "labels": [label_forms.saved(label) for label in self.classes],
             "class_weights": None if weights is None else label_forms.saved_weights(weights),
-            "sample": {"shape": shape, "dtype": str(dtype).removeprefix("torch.")},
+            "sample": {"shape": list(shape), "dtype": str(dtype).removeprefix("torch.")},
             "outputs": method.setting.n_classes,
             "initial": dict(self._recipe.template.net.state_dict()),
             "learned": method.state_dict(),
@@ -471,7 +513,7 @@ class Learner:
         """Take up what `_saved` made; everything that is no option."""
         shape, dtype = state["sample"]["shape"], vars(torch)[state["sample"]["dtype"]]
         example = torch.zeros(1, *shape, dtype=dtype, device=self.device)
-        self._sample = shape, dtype
+        self._sample = example.shape[1:], dtype
         outputs = self._look_at_network(example)
         if self._labels is not None:
             self._labels.learn([label_forms.restored(label) for label in state["labels"]])
@@ -498,6 +540,13 @@ class Learner:
         highest = max((int(memory.all().labels.max()) for memory in method.memories() if len(memory)), default=0)
         if not highest < len(self._labels) <= method.setting.n_classes:
             raise ValueError(f"{len(self._labels)} labels for {method.setting.n_classes} outputs")
+
+
+def _whose(prequential: str, kind: type[Method[Any]]) -> str:
+    """Whose outputs are counted before a batch is learned, where a method has such; else the next best."""
+    if prequential == LEARNING and kind.outputs_of is None:
+        prequential = ANSWERING
+    return "off" if prequential == ANSWERING and kind.trains_to_answer else prequential
 
 
 def _chosen(predictors: Mapping[str, Predictor], name: str | None) -> Predictor:

@@ -14,6 +14,7 @@ from synergy.methods.base import Method, MethodConfig
 from synergy.options import Options, option
 
 SQUARED = "mse"
+LEARNING, ANSWERING = "learning", "answering"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,12 @@ class StreamOptions(Options):
     )
     precision: str = option("fp32", "of convolutions and matrix products", choices=("fp32", "tf32", "bf16"))
     clip_norm: float | None = option(None, "bound on the norm of a step's gradient", low=0)
-    prequential: bool = option(True, "predict every batch before it is learned, for `metrics`")
+    prequential: str = option(
+        LEARNING,
+        "whose accuracy on each batch before it is learned `metrics` shows: that of the network that learns (its step "
+        "computes the outputs anyway), of the one that answers (a forward pass more), or none",
+        choices=(LEARNING, ANSWERING, "off"),
+    )
     head: str | None = option(None, "name of the linear layer that gives the logits; by default the last one")
     fisher_memory_mb: int = option(1024, "bound on intermediate results of a Fisher pass, MiB", low=1)
     seed: int = option(0, "of everything random", low=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,14 +35,22 @@ class Prequential:
         self.faded = 0.0
         self._score = score
         self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._known: int | None = None
         self._numbers = 0
 
-    def add(self, answers: Tensor, targets: Tensor) -> None:
-        """Count the answers `[B, ...]` to a batch with targets `[B, ...]`; neither may be written to from now on."""
-        if self._waiting and self._waiting[0][0].shape[1:] != answers.shape[1:]:
+    def add(self, outputs: Tensor, targets: Tensor, known: int | None = None) -> None:
+        """Count the answers to a batch. What is given may not be written to from now on.
+
+        Args:
+            outputs: `[N, ...]`, of which the first B rows are the answers.
+            targets: `[B, ...]`.
+            known: how many columns of the answers count, the first ones; None for all.
+        """
+        if known != self._known:
             self._sum_up()
-        self._waiting.append((answers, targets))
-        self._numbers += answers.numel()
+            self._known = known
+        self._waiting.append((outputs, targets))
+        self._numbers += outputs.numel()
         if len(self._waiting) == WAITING or self._numbers > LARGEST:
             self._sum_up()
 
@@ -67,10 +76,13 @@ class Prequential:
     def _sum_up(self) -> None:
         if not self._waiting:
             return
-        answers, targets = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
-        scores = self._score(answers, targets).cpu().double()
-        for of_batch in scores.split([len(targets) for _, targets in self._waiting]):
-            n, score = len(of_batch), of_batch.sum().item()
+        sizes = [len(targets) for _, targets in self._waiting]
+        columns = ... if self._known is None else slice(self._known)
+        answers = torch.cat([outputs[:n, columns] for n, (outputs, _) in zip(sizes, self._waiting, strict=True)])
+        targets = torch.cat([targets for _, targets in self._waiting])
+        scores = self._score(answers, targets).cpu().double().numpy()
+        starts = np.cumsum([0, *sizes[:-1]])
+        for n, score in zip(sizes, np.add.reduceat(scores, starts).tolist(), strict=True):
             fading = FADING**n
             self.samples += n
             self.weight = self.weight * fading + n
@@ -89,4 +101,4 @@ def hits(scores: Tensor, outputs: Tensor) -> Tensor:
 
 def squared_errors(answers: Tensor, targets: Tensor) -> Tensor:
     """Mean over the elements of each sample, `[N]`."""
-    return (answers - targets).square().flatten(1).mean(1)
+    return (answers - targets).square().reshape(len(answers), -1).mean(1)

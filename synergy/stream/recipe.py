@@ -14,12 +14,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from synergy import compute
 from synergy.errors import UsageError
-from synergy.methods.base import Method, MethodConfig, Setting
+from synergy.methods.base import Method, MethodConfig, Setting, unheard
 from synergy.ops.objectives import CROSS_ENTROPY, SQUARED_ERROR, Objective, weighted_cross_entropy
 from synergy.stream.labels import Labels
 from synergy.stream.options import StreamOptions
 from synergy.stream.template import Template
 from synergy.stream.view import StreamView
+from synergy.types import Batch
 
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
@@ -95,8 +96,10 @@ class Recipe:
         config = type(self.config)(**{**self.config.as_mapping(), "buffer_size": available // each})
         return replace(self, config=config)
 
-    def method(self, outputs: int, labels: Labels | None) -> Method[Any]:
-        """A fresh method for a network of so many outputs."""
+    def method(
+        self, outputs: int, labels: Labels | None, on_outputs: Callable[[Batch, Tensor], None] = unheard
+    ) -> Method[Any]:
+        """A fresh method for a network of so many outputs, which tells those of its steps to `on_outputs`."""
         setting = Setting(
             build_net=self.template.build,
             augment=self.view,
@@ -105,6 +108,7 @@ class Recipe:
             fisher_memory_mb=self.options.fisher_memory_mb,
             objective=self.objective(outputs, labels),
             make_optimizer=self._make_optimizer,
+            on_outputs=on_outputs,
         )
         method = self.kind(self.config, setting)
         for memory in method.memories():

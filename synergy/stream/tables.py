@@ -81,7 +81,7 @@ def table_learner(
     """
     name, kind = choose_method(method)
     further = _checked(options)
-    own: dict[str, Any] = {"clip_norm": clip_norm, "seed": seed, "prequential": False}
+    own: dict[str, Any] = {"clip_norm": clip_norm, "seed": seed, "prequential": "off"}
     if "optimizer" not in further:
         own["lr"] = lr
     if "buffer_size" in kind.Config.names() and "buffer_bytes" not in further:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import deepcopy
 
 import torch
@@ -89,14 +89,9 @@ def kind_of(net: nn.Module) -> tuple[torch.dtype, torch.device]:
     return kinds.pop()
 
 
-@contextmanager
-def normalising(n: int) -> Iterator[None]:
-    """Within, a BatchNorm that meets a single sample in training is a UsageError; `n` is the size of the batch."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
+def check_normalised(error: ValueError, n: int) -> None:
+    """Raises UsageError if the error is a BatchNorm's that met a single sample in training, in a batch of `n`."""
+    if "more than 1 value per channel" in str(error):
         raise UsageError(
             f"samples: given a batch of {n}, by which a BatchNorm cannot normalise; allowed: at least 2 (or a net with "
             "GroupNorm or LayerNorm instead)"

@@ -66,23 +66,23 @@ def as_samples(given: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
     Raises:
         UsageError: it is no batch of numbers, is empty, or holds NaN or infinity.
     """
-    raw = _tensor(given)
-    if raw.dim() < 1 or not len(raw):
+    raw = given if isinstance(given, Tensor) else _tensor(given)
+    if raw.requires_grad:
+        raw = raw.detach()
+    if not raw.dim() or not raw.shape[0]:
         raise UsageError(f"samples: given a tensor of shape {list(raw.shape)}; allowed: [B, ...] with B at least 1")
-    if raw.is_complex():
-        raise UsageError(f"samples: given {raw.dtype}; allowed: real numbers")
     if raw.is_floating_point() or raw.dtype == torch.bool:
         # A sum is NaN or infinite if any element is: one pass and no copy for the usual case.
-        if raw.device.type == "cpu" and not math.isfinite(raw.sum().item()) and not raw.isfinite().all():
+        if raw.is_cpu and not math.isfinite(raw.sum().item()) and not raw.isfinite().all():
             row = int((~raw.isfinite()).flatten(1 if raw.dim() > 1 else 0).reshape(len(raw), -1).any(1).int().argmax())
             raise UsageError(f"samples: number {row} of the batch holds NaN or infinity; allowed: finite numbers")
-        return raw.to(device, dtype)
+        return raw if raw.dtype == dtype and raw.device == device else raw.to(device, dtype)
+    if raw.is_complex():
+        raise UsageError(f"samples: given {raw.dtype}; allowed: real numbers")
     return raw.to(device)
 
 
 def _tensor(given: Any) -> Tensor:
-    if isinstance(given, Tensor):
-        return given.detach()
     try:
         # Torch shares an array's memory, and warns of one that cannot be written to.
         array = np.asarray(given)

@@ -204,7 +204,7 @@ def test_every_method_without_boundaries(iris: Table, method: str) -> None:
 
 def test_options_reach_the_method_and_the_learner(iris: Table) -> None:
     x, y = iris
-    model = SynergyClassifier("er", buffer_size=40, epochs=1, options={"minibatch_size": 7, "prequential": True})
+    model = SynergyClassifier("er", buffer_size=40, epochs=1, options={"minibatch_size": 7, "prequential": "learning"})
     learner = model.fit(x, y).learner_
     assert learner.memory.summary()["capacity"] == 40
     assert learner.metrics()["accuracy"] is not None

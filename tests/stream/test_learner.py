@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 from synergy import Learner, TrainingError, UsageError
 from synergy.data.augment import Augment
 from synergy.methods import METHODS, method_class
-from synergy.methods.base import Setting
+from synergy.methods.base import Setting, unheard
 from synergy.methods.er import ER
 from synergy.methods.synergy import SynergyConfig
-from synergy.types import Batch
+from synergy.types import Batch, Losses
 
 FREE = [name for name in METHODS if not method_class(name).needs_boundaries]
 FEATURES = 6
@@ -150,30 +151,91 @@ def test_the_network_given_stays_as_it_is() -> None:
     assert own[2].weight.shape == (3, 8)
 
 
-def test_prequential_accuracy_is_that_of_predicting_first() -> None:
+@pytest.mark.parametrize("prequential", ["learning", "answering"])
+@pytest.mark.parametrize("name", sorted(set(FREE) - {"gdumb"}))
+def test_prequential_accuracy_is_that_of_predicting_first(name: str, prequential: str) -> None:
     """Against predict by hand, before each observe but the first; outputs without a label yet are no answer."""
-    learner = Learner(net(9), "synergy", buffer_size=40)
+    kind = method_class(name)
+    learner = Learner(net(9), name, prequential=prequential, **few(name))
     hits = samples = 0
     faded = weight = 0.0
-    stream = [batch for labels in range(2, 8) for batch in batches(2, labels, seed=labels)]
+    size = kind.only_batch_size or 5
+    stream = [batch for labels in range(2, 8) for batch in batches(20 // size, labels, size, seed=labels)]
     for number, (x, y) in enumerate(stream):
         if number:
-            right = sum(a == b for a, b in zip(learner.predict(x), y.tolist(), strict=True))
+            judged = kind.outputs_of if prequential == "learning" else next(iter(learner.predictors))
+            right = sum(a == b for a, b in zip(learner.predict(x, judged), y.tolist(), strict=True))
             hits, samples = hits + right, samples + len(y)
             faded, weight = faded * 0.999 ** len(y) + right, weight * 0.999 ** len(y) + len(y)
         learner.observe(x, y)
     metrics = learner.metrics()
+    assert metrics["predictor"] == judged
     assert metrics["accuracy"] == pytest.approx(100 * hits / samples) and 0 < hits < samples
     assert metrics["recent_accuracy"] == pytest.approx(100 * faded / weight)
-    assert metrics["batches"] == 12 and metrics["classes"] == 7
+    assert metrics["batches"] == len(stream) and metrics["classes"] == 7
     assert metrics["loss"] == pytest.approx(float(learner._last_losses["loss"]))
 
 
-def test_prequential_can_be_left_out() -> None:
-    learner = Learner(net(), "er", buffer_size=40, prequential=False)
-    for x, y in batches(3):
+def test_samples_learned_one_by_one_are_judged_one_by_one() -> None:
+    """MER cuts a batch into samples; each is predicted when those before it were learned."""
+    whole, single = Learner(net(), "mer", **few("mer")), Learner(net(), "mer", **few("mer"))
+    for number, (x, y) in enumerate(batches(6)):
+        whole.observe(x, y)
+        if number:
+            for part_x, part_y in zip(x.split(1), y.split(1), strict=True):
+                single.observe(part_x, part_y)
+        else:
+            single.observe(x, y)
+    assert whole.metrics()["accuracy"] == single.metrics()["accuracy"]
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_whose_answers_are_counted_makes_no_difference_to_what_is_learned(name: str) -> None:
+    learners = {each: Learner(net(), name, prequential=each, **few(name)) for each in ("learning", "answering", "off")}
+    for x, y in batches(6):
+        for learner in learners.values():
+            learner.observe(x, y)
+    assert same_scores(learners["learning"], learners["off"]) and same_scores(learners["answering"], learners["off"])
+    off = learners["off"].metrics()
+    assert off["accuracy"] is None and off["recent_accuracy"] is None and off["predictor"] is None
+    assert (learners["learning"].metrics()["accuracy"] is None) == (name == "gdumb"), "it would have to train to answer"
+
+
+@pytest.mark.parametrize("name", sorted(set(FREE) - {"gdumb"}))
+def test_the_answers_of_the_network_that_learns_take_no_pass_more(name: str) -> None:
+    """The rows that all networks of a method are shown in a step, counted by hooks."""
+    rows = {}
+    for prequential in ("off", "learning", "answering"):
+        learner = Learner(net(), name, prequential=prequential, **few(name))
+        stream = batches(5)
+        learner.observe(*stream[0])
+        shown: list[int] = []
+        for part in vars(method_of(learner)).values():
+            if isinstance(part, nn.Module):
+                part.register_forward_pre_hook(lambda _, inputs, shown=shown: shown.append(len(inputs[0])))
+        for x, y in stream[1:]:
+            learner.observe(x, y)
+        rows[prequential] = shown
+    assert rows["learning"] == rows["off"]
+    assert sum(rows["answering"]) == sum(rows["off"]) + 4 * 5
+
+
+class Quiet(ER):
+    """Says nothing of what its step computes."""
+
+    outputs_of = None  # type: ignore[assignment]  # what the base says is taken for all that there may be
+
+    def observe(self, batch: Batch) -> Losses:
+        self.setting = replace(self.setting, on_outputs=unheard)
+        return super().observe(batch)
+
+
+def test_a_method_that_tells_no_outputs_is_asked() -> None:
+    learner, asked = Learner(net(), Quiet, **few("er")), Learner(net(), "er", prequential="answering", **few("er"))
+    for x, y in batches(5):
         learner.observe(x, y)
-    assert learner.metrics()["accuracy"] is None
+        asked.observe(x, y)
+    assert learner.metrics() == asked.metrics() and learner.metrics()["accuracy"] is not None
 
 
 def test_bytes_bound_the_memory() -> None:
@@ -362,13 +424,15 @@ def test_a_frozen_batch_norm_keeps_its_mode() -> None:
 # Regression
 
 
+@pytest.mark.parametrize("squeezed", [False, True])
 @pytest.mark.parametrize("name", [name for name in FREE if method_class(name).any_objective])
-def test_regression(name: str) -> None:
+def test_regression(name: str, squeezed: bool) -> None:
     """A linear function of the inputs is learned by every predictor."""
     weights = torch.tensor([1.0, -1.0, 0.5, 0, 0, 0])
     rng = torch.Generator().manual_seed(0)
     short: dict[str, Any] = {"ema_alpha": 0.95, "ema_update_freq": 1.0} if name == "synergy" else {}
-    learner = Learner(net(1), name, loss="mse", lr=0.03, **short)
+    numbers = nn.Sequential(net(1), nn.Flatten(0)) if squeezed else net(1)
+    learner = Learner(numbers, name, loss="mse", lr=0.03, **short)
     for _ in range(150 if name == "mer" else 400):
         x = torch.randn(8, FEATURES, generator=rng)
         learner.observe(x, x @ weights)
@@ -376,7 +440,7 @@ def test_regression(name: str) -> None:
     errors = learner.evaluate(x, x @ weights)
     variance = float((x @ weights).var())
     assert max(errors.values()) < 0.2 * variance, errors
-    assert learner.predict(x).shape == (200, 1)
+    assert learner.predict(x).shape == ((200,) if squeezed else (200, 1))
     metrics = learner.metrics()
     assert metrics["recent_error"] < metrics["error"] and "accuracy" not in metrics
     assert "per_class" not in metrics["memory"]

@@ -64,10 +64,15 @@ def test_no_more_scores_wait_than_are_meant_to() -> None:
     assert len(prequential._waiting) == 3
 
 
-def test_answers_may_get_wider() -> None:
+def test_only_the_batch_and_what_is_known_counts() -> None:
+    """Rows beyond the targets and columns beyond the known ones say nothing, whatever the width of the outputs."""
     prequential = Prequential(hits)
-    prequential.add(torch.tensor([[0.0, 1.0], [2.0, 1.0]]), torch.tensor([1, 2]))
-    prequential.add(torch.tensor([[0.0, 1.0, 3.0]]), torch.tensor([2]))
+    for outputs, known in (
+        ([[1.0, 9.0], [0.0, 0.0]], 1),
+        ([[1.0, 9.0, 9.0]], 1),
+        ([[1.0, 2.0, 9.0], [7.0, 0.0, 0.0]], 2),
+    ):
+        prequential.add(torch.tensor(outputs), torch.tensor([0]), known)
     assert prequential.mean() == pytest.approx(2 / 3)
 
 
@@ -75,6 +80,10 @@ def test_large_answers_do_not_wait() -> None:
     prequential = Prequential(hits)
     prequential.add(torch.zeros(2, LARGEST // 2 + 1), torch.zeros(2, dtype=torch.int64))
     assert not prequential._waiting and prequential.samples == 2
+
+
+def test_squared_errors_of_single_numbers() -> None:
+    assert squared_errors(torch.tensor([1.0, 5.0]), torch.tensor([3.0, 5.0])).tolist() == [4.0, 0.0]
 
 
 def test_squared_errors_are_means_over_elements() -> None:

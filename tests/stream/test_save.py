@@ -73,7 +73,7 @@ def test_every_option_is_kept(tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "class_weights": {"label 0": 3.0, "label 5": 0.0},
         "clip_norm": 0.5,
-        "prequential": False,
+        "prequential": "answering",
         "memory_on": "host",
         "head": "2",
         "seed": 7,
@@ -86,7 +86,7 @@ def test_every_option_is_kept(tmp_path: Path) -> None:
     learner.save(tmp_path / "learner")
     loaded = Learner.load(tmp_path / "learner", net(2), augment=options["augment"])
     assert loaded.options == type(loaded.options)(
-        clip_norm=0.5, prequential=False, memory_on="host", head="2", seed=7
+        clip_norm=0.5, prequential="answering", memory_on="host", head="2", seed=7
     ), "buffer_bytes has become the memory's size"
     assert method_of(loaded).config == method_of(learner).config
     for each in (learner, loaded):
