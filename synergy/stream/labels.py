@@ -83,21 +83,24 @@ class Labels:
                 raise UsageError(f"labels: given {reprlib.repr(label)}; allowed: {allowed} (the classes are fixed)")
 
 
+_ARRAYS, _SCALARS = (Tensor, np.ndarray), (Tensor, np.generic)
+
+
 def as_labels(given: Any, n: int | None) -> list[Hashable]:
     """A list of `n` labels (any number if None) from a tensor, array, list or series; numbers become Python's own.
 
     Raises:
         UsageError: there are more or fewer, or it is no list.
     """
-    if isinstance(given, str | bytes):
-        raise UsageError(f"labels: given the single text {reprlib.repr(given)}; allowed: a list, one label a sample")
-    if isinstance(given, Tensor | np.ndarray):
+    if isinstance(given, _ARRAYS):
         labels = given.tolist()
         if not isinstance(labels, list):
             raise UsageError(f"labels: given the single value {labels}; allowed: a list, one label a sample")
+    elif isinstance(given, str | bytes):
+        raise UsageError(f"labels: given the single text {reprlib.repr(given)}; allowed: a list, one label a sample")
     else:
         try:
-            labels = [item.item() if isinstance(item, np.generic | Tensor) else item for item in given]
+            labels = [item.item() if isinstance(item, _SCALARS) else item for item in given]
         except (TypeError, RuntimeError, ValueError) as error:
             raise UsageError(
                 f"labels: given {reprlib.repr(given)}; allowed: a list of hashable labels, one a sample"

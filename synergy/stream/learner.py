@@ -150,7 +150,7 @@ class Learner:
             targets = self._targets(y, raw)
             method = self._method or self._start(raw, targets[0])
         else:
-            labels = as_labels(y, len(raw))
+            labels = as_labels(y, raw.shape[0])
             outputs = self._labels.outputs(labels)
             method = self._method or self._start(raw, None)
             self._known = len(self._labels)
@@ -226,7 +226,7 @@ class Learner:
         if self._labels is None:
             targets = self._targets(y, raw)
             return {name: float((self.scores(raw, name) - targets).square().mean()) for name in names}
-        outputs = self._labels.find(as_labels(y, len(raw))).to(self.device)
+        outputs = self._labels.find(as_labels(y, raw.shape[0])).to(self.device)
         hits = {name: self.scores(raw, name).argmax(1) == outputs for name in names}
         return {name: 100 * float(each.double().mean()) for name, each in hits.items()}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +14,10 @@ from synergy.state import State, collect, restore
 FADING = 0.999
 WAITING, LARGEST = 100, 10**6
 """Batches that wait to be scored, and numbers in their answers."""
+
+
+Counts: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
+"""Of each batch that waits."""
 
 
 class Prequential:
@@ -76,19 +81,28 @@ class Prequential:
     def _sum_up(self) -> None:
         if not self._waiting:
             return
-        sizes = [len(targets) for _, targets in self._waiting]
-        columns = ... if self._known is None else slice(self._known)
-        answers = torch.cat([outputs[:n, columns] for n, (outputs, _) in zip(sizes, self._waiting, strict=True)])
-        targets = torch.cat([targets for _, targets in self._waiting])
-        scores = self._score(answers, targets).cpu().double().numpy()
-        starts = np.cumsum([0, *sizes[:-1]])
-        for n, score in zip(sizes, np.add.reduceat(scores, starts).tolist(), strict=True):
+        told, targets = zip(*self._waiting, strict=True)
+        sizes = np.array([each.shape[0] for each in targets])
+        starts = np.cumsum(sizes) - sizes
+        answers = self._first_rows(told, sizes, starts)
+        scores = self._score(answers, torch.cat(targets)).cpu().double().numpy()
+        for n, score in zip(sizes.tolist(), np.add.reduceat(scores, starts).tolist(), strict=True):
             fading = FADING**n
             self.samples += n
             self.weight = self.weight * fading + n
             self.total += score
             self.faded = self.faded * fading + score
         self._waiting, self._numbers = [], 0
+
+    def _first_rows(self, told: Sequence[Tensor], sizes: Counts, starts: Counts) -> Tensor:
+        """Of each of the outputs told, as many rows as its batch has samples, one after the other: all in one go."""
+        if self._known is not None and len({outputs.shape[1] for outputs in told}) > 1:
+            told = [outputs[:, : self._known] for outputs in told]
+        rows = np.array([outputs.shape[0] for outputs in told])
+        shift = np.cumsum(rows) - rows - starts
+        chosen = torch.from_numpy(np.arange(sizes.sum()) + np.repeat(shift, sizes))
+        answers = torch.cat(list(told)).index_select(0, chosen.to(told[0].device))
+        return answers if self._known is None else answers[:, : self._known]
 
     def _sums(self) -> dict[str, int | float]:
         return {"samples": self.samples, "weight": self.weight, "total": self.total, "faded": self.faded}
