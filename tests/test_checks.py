@@ -26,7 +26,7 @@ from synergy.state import State
 from synergy.types import Batch, Losses, Predictor, Split, Task
 
 DIGITS = [name for name in SCENARIOS if name.endswith("-digits")]
-SMALL: dict[str, Any] = {"buffer_size": 20, "minibatch_size": 8, "fitting_epochs": 4}
+SMALL: dict[str, Any] = {"buffer_size": 20, "minibatch_size": 8, "fitting_epochs": 4, "batch_num": 2}
 """A memory that overflows, and update probabilities between never and always, in a few steps."""
 
 

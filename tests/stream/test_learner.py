@@ -220,6 +220,27 @@ def test_the_answers_of_the_network_that_learns_take_no_pass_more(name: str) -> 
     assert sum(rows["answering"]) == sum(rows["off"]) + 4 * 5
 
 
+def test_an_augmented_batch_is_answered_as_predict_would() -> None:
+    learner = Learner(net(), "er", prequential="answering", augment=lambda raw, rng: 0 * raw, **few("er"))
+    hits = 0
+    for number, (x, y) in enumerate(batches(20)):
+        hits += sum(a == b for a, b in zip(learner.predict(x), y.tolist(), strict=True)) if number else 0
+        learner.observe(x, y)
+    assert learner.metrics()["accuracy"] == pytest.approx(100 * hits / (19 * 5)) and 0 < hits < 19 * 5
+
+
+@pytest.mark.parametrize("prequential", ["learning", "answering"])
+def test_tensors_given_may_be_written_to_afterwards(prequential: str) -> None:
+    """A stream that reuses its buffers counts, learns and keeps what it was at the time."""
+    ours, reused = (Learner(net(1), "er", loss="mse", prequential=prequential, **few("er")) for _ in range(2))
+    x_buffer, y_buffer = torch.empty(5, FEATURES), torch.empty(5)
+    for x, _ in batches(6):
+        ours.observe(x, x.sum(1))
+        x_buffer.copy_(x), y_buffer.copy_(x.sum(1))
+        reused.observe(x_buffer, y_buffer)
+    assert reused.metrics() == ours.metrics() and same_scores(reused, ours)
+
+
 class Quiet(ER):
     """Says nothing of what its step computes."""
 
