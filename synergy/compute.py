@@ -18,19 +18,28 @@ SHORTAGES = ("allocate memory", "Storage size calculation overflowed")
 OUT_OF_MEMORY = "out of memory; lower --batch_size, --minibatch_size, --buffer_size, --fisher_memory_mb or --width"
 
 
-def device(name: str) -> torch.device:
-    """The device called `name`: "cpu", "cuda", "mps", or "auto" for the first of cuda and cpu that is there.
+def device(name: str | torch.device) -> torch.device:
+    """The device called `name`: "cpu", "cuda", "mps", "auto" for the first of cuda and cpu that is there, or "cuda:1".
 
     Raises:
         UsageError: this machine does not have it.
     """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    numbers = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
     if name == "auto":
-        return torch.device("cuda" if available["cuda"] else "cpu")
-    if not available.get(name, False):
-        there = ", ".join(device for device, is_there in available.items() if is_there)
+        return torch.device("cuda" if numbers["cuda"] else "cpu")
+    try:
+        found = torch.device(name)
+    except (RuntimeError, TypeError):
+        found = None  # no name of a device at all
+    if found is None or (found.index or 0) >= numbers.get(found.type, 0):
+        there = ", ".join(kind for kind, number in numbers.items() if number)
         raise UsageError(f"device: given {name}, which this machine does not have; available: {there}")
-    return torch.device(name)
+    # The one processor has no number.
+    return torch.device("cpu") if found.type == "cpu" else found
 
 
 def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:

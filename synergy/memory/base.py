@@ -62,3 +62,9 @@ class Forgetful(Memory, ABC):
     @abstractmethod
     def keep(self, positions: Positions) -> None:
         """Take out all samples but those at `positions` `[N]`, rising, and go on as if the others had just left."""
+
+    def shrink(self, capacity: int, rng: np.random.Generator) -> None:
+        """Go on with fewer slots; which samples stay is drawn from `rng`, each with the same probability."""
+        if len(self) > capacity:
+            self.keep(np.sort(rng.choice(len(self), size=capacity, replace=False, shuffle=False)))
+        self.store.shrink(capacity)

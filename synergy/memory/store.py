@@ -96,6 +96,14 @@ class Store:
             value[: len(kept)] = kept
         self.filled = len(slots)
 
+    def shrink(self, capacity: int) -> None:
+        """Have fewer slots from now on, at least as many as are filled."""
+        assert self.filled <= capacity <= self.capacity, f"{self.filled} samples in {capacity} of {self.capacity} slots"
+        self.capacity = capacity
+        for name, value in self._fields.items():
+            self._fields[name] = self._slots_for(value)
+            self._fields[name][: self.filled] = value[: self.filled]
+
     def widen(self, name: str, columns: int) -> None:
         """Append `columns` zeros to every sample's field `name` `[K]`, if it is stored at all."""
         if name in self._fields:

@@ -144,6 +144,9 @@ class Method(ABC, Generic[ConfigT]):
     def predictors(self) -> dict[str, Predictor]:
         """The networks that can answer, by name, the recommended one first."""
 
+    def memory_changed(self) -> None:
+        """Called after others took samples out of memory, for a method that keeps what it made of them."""
+
     def memories(self) -> list[Memory]:
         """Where the method keeps samples."""
         return [value for value in vars(self).values() if isinstance(value, Memory)]

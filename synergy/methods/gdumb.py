@@ -61,6 +61,9 @@ class GDumb(Method[GdumbConfig]):
             self.fitted.net = None
         return {}
 
+    def memory_changed(self) -> None:
+        self.fitted.net = None
+
     def predictors(self) -> dict[str, Predictor]:
         if not len(self.memory):
             return {}

@@ -38,8 +38,8 @@ def classifier(net: nn.Module, name: str) -> nn.Linear:
     if name not in linear:
         raise unknown("linear layer (head)", name, linear)
     found = linear[name]
-    owners = [module for module in net.modules() for p in module.parameters(recurse=False) if p is found.weight]
-    if len(owners) > 1:
+    own = set(found.parameters(recurse=False))
+    if any(own & set(module.parameters(recurse=False)) for module in net.modules() if module is not found):
         raise UsageError(
             f"head: given '{name}', which shares its weights with another layer; allowed: a layer of its own"
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -37,5 +37,13 @@ SQUARED_ERROR = Objective(F.mse_loss, gaussian)
 
 
 def weighted_cross_entropy(weights: Tensor) -> Objective:
-    """Cross-entropy where a sample of class k counts `weights[k]` (`[K]`) times; the likelihood stays the model's."""
-    return Objective(partial(F.cross_entropy, weight=weights), categorical)
+    """Cross-entropy where a sample of class k counts `weights[k]` (`[K]`) times; the likelihood stays the model's.
+
+    The loss of a batch is the weighted mean, and 0 where no sample counts.
+    """
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        total = F.cross_entropy(logits, labels, weight=weights, reduction="sum")
+        return total / weights[labels].sum().clamp_min(torch.finfo(weights.dtype).tiny)
+
+    return Objective(loss, categorical)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -86,6 +86,14 @@ class Labels:
 _ARRAYS, _SCALARS = (Tensor, np.ndarray), (Tensor, np.generic)
 
 
+@runtime_checkable
+class _Table(Protocol):
+    """What pandas has: a series has one dimension, a frame (which would give the names of its columns) two."""
+
+    @property
+    def ndim(self) -> int: ...
+
+
 def as_labels(given: Any, n: int | None) -> list[Hashable]:
     """A list of `n` labels (any number if None) from a tensor, array, list or series; numbers become Python's own.
 
@@ -93,11 +101,15 @@ def as_labels(given: Any, n: int | None) -> list[Hashable]:
         UsageError: there are more or fewer, or it is no list.
     """
     if isinstance(given, _ARRAYS):
+        if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+            raise UsageError("labels: given an array with masked ones; allowed: a label for every sample")
         labels = given.tolist()
         if not isinstance(labels, list):
             raise UsageError(f"labels: given the single value {labels}; allowed: a list, one label a sample")
     elif isinstance(given, str | bytes):
         raise UsageError(f"labels: given the single text {reprlib.repr(given)}; allowed: a list, one label a sample")
+    elif isinstance(given, Mapping | Set) or (isinstance(given, _Table) and given.ndim > 1):
+        raise UsageError(f"labels: given a {type(given).__name__}; allowed: a list, one label a sample")
     else:
         try:
             labels = [item.item() if isinstance(item, _SCALARS) else item for item in given]
@@ -131,6 +143,8 @@ def saved(label: Hashable) -> Any:
     Raises:
         UsageError: it is of another kind.
     """
+    if isinstance(label, np.generic):
+        return saved(label.item())
     if type(label) in PLAIN:
         return label
     if type(label) is tuple:

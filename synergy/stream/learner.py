@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from synergy import checkpoint, compute
 from synergy.data.augment import Augment
 from synergy.errors import TrainingError, UsageError, unknown
+from synergy.memory.base import Forgetful
 from synergy.methods.base import Method, MethodConfig, unheard
-from synergy.randomness import generator
+from synergy.randomness import TorchRandomness, generator
 from synergy.state import State, collect, restore, restore_fresh
 from synergy.stream import labels as label_forms
 from synergy.stream.labels import Labels, as_labels
@@ -26,6 +27,8 @@ from synergy.stream.options import (
     ANSWERING,
     LEARNING,
     SQUARED,
+    StreamOptions,
+    check_callables,
     check_given,
     check_weights,
     choose_method,
@@ -34,8 +37,9 @@ from synergy.stream.options import (
 )
 from synergy.stream.prequential import Prequential, hits, squared_errors
 from synergy.stream.recipe import OptimizerFactory, Recipe, SchedulerFactory
+from synergy.stream.rehearsal import output_shape, rehearse
 from synergy.stream.stored import Stored
-from synergy.stream.template import Template, check_normalised, kind_of
+from synergy.stream.template import Template, check_normalised, check_range, kind_of
 from synergy.stream.view import Randomise, StreamView, Transform, as_samples
 from synergy.types import Batch, Losses, Predictor
 
@@ -43,6 +47,9 @@ LOOK_STEPS = 100
 """How often the loss is looked at on an accelerator, where to look is to wait."""
 CHUNK = 1000
 """Samples that are predicted at once."""
+LABEL = torch.int64.itemsize
+CHANCE = "learner/network"
+"""Whose random numbers those of a network in training are."""
 KIND = "learner"
 """What a checkpoint of one calls itself."""
 
@@ -95,9 +102,12 @@ class Learner:
     ) -> None:
         name, kind = choose_method(method)
         chosen, self.options = split_options(name, kind, config, options)
+        plain = None if isinstance(transform, Augment) else transform
+        check_callables(transform=plain, augment=augment, optimizer=optimizer, scheduler=scheduler)
         if optimizer is not None and "lr" in options:
             raise UsageError("lr: given beside an optimizer; allowed: one of the two")
-        template = Template(net, None if device is None else compute.device(device), self.options.head)
+        with torch.inference_mode(False):
+            template = Template(net, None if device is None else compute.device(device), self.options.head)
         self.device = template.device
         self._view = StreamView(transform, augment, template.dtype)
         weights = check_weights(class_weights, name, kind)
@@ -105,12 +115,18 @@ class Learner:
         self._labels = None if self.options.loss == SQUARED else Labels(classes)
         if self._labels is None and (classes is not None or class_weights is not None):
             raise UsageError("classes: given with loss=mse, which has none; allowed: neither classes nor class_weights")
+        if self._labels is not None and self._labels.fixed:
+            for label in weights or ():
+                if self._labels.find([label]).item() < 0:
+                    raise UsageError(f"class_weights: given {label!r}; allowed: labels that are in classes")
         self._method: Method[Any] | None = None
         self._sample: tuple[torch.Size, torch.dtype] = (torch.Size(), template.dtype)
         """Shape and type of a sample as it is stored, once there was one."""
         self._target_shape: list[int] = []
         self._schedulers: list[LRScheduler] = []
         self._autocast = compute.autocast(self.options.precision, self.device)
+        self._chance: TorchRandomness | None = None
+        """For a network that draws random numbers in training."""
         on_cuda = self.device.type == "cuda"
         self._exactness = partial(compute.exactness, self.options.precision) if on_cuda else nullcontext
         self._look_steps = 1 if self.device.type == "cpu" else LOOK_STEPS
@@ -143,6 +159,9 @@ class Learner:
                 of `classes`. Nothing was learned then.
             TrainingError: the loss is not finite any more, or memory ran out.
         """
+        if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+            with torch.inference_mode(False), torch.enable_grad():
+                return self.observe(x, y)
         raw = as_samples(x, self._view.dtype, self.device)
         if self._method is not None:
             self._check_samples(raw)
@@ -202,6 +221,8 @@ class Learner:
         with self._autocast():
             parts = [answer(self._view.plain(part)) for part in (raw.split(CHUNK) if len(raw) > CHUNK else (raw,))]
         scores = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if scores.dtype != self._view.dtype:  # under autocast
+            scores = scores.to(self._view.dtype)
         if self._labels is None or scores.shape[1] == len(self._labels):
             return scores
         return scores[:, : len(self._labels)]
@@ -209,9 +230,7 @@ class Learner:
     @property
     def predictors(self) -> dict[str, Callable[[Any], Tensor]]:
         """The networks that can answer, by name, the recommended one first; each maps samples to `scores`."""
-        if self._method is None:
-            return {}
-        return {name: lambda x, name=name: self.scores(x, name) for name in self._method.predictors()}  # type: ignore[misc]
+        return {name: lambda x, name=name: self.scores(x, name) for name in self._asked()}  # type: ignore[misc]
 
     def evaluate(self, x: Any, y: Any) -> dict[str, float]:
         """How well every predictor does: accuracy in percent; with `loss="mse"` the mean squared error.
@@ -245,7 +264,11 @@ class Learner:
         Returns:
             How many were taken out.
         """
-        return self.memory.forget(predicate)
+        check_callables(predicate=predicate)
+        forgotten = self.memory.forget(predicate)
+        if forgotten and self._method is not None:
+            self._method.memory_changed()
+        return forgotten
 
     def metrics(self) -> dict[str, Any]:
         """What a dashboard shows: plain numbers and names, None where there is none yet.
@@ -278,7 +301,13 @@ class Learner:
         if self._method is None:
             raise UsageError("save: nothing was learned yet; observe a batch first")
         try:
-            checkpoint.write(self._saved(self._method), Path(path))
+            labels = [label_forms.saved(label) for label in self.classes]
+            weights = self._recipe.class_weights
+            named = {
+                "labels": labels,
+                "class_weights": None if weights is None else label_forms.saved_weights(weights),
+            }
+            checkpoint.write(self._saved(self._method) | named, Path(path))
         except TypeError as error:
             raise UsageError(f"save: {error}") from error
 
@@ -310,7 +339,7 @@ class Learner:
         given = {"transform": transform, "augment": augment, "optimizer": optimizer, "scheduler": scheduler}
         home = kind_of(net)[1] if device is None else compute.device(device)
         state = checkpoint.read(Path(path), home)
-        with _fitting(path):
+        with _fitting(path), torch.inference_mode(False):
             if state.get("kind") != KIND:
                 raise UsageError("holds something else than a learner; name a folder that Learner.save wrote")
             check_given(state["given"], given)
@@ -328,7 +357,9 @@ class Learner:
                 device=device,
                 **state["options"],
             )
-            learner._restore(state)
+            # Has become the method's buffer_size, beside which it cannot be given.
+            learner._take_options(replace(learner.options, buffer_bytes=state["buffer_bytes"]))
+            learner._restore(state, list(map(label_forms.restored, state["labels"])))
         return learner
 
     def __getstate__(self) -> State:
@@ -346,28 +377,35 @@ class Learner:
         return {
             "arguments": arguments | self._recipe.callables() | options,
             "options": self.options,
+            "labels": self.classes,
             "learned": learned,
         }
 
     def __setstate__(self, state: State) -> None:
         Learner.__init__(self, **state["arguments"])
-        self.options = state["options"]
+        self._take_options(state["options"])
         if state["learned"] is not None:
-            self._restore(checkpoint.unpacked(state["learned"], self.device))
+            self._restore(checkpoint.unpacked(state["learned"], self.device), state["labels"])
+
+    def _take_options(self, options: StreamOptions) -> None:
+        self.options = options
+        self._recipe = replace(self._recipe, options=options)
 
     # How it starts
 
     def _start(self, raw: Tensor, target: Tensor | None) -> Method[Any]:
         """Make the method, now that the first batch says what a sample is, and its target where that is no label."""
         outputs = self._look_at_network(raw)
-        self._recipe = self._recipe.sized(raw[0], target, outputs)
+        draws = rehearse(self._recipe, raw, self._labels, outputs)
+        self._recipe = self._recipe.sized(raw[0].nbytes, LABEL if target is None else target.nbytes, outputs)
         self._sample = raw.shape[1:], raw.dtype
+        self._chance = TorchRandomness(self.options.seed, CHANCE, self.device) if draws else None
         self._method = self._made(outputs)
         return self._method
 
     def _look_at_network(self, raw: Tensor) -> int:
         """See that the network takes such samples, and gives what labels or targets need; how many outputs it has."""
-        shape = self._recipe.output_shape(raw, self._labels)
+        shape = output_shape(self._recipe, raw, self._labels)
         self._target_shape = shape
         return math.prod(shape)
 
@@ -417,30 +455,49 @@ class Learner:
     def _learned(self, method: Method[Any], labels: list[Hashable]) -> Tensor:
         """The outputs that stand for labels, `int64 [B]`, after the network was given those it lacked."""
         assert self._labels is not None
+        n = method.setting.n_classes
+        missing = max(0, len({*self._labels.known, *labels}) - n)
+        if self._recipe.kind.stored_outputs:
+            self._shrink(method, n + missing)
         outputs = self._labels.learn(labels)
-        self._make_room(method)
+        if missing:
+            method.grow(missing, self._recipe.template.grow(missing))
+        self._renew_setting(method, n + missing)
         return outputs
 
-    def _make_room(self, method: Method[Any]) -> None:
-        assert self._labels is not None
-        n = method.setting.n_classes
-        missing = len(self._labels) - n
-        if missing > 0:
-            method.grow(missing, self._recipe.template.grow(missing))
-            n += missing
+    def _shrink(self, method: Method[Any], outputs: int) -> None:
+        """Keep within `buffer_bytes` a memory whose samples are about to hold more outputs each.
+
+        Raises:
+            UsageError: not even one sample will fit. Nothing has changed then.
+        """
+        shape, dtype = self._sample
+        self._recipe = self._recipe.sized(shape.numel() * dtype.itemsize, LABEL, outputs)
+        size = self._recipe.config.as_mapping()["buffer_size"]
+        for memory in method.memories():
+            if isinstance(memory, Forgetful) and size < memory.capacity:
+                memory.shrink(size, generator(self.options.seed, f"learner/shrink/{outputs}"))
+
+    def _renew_setting(self, method: Method[Any], n: int) -> None:
         method.setting = replace(method.setting, n_classes=n, objective=self._recipe.objective(n, self._labels))
 
     def _step(self, method: Method[Any], batch: Batch) -> Losses:
         """The method's own step, its errors in the user's terms."""
         try:
-            with self._exactness(), self._autocast():
+            with self._exactness(), self._autocast(), self._drawing():
                 return self._learn(method, batch)
         except ValueError as error:
             check_normalised(error, len(batch))
             raise
+        except LookupError as error:
+            check_range(error)
+            raise
         except (RuntimeError, MemoryError) as error:
             compute.check_shortage(error)
             raise
+
+    def _drawing(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._chance is None else self._chance.drawing()
 
     def _learn(self, method: Method[Any], batch: Batch) -> Losses:
         if method.only_batch_size in (None, len(batch)):
@@ -466,11 +523,21 @@ class Learner:
 
     def _ready(self, raw: Tensor) -> Mapping[str, Predictor]:
         """What can answer, if there is something and the samples are like those that were learned."""
-        predictors = {} if self._method is None else self._method.predictors()
+        predictors = self._asked()
         if not predictors:
             raise UsageError("predict: nothing was learned yet; observe a batch first")
         self._check_samples(raw)
         return predictors
+
+    def _asked(self) -> dict[str, Predictor]:
+        """What can answer; a method that trains to answer does so now, with the same chances whenever it does."""
+        if self._method is None:
+            return {}
+        if not self._method.trains_to_answer:
+            return self._method.predictors()
+        chance = TorchRandomness(self.options.seed, CHANCE, self.device)
+        with torch.inference_mode(False), torch.enable_grad(), chance.drawing():
+            return self._method.predictors()
 
     def _check_samples(self, raw: Tensor) -> None:
         shape, dtype = self._sample
@@ -490,33 +557,33 @@ class Learner:
     def _saved(self, method: Method[Any]) -> State:
         shape, dtype = self._sample
         options = self.options.as_mapping()
-        options.pop("buffer_bytes", None)  # has become the method's buffer_size
-        weights = self._recipe.class_weights
         return {
             "kind": KIND,
             "method": {"name": self._recipe.name, "config": self._recipe.config.as_mapping()},
-            "options": options,
+            "options": {name: value for name, value in options.items() if name != "buffer_bytes"},
+            "buffer_bytes": self.options.buffer_bytes,
             "given": {name: given is not None for name, given in self._recipe.callables().items()},
             "fixed": self._labels is not None and self._labels.fixed,
-            "labels": [label_forms.saved(label) for label in self.classes],
-            "class_weights": None if weights is None else label_forms.saved_weights(weights),
             "sample": {"shape": list(shape), "dtype": str(dtype).removeprefix("torch.")},
             "outputs": method.setting.n_classes,
             "initial": dict(self._recipe.template.net.state_dict()),
             "learned": method.state_dict(),
             "schedulers": [scheduler.state_dict() for scheduler in self._schedulers],
+            "chance": None if self._chance is None else self._chance.state_dict(),
             "prequential": self._prequential.state_dict(),
             "learner": collect({name: vars(self)[name] for name in self._COUNTERS}),
         }
 
-    def _restore(self, state: State) -> None:
+    def _restore(self, state: State, labels: list[Hashable]) -> None:
         """Take up what `_saved` made; everything that is no option."""
         shape, dtype = state["sample"]["shape"], vars(torch)[state["sample"]["dtype"]]
-        example = torch.zeros(1, *shape, dtype=dtype, device=self.device)
+        example = torch.zeros(2, *shape, dtype=dtype, device=self.device)
         self._sample = example.shape[1:], dtype
         outputs = self._look_at_network(example)
         if self._labels is not None:
-            self._labels.learn([label_forms.restored(label) for label in state["labels"]])
+            self._labels.learn(labels)
+            if self._labels.known != labels:
+                raise ValueError("it names an output twice")
             missing = state["outputs"] - outputs
             if missing < 0 or (missing and self._labels.fixed):
                 raise ValueError(f"it has {state['outputs']} outputs, the network {outputs}")
@@ -526,6 +593,9 @@ class Learner:
         self._method = self._made(state["outputs"])
         restore_fresh(self._method, state["learned"], "method")
         self._check_labels(self._method)
+        if state["chance"] is not None:
+            self._chance = TorchRandomness(self.options.seed, CHANCE, self.device)
+            restore_fresh(self._chance, state["chance"], "chance")
         for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
         restore_fresh(self._prequential, state["prequential"], "prequential")
@@ -552,8 +622,8 @@ def _whose(prequential: str, kind: type[Method[Any]]) -> str:
 def _chosen(predictors: Mapping[str, Predictor], name: str | None) -> Predictor:
     if name is None:
         return next(iter(predictors.values()))
-    if name not in predictors:
-        raise unknown("predictor", name, predictors)
+    if not isinstance(name, str) or name not in predictors:
+        raise unknown("predictor", str(name), predictors)
     return predictors[name]
 
 

@@ -45,8 +45,10 @@ def choose_method(method: str | type[Method[Any]]) -> tuple[str, type[Method[Any
     """Name and class of a method that can learn from a stream.
 
     Raises:
-        UsageError: there is none of that name, or it needs task boundaries.
+        UsageError: it is none, there is none of that name, or it needs task boundaries.
     """
+    if not isinstance(method, str) and not (isinstance(method, type) and issubclass(method, Method)):
+        raise UsageError(f"method: given {reprlib.repr(method)}; allowed: a name such as 'er', or a class of Method")
     name, kind = (method, method_class(method)) if isinstance(method, str) else (_name(method), method)
     if kind.needs_boundaries:
         free = [each for each in METHODS if not method_class(each).needs_boundaries]
@@ -94,12 +96,30 @@ def check_weights(
     """Weights of classes, if the method `kind` can use them and they are weights; otherwise raises UsageError."""
     if weights is None:
         return None
+    if not isinstance(weights, Mapping):
+        raise UsageError(f"class_weights: given a {type(weights).__name__}; allowed: a mapping, {{label: weight}}")
     if not kind.any_objective:
         raise UsageError(f"class_weights: given for {name}, whose rule needs the plain cross-entropy; allowed: none")
     for label, weight in weights.items():
         if not (isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0):
             raise UsageError(f"class_weights: given {weight!r} for {label!r}; allowed: finite numbers from 0 on")
     return dict(weights)
+
+
+def check_callables(**given: object) -> None:
+    """Raises UsageError if something that must be a callable, if it is given at all, is none."""
+    for name, value in given.items():
+        if value is not None and not callable(value):
+            raise UsageError(f"{name}: given {reprlib.repr(value)}; allowed: {_CALLABLES[name]}")
+
+
+_CALLABLES = {
+    "transform": "a callable, samples -> what the network sees",
+    "augment": "a callable, (samples, generator) -> samples",
+    "optimizer": "a callable that makes one, parameters -> torch.optim.Optimizer",
+    "scheduler": "a callable that makes one, optimizer -> schedule",
+    "predicate": "a callable, (sample, label) -> whether it must go",
+}
 
 
 def known_method(name: object) -> str:

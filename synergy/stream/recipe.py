@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from synergy import compute
 from synergy.errors import UsageError
@@ -53,34 +53,12 @@ class Recipe:
         """The context of a pass through the network."""
         return compute.autocast(self.options.precision, self.template.device)()
 
-    def output_shape(self, raw: Tensor, labels: Labels | None) -> list[int]:
-        """The shape of the network's outputs for one sample, after a look whether it goes with samples and labels.
-
-        Args:
-            raw: stored samples `[B, ...]`.
-            labels: None where targets are numbers.
-
-        Raises:
-            UsageError: the network cannot take the samples, or gives no logits, or not as many as there are classes.
-        """
-        answer = self.template.answer(self.view.plain(raw[:1]), self.autocast)
-        shape = list(answer.shape[1:])
-        if labels is None:
-            return shape
-        if len(shape) != 1:
-            raise UsageError(f"network: its output has shape {list(answer.shape)}; allowed: logits [B, classes]")
-        if not labels.fixed:
-            self.template.find_head(shape[0])
-        elif shape[0] != len(labels):
-            raise UsageError(f"classes: given {len(labels)} for a network of {shape[0]} outputs; allowed: {shape[0]}")
-        return shape
-
-    def sized(self, sample: Tensor, target: Tensor | None, outputs: int) -> Self:
+    def sized(self, sample: int, target: int, outputs: int) -> Self:
         """The same with a memory of as many samples as `buffer_bytes` hold, if that was given.
 
         Args:
-            sample: one, as it is stored.
-            target: that of a sample, where it is no label.
+            sample: bytes of one, as it is stored.
+            target: bytes of its label or numbers.
             outputs: of the network.
 
         Raises:
@@ -90,7 +68,7 @@ class Recipe:
         if available is None:
             return self
         of_outputs = len(self.kind.stored_outputs) * outputs * self.view.dtype.itemsize
-        each = sample.nbytes + (torch.int64.itemsize if target is None else target.nbytes) + of_outputs
+        each = sample + target + of_outputs
         if available < each:
             raise UsageError(f"buffer_bytes: given {available}; allowed: at least {each}, the size of one sample")
         config = type(self.config)(**{**self.config.as_mapping(), "buffer_size": available // each})
@@ -116,11 +94,24 @@ class Recipe:
         return method
 
     def schedules(self, method: Method[Any]) -> list[LRScheduler]:
-        """One for each optimiser of the method, if there are to be any."""
+        """One for each optimiser of the method, if there are to be any.
+
+        Raises:
+            UsageError: the method has no optimiser, or what is made is no schedule.
+        """
         if self.scheduler is None:
             return []
         optimizers = [part for part in vars(method).values() if isinstance(part, torch.optim.Optimizer)]
-        return [self.scheduler(optimizer) for optimizer in optimizers]
+        if not optimizers:
+            raise UsageError(f"scheduler: given for {self.name}, which has no optimiser between batches; allowed: none")
+        made = [self.scheduler(optimizer) for optimizer in optimizers]
+        for each in made:
+            if not isinstance(each, LRScheduler) or isinstance(each, ReduceLROnPlateau):
+                raise UsageError(
+                    f"scheduler: it made a {type(each).__name__}; allowed: a torch.optim.lr_scheduler that needs no "
+                    "measure, made of an optimiser"
+                )
+        return made
 
     def objective(self, outputs: int, labels: Labels | None) -> Objective:
         """What is minimised, with the weights of the labels known now."""
@@ -143,6 +134,16 @@ class Recipe:
 
     def _make_optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         optimizer = torch.optim.SGD(parameters, lr) if self.optimizer is None else self.optimizer(parameters)
+        if not isinstance(optimizer, torch.optim.Optimizer) or isinstance(optimizer, torch.optim.LBFGS):
+            raise UsageError(
+                f"optimizer: it made a {type(optimizer).__name__}; allowed: a torch.optim.Optimizer whose step needs "
+                "no closure, made of the parameters it is given"
+            )
+        if {id(each) for group in optimizer.param_groups for each in group["params"]} != set(map(id, parameters)):
+            raise UsageError(
+                "optimizer: it made one of other parameters than those it was given; allowed: "
+                "lambda parameters: torch.optim.Adam(parameters), since the learner trains a copy of the network"
+            )
         if self.template.is_partly_frozen() and any(group.get("weight_decay") for group in optimizer.param_groups):
             raise UsageError(
                 "optimizer: given one with weight_decay for a network with frozen parameters, which would shrink too; "

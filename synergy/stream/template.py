@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -23,14 +24,20 @@ class Template:
         head: name of the linear layer that gives the logits; None for the last one.
 
     Raises:
-        UsageError: the parameters are of several types or on several devices, or there are none.
+        UsageError: it is no network, it cannot be copied, it has no such head, its parameters are of several types or
+            on several devices, or there are none.
     """
 
     def __init__(self, net: nn.Module, device: torch.device | None, head: str | None) -> None:
         self.dtype, home = kind_of(net)
         self.device = home if device is None else device
-        self.net = deepcopy(net).to(self.device)
+        try:
+            self.net = deepcopy(net).to(self.device)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise UsageError(f"network: it cannot be copied ({_first_line(error)}); give one that can") from error
         self.head = head
+        if head is not None:
+            classifier(self.net, head)
 
     def build(self, name: str) -> nn.Module:
         """A network as it was given, and as wide as it is now. The name makes no difference."""
@@ -45,7 +52,8 @@ class Template:
         try:
             with evaluating(self.net), torch.no_grad(), autocast():
                 outputs = self.net(inputs)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        except _OF_NETWORKS as error:
+            check_normalised(error, len(inputs))
             raise UsageError(
                 f"network: it cannot take samples of shape {list(inputs.shape)} and type {inputs.dtype} "
                 f"({_first_line(error)}); give others, or a transform"
@@ -69,6 +77,26 @@ class Template:
             )
         return self.head
 
+    def try_growth(self, inputs: Tensor, outputs: int, autocast: Callable[[], AbstractContextManager[object]]) -> None:
+        """See on a copy that the head can grow, and the network's `outputs` logits with it.
+
+        Raises:
+            UsageError: it cannot: it is another layer that gives the logits, or something comes after it.
+        """
+        assert self.head is not None, "a network that may grow has a head"
+        grown = deepcopy(self.net)
+        try:
+            widen(classifier(grown, self.head), 1)
+            with evaluating(grown), torch.no_grad(), autocast():
+                width = grown(inputs).shape[1]
+        except _OF_NETWORKS:
+            width = None
+        if width != outputs + 1:
+            raise UsageError(
+                f"head: the linear layer '{self.head}' cannot get more outputs without the rest of the network; name "
+                "the layer that gives the logits (head=...), or all classes in advance (classes=[...])"
+            )
+
     def grow(self, outputs: int) -> str:
         """Append `outputs` rows of zeros to the head; its name."""
         assert self.head is not None, "a network that may grow has a head"
@@ -80,8 +108,21 @@ class Template:
         return not all(parameter.requires_grad for parameter in self.net.parameters())
 
 
+_OF_NETWORKS = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AssertionError,
+    AttributeError,
+)
+"""What a network raises at inputs that are not for it."""
+
+
 def kind_of(net: nn.Module) -> tuple[torch.dtype, torch.device]:
-    """Type and place of a network's parameters. Raises UsageError if it has none, or of several kinds."""
+    """Type and place of a network's parameters. Raises UsageError if it has none, or of several kinds, or is none."""
+    if not isinstance(net, nn.Module):
+        raise UsageError(f"net: given {reprlib.repr(net)}; allowed: a network, an object derived from nn.Module")
     kinds = {(parameter.dtype, parameter.device) for parameter in net.parameters()}
     if len(kinds) != 1:
         found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "none"
@@ -89,12 +130,33 @@ def kind_of(net: nn.Module) -> tuple[torch.dtype, torch.device]:
     return kinds.pop()
 
 
-def check_normalised(error: ValueError, n: int) -> None:
-    """Raises UsageError if the error is a BatchNorm's that met a single sample in training, in a batch of `n`."""
-    if "more than 1 value per channel" in str(error):
+def check_normalised(error: Exception, n: int, one_by_one: bool = False) -> None:
+    """Raises UsageError if the error is a BatchNorm's that met a single sample in training.
+
+    Args:
+        error: any.
+        n: size of the batch.
+        one_by_one: whether the method cuts every batch into single samples.
+    """
+    if "more than 1 value per channel" not in str(error):
+        return
+    if one_by_one:
         raise UsageError(
-            f"samples: given a batch of {n}, by which a BatchNorm cannot normalise; allowed: at least 2 (or a net with "
-            "GroupNorm or LayerNorm instead)"
+            "network: given one with BatchNorm for a method that learns samples one by one; allowed: GroupNorm or "
+            "LayerNorm instead"
+        ) from error
+    raise UsageError(
+        f"samples: given a batch of {n}, by which a BatchNorm cannot normalise; allowed: at least 2 (or a net with "
+        "GroupNorm or LayerNorm instead)"
+    ) from error
+
+
+def check_range(error: LookupError) -> None:
+    """Raises UsageError if the error is that of an embedding that has no row of a number it was given."""
+    if "index out of range" in str(error):
+        raise UsageError(
+            "samples: a number is larger than the network's embedding has rows for, or negative; allowed: 0 to its "
+            "num_embeddings - 1"
         ) from error
 
 

@@ -146,7 +146,7 @@ def test_a_copy_goes_on_as_the_original(copied: Callable[[Any], RiverClassifier]
     ("x", "message"),
     [
         ({"a": 1.0, "b": "red"}, r"features: given \{'b': 'red'\}; allowed: numbers"),
-        ({"a": 1.0, "b": float("nan")}, "NaN or infinity; allowed: finite numbers"),
+        ({"a": 1.0, "b": float("nan")}, "NaN or infinity; allowed: finite float32 numbers"),
         ({}, "features: the first sample has none"),
     ],
 )

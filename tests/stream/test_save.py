@@ -51,7 +51,9 @@ def teach(learner: Learner, steps: int, labels: int, seed: int = 0) -> None:
 @pytest.mark.parametrize("name", FREE)
 def test_it_goes_on_bit_by_bit(name: str, tmp_path: Path) -> None:
     """Saved after classes have come, loaded with a network of other weights, and more classes come afterwards."""
-    given: dict[str, Any] = {"optimizer": adam, "scheduler": decay, "transform": half}
+    given: dict[str, Any] = {"optimizer": adam, "transform": half}
+    if name != "gdumb":
+        given["scheduler"] = decay
     learner = Learner(net(2), name, **few(name), **given)
     teach(learner, 5, labels=4)
     learner.save(tmp_path / "learner")
@@ -85,9 +87,7 @@ def test_every_option_is_kept(tmp_path: Path) -> None:
     teach(learner, 4, labels=3)
     learner.save(tmp_path / "learner")
     loaded = Learner.load(tmp_path / "learner", net(2), augment=options["augment"])
-    assert loaded.options == type(loaded.options)(
-        clip_norm=0.5, prequential="answering", memory_on="host", head="2", seed=7
-    ), "buffer_bytes has become the memory's size"
+    assert loaded.options == learner.options and loaded.options.buffer_bytes == 5000
     assert method_of(loaded).config == method_of(learner).config
     for each in (learner, loaded):
         teach(each, 6, labels=6, seed=1)
