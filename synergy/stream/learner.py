@@ -218,8 +218,12 @@ class Learner:
         """
         raw = as_samples(x, self._view.dtype, self.device)
         answer = _chosen(self._ready(raw), predictor)
-        with self._autocast():
-            parts = [answer(self._view.plain(part)) for part in (raw.split(CHUNK) if len(raw) > CHUNK else (raw,))]
+        try:
+            with self._autocast():
+                parts = [answer(self._view.plain(part)) for part in (raw.split(CHUNK) if len(raw) > CHUNK else (raw,))]
+        except LookupError as error:
+            check_range(error)
+            raise
         scores = parts[0] if len(parts) == 1 else torch.cat(parts)
         if scores.dtype != self._view.dtype:  # under autocast
             scores = scores.to(self._view.dtype)
@@ -264,7 +268,6 @@ class Learner:
         Returns:
             How many were taken out.
         """
-        check_callables(predicate=predicate)
         forgotten = self.memory.forget(predicate)
         if forgotten and self._method is not None:
             self._method.memory_changed()
@@ -307,7 +310,7 @@ class Learner:
                 "labels": labels,
                 "class_weights": None if weights is None else label_forms.saved_weights(weights),
             }
-            checkpoint.write(self._saved(self._method) | named, Path(path))
+            checkpoint.write(self._saved(self._method) | named, _folder(path))
         except TypeError as error:
             raise UsageError(f"save: {error}") from error
 
@@ -338,7 +341,7 @@ class Learner:
         """
         given = {"transform": transform, "augment": augment, "optimizer": optimizer, "scheduler": scheduler}
         home = kind_of(net)[1] if device is None else compute.device(device)
-        state = checkpoint.read(Path(path), home)
+        state = checkpoint.read(_folder(path), home)
         with _fitting(path), torch.inference_mode(False):
             if state.get("kind") != KIND:
                 raise UsageError("holds something else than a learner; name a folder that Learner.save wrote")
@@ -610,6 +613,12 @@ class Learner:
         highest = max((int(memory.all().labels.max()) for memory in method.memories() if len(memory)), default=0)
         if not highest < len(self._labels) <= method.setting.n_classes:
             raise ValueError(f"{len(self._labels)} labels for {method.setting.n_classes} outputs")
+
+
+def _folder(path: str | Path) -> Path:
+    if not isinstance(path, str | Path) or "\0" in str(path):
+        raise UsageError(f"path: given {path!r}; allowed: the name of a folder")
+    return Path(path)
 
 
 def _whose(prequential: str, kind: type[Method[Any]]) -> str:

@@ -110,7 +110,8 @@ def check_callables(**given: object) -> None:
     """Raises UsageError if something that must be a callable, if it is given at all, is none."""
     for name, value in given.items():
         if value is not None and not callable(value):
-            raise UsageError(f"{name}: given {reprlib.repr(value)}; allowed: {_CALLABLES[name]}")
+            shown = " ".join(reprlib.repr(value).split())
+            raise UsageError(f"{name}: given {shown}; allowed: {_CALLABLES[name]}")
 
 
 _CALLABLES = {
@@ -118,7 +119,6 @@ _CALLABLES = {
     "augment": "a callable, (samples, generator) -> samples",
     "optimizer": "a callable that makes one, parameters -> torch.optim.Optimizer",
     "scheduler": "a callable that makes one, optimizer -> schedule",
-    "predicate": "a callable, (sample, label) -> whether it must go",
 }
 
 

@@ -27,7 +27,7 @@ def output_shape(recipe: Recipe, raw: Tensor, labels: Labels | None) -> list[int
     """
     with TorchRandomness(recipe.options.seed, "learner/lazy", recipe.template.device).drawing():
         # A lazy layer draws its weights now.
-        answer = recipe.template.answer(recipe.view.plain(raw), recipe.autocast)
+        answer = recipe.template.answer(_viewed(recipe, raw), recipe.autocast)
     shape = list(answer.shape[1:])
     if labels is None:
         return shape
@@ -57,6 +57,8 @@ def rehearse(recipe: Recipe, raw: Tensor, labels: Labels | None, outputs: int) -
             network cannot be trained on such a batch, or its head cannot grow though new classes may come.
     """
     inputs = _viewed(recipe, raw)
+    if inputs.is_floating_point() and not inputs.isfinite().all():
+        raise UsageError("transform: it made NaN or infinity of the first batch; allowed: finite numbers")
     if labels is not None and not labels.fixed:
         recipe.template.try_growth(inputs, outputs, recipe.autocast)
     if recipe.kind.trains_to_answer:
@@ -98,16 +100,14 @@ def _viewed(recipe: Recipe, raw: Tensor) -> Tensor:
             f"{name}: it writes to the samples it is given, which are yours; allowed: a callable that makes others "
             "(x - 1 for x.sub_(1))"
         )
-    if inputs.is_floating_point() and not inputs.isfinite().all():
-        raise UsageError("transform: it made NaN or infinity of the first batch; allowed: finite numbers")
-    return inputs
+    return inputs.clone()
 
 
 def _tried(name: str, call: Callable[[], object], given: Tensor) -> Tensor:
     """What a callable of the user's makes of samples; UsageError if it cannot take them, or does not make as many."""
     try:
         made = call()
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageError(
             f"{name}: it cannot take samples of shape {list(given.shape)} and type {given.dtype} ({reason}); "

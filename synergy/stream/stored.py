@@ -50,6 +50,10 @@ class Stored:
 
     def forget(self, predicate: Callable[[Tensor, Any], bool]) -> int:
         """Take out every sample for which `predicate(sample, label)` is true; how many those were."""
+        if not callable(predicate):
+            raise UsageError(
+                f"predicate: given {predicate!r}; allowed: a callable, (sample, label) -> whether it must go"
+            )
         return sum(self._forget_from(memory, predicate) for memory in self._memories if len(memory))
 
     def _forget_from(self, memory: Memory, predicate: Callable[[Tensor, Any], bool]) -> int:
@@ -62,7 +66,7 @@ class Stored:
             for n, (sample, label) in enumerate(
                 zip(samples.raw[start : start + CHUNK].cpu(), self._labels(samples.labels, start), strict=True)
             )
-            if not predicate(sample, label)
+            if not _decided(predicate(sample, label))
         ]
         forgotten = len(samples) - len(keep)
         if forgotten:
@@ -72,3 +76,13 @@ class Stored:
     def _labels(self, labels: Tensor, start: int) -> Sequence[Any]:
         chunk = labels[start : start + CHUNK].cpu()
         return list(chunk) if self._known is None else [self._known[output] for output in chunk.tolist()]
+
+
+def _decided(answer: object) -> bool:
+    try:
+        return bool(answer)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"predicate: it gave {type(answer).__name__} of several values; allowed: true or false for each sample "
+            "(such as bool((sample > 0).any()))"
+        ) from error
