@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import reprlib
 import types
 import typing
@@ -132,6 +133,7 @@ def _coerced(spec: Option, value: Any) -> Any:
 
 
 def _coerced_one(spec: Option, value: Any) -> Any:
+    value = _plain(value)
     if spec.kind is int and isinstance(value, float) and value.is_integer():
         value = int(value)
     complaint = _unstorable(value)
@@ -144,6 +146,15 @@ def _coerced_one(spec: Option, value: Any) -> Any:
     if complaint is not None:
         raise UsageError(f"{spec.name}: given {reprlib.repr(value)}; allowed: {complaint}")
     return value
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's as Python's own: searches over parameters draw such."""
+    if isinstance(value, bool | int | float):
+        return float(value) if isinstance(value, float) else value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
 
 
 def _unstorable(value: object) -> str | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from synergy.errors import TrainingError
 from synergy.evaluate import Evaluations, evaluate, from_state, to_state
+from synergy.memory.base import check_samples
 from synergy.methods.base import Answer, Method, MethodConfig
 from synergy.randomness import generator
 from synergy.scenarios.base import AnyScenario
@@ -202,7 +203,14 @@ class Training:
         if not (math.isfinite(progress["train_s"]) and math.isfinite(progress["evaluate_s"])):
             raise ValueError("a time that is not finite")
         self.method.load_state_dict(state["method"])
+        self._check_memories()
         vars(self).update(progress, last_losses=losses, evaluations=evaluations, baseline=baseline)
+
+    def _check_memories(self) -> None:
+        raw, labels = next(self.scenario.task(0).batches(0))
+        n = self.scenario.n_classes
+        for memory in self.method.memories():
+            check_samples(memory, raw[:1], labels[:1], n, dict.fromkeys(self.method.stored_outputs, (n,)))
 
     def _check_progress(self, task: int, taken: int, begun: bool, steps: int) -> None:
         tasks = self.schedule.tasks(self.scenario)

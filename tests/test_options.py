@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 from hypothesis import given
@@ -61,6 +62,9 @@ def test_specs_say_what_the_command_line_needs() -> None:
         ("count", 3.0, 3),
         ("angles", [1, 2.5], (1.0, 2.5)),
         ("angles", (), ()),
+        ("count", np.int64(3), 3),
+        ("rate", np.float32(0.5), 0.5),
+        ("rate", np.float64(0.1), 0.1),
         ("limit", None, None),
         ("limit", 2**63 - 1, 2**63 - 1),
         ("name", "two\nlines, ümläut", "two\nlines, ümläut"),

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from synergy import checkpoint, checks, files, results
 from synergy.config import RunConfig, build
@@ -308,6 +309,22 @@ def test_one_that_is_whole_but_does_not_fit_is_skipped(tmp_path: Path, whole: tu
     assert outcome.code == 0
     assert outcome.out.count("skipped: ") == 1
     assert "it does not fit this run: 'steps' is of type str, expected of type int; use one of" in outcome.out
+    assert_equal((results.read(run), run), whole)
+
+
+@pytest.mark.parametrize("change", [Tensor.double, torch.neg])
+def test_a_memory_of_other_labels_is_skipped(
+    tmp_path: Path, whole: tuple[Record, Path], change: Callable[[Tensor], Tensor]
+) -> None:
+    run = stopped(tmp_path, 9)
+    path = run / "checkpoint" / checkpoints(run)[-1]
+    state = checkpoint.read(path)
+    fields = state["training"]["method"]["memory"]["store"]["fields"]
+    fields["labels"] = change(fields["labels"] + 1)
+    checkpoint.write(state, path)
+    outcome = call("resume", run)
+    assert outcome.code == 0 and outcome.out.count("skipped: ") == 1
+    assert "it does not fit this run: a memory w" in outcome.out
     assert_equal((results.read(run), run), whole)
 
 

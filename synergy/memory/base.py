@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from synergy.memory.store import Samples, Store
 from synergy.state import State, collect, restore
@@ -35,6 +38,34 @@ class Memory:
 
     def load_state_dict(self, state: State) -> None:
         restore(vars(self), state)
+
+
+def check_samples(
+    memory: Memory, raw: Tensor, targets: Tensor, n_classes: int | None, outputs: Mapping[str, Sequence[int]]
+) -> None:
+    """See that what was restored is of a kind with what will be offered: of that a fresh memory knows nothing.
+
+    Args:
+        memory: restored.
+        raw: a sample as it will be offered, `[1, ...]`.
+        targets: its label or numbers, `[1, ...]`.
+        n_classes: labels are below it; None where targets are numbers.
+        outputs: fields that hold an output of the network each, and its shape.
+
+    Raises:
+        ValueError: the samples have other shapes or types, or labels that there are not.
+    """
+    if not len(memory):
+        return
+    samples = memory.all()
+    expected = {"raw": raw[0], "labels": targets[0], **{name: torch.empty(*shape) for name, shape in outputs.items()}}
+    for name, value in samples.fields().items():
+        like = expected.get(name, value[0])
+        of_kind = name in outputs and value.is_floating_point()
+        if value.shape[1:] != like.shape or not (of_kind or value.dtype == like.dtype):
+            raise ValueError(f"a memory whose '{name}' are {value.dtype} {list(value.shape[1:])} each")
+    if n_classes is not None and not 0 <= int(samples.labels.min()) <= int(samples.labels.max()) < n_classes:
+        raise ValueError(f"a memory with labels that are none of the {n_classes}")
 
 
 class Drawn(Memory):

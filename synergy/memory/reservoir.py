@@ -8,6 +8,9 @@ from synergy.memory.base import Drawn, Forgetful, Positions
 from synergy.memory.store import Samples
 from synergy.state import State
 
+MOST = 2**53
+"""Samples that can be offered: above that a draw is not exact any more."""
+
 
 class Reservoir(Drawn, Forgetful):
     """A uniform sample, without replacement, of everything ever offered.
@@ -38,7 +41,7 @@ class Reservoir(Drawn, Forgetful):
 
     def load_state_dict(self, state: State) -> None:
         super().load_state_dict(state)
-        if self.seen < len(self):
+        if not len(self) <= self.seen < MOST:
             raise ValueError(f"a reservoir of {len(self)} samples that was offered {self.seen}")
 
     def keep(self, positions: Positions) -> None:

@@ -17,7 +17,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from synergy import checkpoint, compute
 from synergy.data.augment import Augment
 from synergy.errors import TrainingError, UsageError, unknown
-from synergy.memory.base import Forgetful
+from synergy.memory.base import Forgetful, check_samples
+from synergy.memory.reservoir import MOST
 from synergy.methods.base import Method, MethodConfig, unheard
 from synergy.randomness import TorchRandomness, generator
 from synergy.state import State, collect, restore, restore_fresh
@@ -595,7 +596,7 @@ class Learner:
         self._recipe.template.net.load_state_dict(state["initial"])
         self._method = self._made(state["outputs"])
         restore_fresh(self._method, state["learned"], "method")
-        self._check_labels(self._method)
+        self._check_memories(self._method, example[:1])
         if state["chance"] is not None:
             self._chance = TorchRandomness(self.options.seed, CHANCE, self.device)
             restore_fresh(self._chance, state["chance"], "chance")
@@ -604,15 +605,21 @@ class Learner:
         restore_fresh(self._prequential, state["prequential"], "prequential")
         own = {name: vars(self)[name] for name in self._COUNTERS}
         restore(own, state["learner"])
+        if not 0 < own["_observed"] < MOST:
+            raise ValueError(f"it has observed {own['_observed']} batches")
         vars(self).update(own)
 
-    def _check_labels(self, method: Method[Any]) -> None:
-        """Raises ValueError unless there is a label for every output that samples in memory belong to."""
-        if self._labels is None:
-            return
-        highest = max((int(memory.all().labels.max()) for memory in method.memories() if len(memory)), default=0)
-        if not highest < len(self._labels) <= method.setting.n_classes:
-            raise ValueError(f"{len(self._labels)} labels for {method.setting.n_classes} outputs")
+    def _check_memories(self, method: Method[Any], raw: Tensor) -> None:
+        """Raises ValueError unless memory holds samples like `raw` `[1, ...]`, and there is a label for each."""
+        n = method.setting.n_classes
+        if self._labels is not None and len(self._labels) > n:
+            raise ValueError(f"{len(self._labels)} labels for {n} outputs")
+        numbers = raw.new_empty(1, *self._target_shape, dtype=self._view.dtype)
+        targets = numbers if self._labels is None else torch.zeros(1, dtype=torch.int64)
+        known = None if self._labels is None else len(self._labels)
+        outputs = dict.fromkeys(method.stored_outputs, self._target_shape if self._labels is None else (n,))
+        for memory in method.memories():
+            check_samples(memory, raw, targets, known, outputs)
 
 
 def _folder(path: str | Path) -> Path:

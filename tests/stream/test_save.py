@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -192,6 +193,44 @@ def paths(content: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 WRONG = st.sampled_from(
     [None, -1, 2**62, 2.5, "text", True, [], {}, ["a"], {"a": 1}, torch.zeros(2), torch.zeros(3, 3, dtype=torch.int64)]
 )
+
+
+FORGED: dict[str, Callable[[dict[str, Any]], None]] = {
+    "labels below 0": lambda method: method["memory"]["store"]["fields"]["labels"].fill_(-1),
+    "labels that there are not": lambda method: method["memory"]["store"]["fields"]["labels"].fill_(4),
+    "labels of another type": lambda method: _replace(method, "labels", lambda labels: labels.double()),
+    "samples of another type": lambda method: _replace(method, "raw", lambda raw: raw.double()),
+    "wider samples": lambda method: _replace(method, "raw", lambda raw: raw.repeat(1, 2)),
+    "wider logits": lambda method: _replace(method, "logits", lambda logits: logits.repeat(1, 2)),
+    "whole numbers for logits": lambda method: _replace(method, "logits", lambda logits: logits.long()),
+    "too many offered": lambda method: method["memory"].update(seen=2**127),
+}
+
+
+def _replace(method: dict[str, Any], name: str, change: Callable[[Tensor], Tensor]) -> None:
+    fields = method["memory"]["store"]["fields"]
+    fields[name] = change(fields[name])
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_a_forged_memory_is_refused(what: str, tmp_path: Path) -> None:
+    learner = Learner(net(2), "derpp", **few("derpp"))
+    teach(learner, 6, labels=4)
+    learner.save(tmp_path / "learner")
+    state = checkpoint.read(tmp_path / "learner")
+    FORGED[what](state["learned"])
+    checkpoint.write(state, tmp_path / "learner")
+    refused("does not fit", tmp_path / "learner")
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [("labels", ["a", "a", "b", "c"]), ("labels", [True, 1.0, 2, 3]), ("learner", {"_observed": -1})]
+)
+def test_a_forged_learner_is_refused(part: str, value: Any, folder: Path, tmp_path: Path) -> None:
+    state = checkpoint.read(folder)
+    state[part] = state[part] | value if isinstance(value, dict) else value
+    checkpoint.write(state, tmp_path / "learner")
+    refused("does not fit", tmp_path / "learner", transform=half)
 
 
 @pytest.mark.parametrize("fisher", [{}, torch.zeros(2), torch.zeros(3, 3), 1.0])
