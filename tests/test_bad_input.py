@@ -134,7 +134,7 @@ class TestASmallMemory:
         assert outcome.code == 0
         assert outcome.err == (
             "synergy: warning: buffer_size 20 is smaller than minibatch_size 64: no more than 20 samples are drawn at "
-            "a time (lower --minibatch_size to say so)\n"
+            "a time (lower minibatch_size to say so)\n"
         )
 
     def test_of_exactly_one_draw_is_no_matter(self) -> None:

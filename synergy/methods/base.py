@@ -42,7 +42,7 @@ class ReplayConfig(MethodConfig):
         if self.buffer_size < self.minibatch_size:
             warnings.warn(
                 f"buffer_size {self.buffer_size} is smaller than minibatch_size {self.minibatch_size}: no more than "
-                f"{self.buffer_size} samples are drawn at a time (lower --minibatch_size to say so)",
+                f"{self.buffer_size} samples are drawn at a time (lower minibatch_size to say so)",
                 stacklevel=3,
             )
 

@@ -520,9 +520,10 @@ class Learner:
     def _look(self, losses: Losses) -> None:
         self._last_losses = losses
         if losses and self._observed % self._look_steps == 0 and not math.isfinite(losses["loss"].item()):
+            bound = "give clip_norm" if self.options.clip_norm is None else "scale the samples"
             raise TrainingError(
-                f"the loss became {float(losses['loss'])} at batch {self._observed}; load the learner as it was saved "
-                "last, and lower lr or give clip_norm"
+                f"the loss became {float(losses['loss'])} at batch {self._observed}; lower lr or {bound}, and go on with "
+                "the learner as it was saved last, or a fresh one"
             )
 
     def _ready(self, raw: Tensor) -> Mapping[str, Predictor]:
