@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,9 @@ CHANCE = "learner/network"
 """Whose random numbers those of a network in training are."""
 KIND = "learner"
 """What a checkpoint of one calls itself."""
+
+
+Context: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
 class Learner:
@@ -126,10 +129,11 @@ class Learner:
         self._target_shape: list[int] = []
         self._schedulers: list[LRScheduler] = []
         self._autocast = compute.autocast(self.options.precision, self.device)
+        self._computing: Context = nullcontext
         self._chance: TorchRandomness | None = None
         """For a network that draws random numbers in training."""
         on_cuda = self.device.type == "cuda"
-        self._exactness = partial(compute.exactness, self.options.precision) if on_cuda else nullcontext
+        self._exactness: Context = partial(compute.exactness, self.options.precision) if on_cuda else nullcontext
         self._look_steps = 1 if self.device.type == "cpu" else LOOK_STEPS
         self._rng = generator(self.options.seed, "learner/augment")
         self._whose = _whose(self.options.prequential, kind)
@@ -414,6 +418,8 @@ class Learner:
         return math.prod(shape)
 
     def _made(self, outputs: int) -> Method[Any]:
+        drawing = nullcontext if self._chance is None else self._chance.drawing
+        self._computing = _together(self._exactness, self._autocast, drawing)
         heard = self._count if self._whose == LEARNING else unheard
         method = self._recipe.method(outputs, self._labels, heard)
         self._schedulers = self._recipe.schedules(method)
@@ -488,7 +494,7 @@ class Learner:
     def _step(self, method: Method[Any], batch: Batch) -> Losses:
         """The method's own step, its errors in the user's terms."""
         try:
-            with self._exactness(), self._autocast(), self._drawing():
+            with self._computing():
                 return self._learn(method, batch)
         except ValueError as error:
             check_normalised(error, len(batch))
@@ -499,9 +505,6 @@ class Learner:
         except (RuntimeError, MemoryError) as error:
             compute.check_shortage(error)
             raise
-
-    def _drawing(self) -> AbstractContextManager[object]:
-        return nullcontext() if self._chance is None else self._chance.drawing()
 
     def _learn(self, method: Method[Any], batch: Batch) -> Losses:
         if method.only_batch_size in (None, len(batch)):
@@ -522,8 +525,8 @@ class Learner:
         if losses and self._observed % self._look_steps == 0 and not math.isfinite(losses["loss"].item()):
             bound = "give clip_norm" if self.options.clip_norm is None else "scale the samples"
             raise TrainingError(
-                f"the loss became {float(losses['loss'])} at batch {self._observed}; lower lr or {bound}, and go on with "
-                "the learner as it was saved last, or a fresh one"
+                f"the loss became {float(losses['loss'])} at batch {self._observed}; lower lr or {bound}, and go on "
+                "with the learner as it was saved last, or a fresh one"
             )
 
     def _ready(self, raw: Tensor) -> Mapping[str, Predictor]:
@@ -595,12 +598,12 @@ class Learner:
             if missing:
                 self._recipe.template.grow(missing)
         self._recipe.template.net.load_state_dict(state["initial"])
-        self._method = self._made(state["outputs"])
-        restore_fresh(self._method, state["learned"], "method")
-        self._check_memories(self._method, example[:1])
         if state["chance"] is not None:
             self._chance = TorchRandomness(self.options.seed, CHANCE, self.device)
             restore_fresh(self._chance, state["chance"], "chance")
+        self._method = self._made(state["outputs"])
+        restore_fresh(self._method, state["learned"], "method")
+        self._check_memories(self._method, example[:1])
         for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
         restore_fresh(self._prequential, state["prequential"], "prequential")
@@ -621,6 +624,20 @@ class Learner:
         outputs = dict.fromkeys(method.stored_outputs, self._target_shape if self._labels is None else (n,))
         for memory in method.memories():
             check_samples(memory, raw, targets, known, outputs)
+
+
+def _together(*contexts: Context) -> Context:
+    """Several contexts as one, which costs nothing if none of them does anything."""
+    needed = [each for each in contexts if each is not nullcontext]
+
+    @contextmanager
+    def all_of_them() -> Iterator[None]:
+        with ExitStack() as stack:
+            for each in needed:
+                stack.enter_context(each())
+            yield
+
+    return all_of_them if needed else nullcontext
 
 
 def _folder(path: str | Path) -> Path:
