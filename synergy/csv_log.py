@@ -38,12 +38,23 @@ def check(output_dir: Path, scenario: str, method: str, *, partial: bool) -> Non
         _read(path)
 
 
-def write_csv(record: Record, output_dir: Path) -> tuple[Path, ...]:
+def is_wanted(record: Record) -> bool:
+    """Whether the run was asked for its rows."""
+    output = record.config.get("output")
+    return isinstance(output, Mapping) and output.get("csv_log") is True
+
+
+def write_csv(record: Record, output_dir: Path, published: Iterable[Record] | None = None) -> tuple[Path, ...]:
     """Add a finished run to `<output_dir>/csv/<protocol>/<scenario>/<method>/<predictor>.csv`, one file per accuracies.
 
     A file whose columns differ from the run's gets those of both. Each file is replaced in one step. A partial run goes
     to the same place below `csv/partial`, since the columns could not tell it from a full one; a run that did not
     finish goes nowhere, for the same reason.
+
+    Args:
+        published: for a run that may have its rows already: all runs that should have theirs, this one among them. A
+            file that has as many rows like this run's as there are runs that give it is left as it is, since runs of
+            one configuration and seed have equal rows.
 
     Returns:
         the files written, none for a run that did not finish.
@@ -57,12 +68,44 @@ def write_csv(record: Record, output_dir: Path) -> tuple[Path, ...]:
     folder = Path(record.name_of("scenario"), record.name_of("method"))
     root = _root(output_dir, record.partial)
     root.mkdir(parents=True, exist_ok=True)
+    others = None if published is None else list(published)
     with files.locked(output_dir / "csv"):
-        return tuple(_add(record, each, root / each.protocol / folder) for each in record.accuracies)
+        return tuple(
+            _add(record, each, root / each.protocol / folder)
+            for each in record.accuracies
+            if others is None or not _has_row(record, each, root / each.protocol / folder, others)
+        )
 
 
 def _root(output_dir: Path, partial: bool) -> Path:
     return output_dir / "csv" / "partial" if partial else output_dir / "csv"
+
+
+def _has_row(record: Record, accuracies: Accuracies, folder: Path, published: Iterable[Record]) -> bool:
+    path = folder / f"{accuracies.predictor}.csv"
+    if not path.exists():
+        return False
+    wanted = _meant(_row(record, accuracies))
+    key = (accuracies.predictor, accuracies.protocol)
+    due = sum(
+        (each.predictor, each.protocol) == key and _meant(_row(run, each)) == wanted
+        for run in published
+        if is_wanted(run) and run.partial == record.partial
+        for each in run.accuracies
+    )
+    return sum(_meant(row) == wanted for row in _read(path)[1]) >= due
+
+
+def _meant(row: Row) -> dict[str, str]:
+    """A row without what a spreadsheet changes as it saves: digits that mean nothing, TRUE for True."""
+    return {name: _plain(cell) for name, cell in row.items() if cell}
+
+
+def _plain(cell: str) -> str:
+    try:
+        return f"{float(cell):.12g}"
+    except ValueError:
+        return cell.casefold()
 
 
 def _add(record: Record, accuracies: Accuracies, folder: Path) -> Path:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synergy import checkpoint, results
+from synergy import checkpoint, csv_log, results
 from synergy.config import RunConfig, as_it_was
 from synergy.errors import UsageError
 from synergy.results import Record
-from synergy.run import CONFIG_NAME, Session, origin, owned, prepare, publish, writing
+from synergy.run import CONFIG_NAME, Session, origin, owned, prepare, writing
 from synergy.state import State, restore_fresh, same
 from synergy.train import Listener
 
@@ -79,11 +79,14 @@ def _refuse_finished(folder: Path) -> None:
 
 
 def _publish_late(record: Record, output_dir: Path) -> None:
-    """A run that was killed between its record and its line among all results is finished but for that."""
+    """A run that was killed after its record and before it was in all tables is finished but for that."""
     path = output_dir / results.RESULTS_NAME
     known = results.read_all(path) if path.exists() else []
-    if not any((each.run_id, each.measured) == (record.run_id, record.measured) for each in known):
-        publish(record, output_dir)
+    listed = any((each.run_id, each.measured) == (record.run_id, record.measured) for each in known)
+    if csv_log.is_wanted(record):
+        csv_log.write_csv(record, output_dir, known if listed else [*known, record])
+    if not listed:
+        results.append(record, output_dir)
 
 
 def _restored(config: RunConfig, folder: Path) -> Reopened:

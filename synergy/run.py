@@ -235,9 +235,12 @@ def publish(record: Record, output_dir: Path) -> None:
         UsageError: a CSV table that is there already is damaged.
         OSError: the folder cannot be written.
     """
-    results.append(record, output_dir)
-    if record.config.get("output", {}).get("csv_log"):
-        csv_log.write_csv(record, output_dir)
+    try:
+        # First, so that a run among the results has its rows wherever a kill came in between.
+        if csv_log.is_wanted(record):
+            csv_log.write_csv(record, output_dir)
+    finally:
+        results.append(record, output_dir)
 
 
 @contextmanager

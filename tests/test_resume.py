@@ -12,13 +12,13 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
 from torch import Tensor
 
-from synergy import checkpoint, checks, files, results
+from synergy import checkpoint, checks, csv_log, files, results
 from synergy.config import RunConfig, build
 from synergy.data.augment import Augment
 from synergy.errors import UsageError
@@ -381,6 +381,50 @@ def test_a_finished_run_is_refused(tmp_path: Path, whole: tuple[Record, Path]) -
     (run.parent / results.RESULTS_NAME).unlink()
     assert call("resume", run).code == 2
     assert results.read_all(run.parent) == [results.read(run)]
+
+
+def rows(folder: Path) -> dict[str, int]:
+    """How many each CSV table has."""
+    tables = folder.glob("csv/**/*.csv")
+    return {path.stem: len(path.read_text().splitlines()) - 1 for path in tables}
+
+
+def killed(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("before", ["write_csv", "append", "_add"])
+def test_a_run_killed_before_it_was_in_all_tables_gets_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    execute(prepare(config_of(tmp_path, csv_log=True)))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if before == "append":
+            patch.setattr(results, "append", killed)
+        else:
+            patch.setattr(csv_log, before, killed)
+        execute(prepare(config_of(tmp_path, csv_log=True)))
+    (run,) = tmp_path.glob("*-2")
+    for _ in range(3):
+        assert "the run is finished; see it with" in call("resume", run).err
+        # Its rows equal those of the first run, which is of the same seed.
+        assert rows(tmp_path) == {"semantic": 2, "working": 2}
+        assert len(results.read_all(tmp_path)) == 2
+
+
+def test_a_csv_row_that_was_lost_comes_back(tmp_path: Path) -> None:
+    _, run = execute(prepare(config_of(tmp_path, csv_log=True)))
+    (one,) = tmp_path.glob("csv/**/working.csv")
+    (other,) = tmp_path.glob("csv/**/semantic.csv")
+    content = one.read_bytes(), other.read_bytes()
+    one.unlink()
+    call("resume", run)
+    assert (one.read_bytes(), other.read_bytes()) == content
+    assert len(results.read_all(tmp_path)) == 1
+    # A spreadsheet writes numbers and truth values in its own way.
+    other.write_text(other.read_text().replace("False", "FALSE").replace(".0,", ","))
+    call("resume", run)
+    assert rows(tmp_path) == {"semantic": 1, "working": 1}
 
 
 @pytest.mark.parametrize("name", ["nosuch", "empty", "file"])
