@@ -122,11 +122,14 @@ class Series:
         """Write the checkpoint of this step, with `task` tasks done, unless the last one was of just there.
 
         Raises:
-            UsageError, OSError, TypeError, ValueError: as `write` does; all that were there are still there.
+            UsageError: there is a link of its name, or as `write` does; all that were there are still there.
+            OSError, TypeError, ValueError: as `write` does, and the same is true.
         """
         path = self.folder / f"step-{step:08d}-task-{task:04d}"
         if path == self._last:
             return
+        if path.is_symlink():  # `write` would replace what it leads to, which is not of this run
+            raise UsageError(f"checkpoint {path}: there is a link of that name; move it away")
         if not self.folder.is_dir():
             self.folder.mkdir()
             files.sync_folder(self.folder.parent)
@@ -143,15 +146,15 @@ class Series:
         return sorted((path for path in found if _NAME.fullmatch(path.name)), key=_progress, reverse=True)
 
     def clean(self) -> None:
-        """Finish or undo what a killed writer had begun.
+        """Finish or undo what a killed writer of checkpoints of these names had begun.
 
         Raises:
             OSError: the folder cannot be read or written.
         """
         for entry in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
-            if _TEMPORARY.fullmatch(entry.name):
+            if (new := _TEMPORARY.fullmatch(entry.name)) and _NAME.fullmatch(new[1]):
                 _remove(entry)
-            elif aside := re.fullmatch(r"\.(.+)\.old", entry.name):
+            elif (aside := re.fullmatch(r"\.(.+)\.old", entry.name)) and _NAME.fullmatch(aside[1]):
                 _recover(self.folder / aside[1])
 
 
@@ -229,7 +232,7 @@ def _aside(folder: Path) -> Path:
 
 def _recover(folder: Path) -> None:
     """Finish or undo what a killed writer of `folder` had begun."""
-    if _aside(folder).is_dir() and not folder.exists():
+    if _is_ours(_aside(folder)) and not os.path.lexists(folder):
         _aside(folder).rename(folder)
     _remove(_aside(folder))
     for entry in folder.parent.iterdir():
@@ -238,7 +241,7 @@ def _recover(folder: Path) -> None:
 
 
 def _check_replaceable(folder: Path) -> None:
-    if folder.exists() and not (folder.is_dir() and {entry.name for entry in folder.iterdir()} <= NAMES):
+    if folder.exists() and not _is_ours(folder):
         raise UsageError(f"checkpoint {folder}: there is something else of that name; name another folder")
 
 
@@ -253,12 +256,21 @@ def _take_place(temporary: Path, folder: Path) -> None:
         undo.pop_all()
 
 
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder (no link to one) holds a checkpoint, whole or not, and nothing else: it may be taken away."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    with os.scandir(folder) as entries:
+        return all(entry.name in NAMES and entry.is_file(follow_symlinks=False) for entry in entries)
+
+
 def _remove(folder: Path) -> None:
     """Take a checkpoint away, whole or not; what cannot be removed now stays for the next time."""
     with suppress(OSError):
-        for name in NAMES:
-            (folder / name).unlink(missing_ok=True)
-        folder.rmdir()
+        if _is_ours(folder):
+            for name in NAMES:
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 # Reading
