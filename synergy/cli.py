@@ -276,8 +276,7 @@ def _records(paths: Iterable[Path]) -> list[Record]:
 
     found: dict[object, Record] = {}
     for path in paths:
-        many = path.suffix == ".jsonl" or (path / results.RESULTS_NAME).is_file()
-        for record in results.read_all(path) if many else [results.read(path)]:
+        for record in results.read_all(path) if results.is_of_many(path) else [results.read(path)]:
             found.setdefault((record.run_id, record.measured), record)
     return list(found.values())
 

@@ -220,6 +220,18 @@ def read_all(path: Path) -> list[Record]:
     return [_record(line, f"{path}: line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
+def is_of_many(path: Path) -> bool:
+    """Whether `path` is a `results.jsonl`, or the folder of one.
+
+    Raises:
+        UsageError: it cannot be looked at.
+    """
+    try:
+        return path.suffix == ".jsonl" or (path / RESULTS_NAME).is_file()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def _content(path: Path, name: str) -> tuple[Path, bytes]:
     """The file at `path`, or the one called `name` in the folder at `path`."""
     try:
@@ -227,6 +239,8 @@ def _content(path: Path, name: str) -> tuple[Path, bytes]:
         return path, path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: cannot be read: no path has a zero byte in it") from error
 
 
 def _is_torn(line: bytes) -> bool:

@@ -44,7 +44,7 @@ def reopened(folder: Path) -> Iterator[Reopened]:
         UsageError: it is no folder of a run, the run is finished or running, or its data or configuration are not those
             that it began with.
     """
-    if not (folder / CONFIG_NAME).is_file():
+    if not _is_run(folder):
         raise UsageError(f"{folder}: no folder of a run, it has no {CONFIG_NAME}; name one below --output_dir")
     config = as_it_was(folder / CONFIG_NAME)
     # "." has no name that the record could have.
@@ -66,6 +66,13 @@ def resume(
     """
     with reopened(folder) as run:
         return run.session.proceed(listener, should_stop)
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return (folder / CONFIG_NAME).is_file()
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be read: {error.strerror}; name a folder below --output_dir") from error
 
 
 def _refuse_finished(folder: Path) -> None:

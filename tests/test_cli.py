@@ -25,6 +25,7 @@ from synergy.methods.er import ER
 from synergy.scenarios import SCENARIOS
 from synergy.types import Batch
 from tests.commands import BRIEF, Outcome, call, run
+from tests.test_files import posix, unprivileged
 from tests.test_results import RECORD
 
 ROOT = Path(__file__).parent.parent
@@ -145,6 +146,8 @@ MISTAKES = [
     # configuration files
     ("run --config nosuch.toml", ["cannot read the configuration nosuch.toml: No such file or directory"]),
     ("run --config empty", ["cannot read the configuration empty: Is a directory"]),
+    (f"run --config {'x' * 300}", [f"cannot read the configuration {'x' * 300}: File name too long"]),
+    ("run --config a\0b", ["the configuration a"]),
     ("run --config binary", ["the configuration binary is not TOML"]),
     ("run --config tables.toml", ["unknown table in tables.toml 'trainig'; did you mean 'training'?"]),
     ("run --config options.toml", ["unknown option of er on rot-digits (configuration file) 'sed'; did you mean 'se"]),
@@ -153,12 +156,19 @@ MISTAKES = [
     ("resume nosuch", ["nosuch: no folder of a run, it has no config.toml; name one below --output_dir"]),
     ("resume other", ["the configuration other/config.toml is not TOML"]),
     ("resume unreadable", ["unreadable/record.json: not strict JSON"]),
+    (f"resume {'x' * 300}", [f"{'x' * 300}: cannot be read: File name too long; name a folder below --output_dir"]),
+    ("resume a\0b", ["no folder of a run"]),
+    ("resume around", ["around: no folder of a run"]),
     # reports
     ("report", ["the following arguments are required: RUN"]),
     ("report nosuch", ["nosuch: cannot be read: No such file or directory"]),
     ("report nosuch.jsonl", ["nosuch.jsonl: cannot be read: No such file or directory"]),
     ("report empty", ["empty/record.json: cannot be read: No such file or directory"]),
     ("report file", ["file: not strict JSON"]),
+    (f"report {'x' * 300}", [f"{'x' * 300}: cannot be read: File name too long"]),
+    (f"report {'x' * 300}.jsonl", ["cannot be read: File name too long"]),
+    ("report a\0b", ["cannot be read: no path has a zero byte in it"]),
+    ("report around", ["around: cannot be read: "]),
     ("report binary", ["binary: not strict JSON"]),
     ("report torn", ["torn/record.json: not strict JSON"]),
     ("report newer", ["newer/record.json: schema_version: given 999, written by a newer release"]),
@@ -182,6 +192,7 @@ def furnish(folder: Path) -> None:
     for split in ("train", "test"):
         (folder / f"damaged/mnist/{split}-0.parquet").write_bytes(b"PAR1 and no more")
     head = '[scenario]\nname = "rot-digits"\n[method]\nname = "er"\n'
+    (folder / "around").symlink_to("around")
     (folder / "tables.toml").write_text(head + "[trainig]\n")
     (folder / "other/config.toml").write_text("[scenario")
     (folder / "unreadable/config.toml").write_text(head)
@@ -205,6 +216,14 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path, line: str, par
     before = contents(tmp_path)
     assert_refused(call(*shlex.split(line)), *parts)
     assert contents(tmp_path) == before
+
+
+@posix
+@pytest.mark.parametrize("line", ["resume locked", "report locked", "run --config locked/config.toml"])
+def test_a_folder_that_may_not_be_entered(tmp_path: Path, line: str) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    with unprivileged():
+        assert_refused(call(*shlex.split(line)), "locked", "Permission denied")
 
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

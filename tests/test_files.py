@@ -7,7 +7,8 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,20 @@ sys.exit(4)
 def with_full_disk(function: Callable[..., None], path: Path) -> int:
     """Write 1,000 characters where a file may have 100 bytes; 0 if that gave an OSError."""
     return subprocess.run([sys.executable, "-c", LIMITED, function.__name__, str(path)], check=False).returncode
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Within, as somebody whom permissions bind, which root is not. Paths must lead from the working directory."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        yield
+        return
+    Path.cwd().chmod(0o777)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def names(folder: Path) -> list[str]:
