@@ -50,8 +50,10 @@ def reopened(folder: Path) -> Iterator[Reopened]:
     # "." has no name that the record could have.
     folder = folder.resolve() if folder.name in ("", "..") else folder
     with owned(folder):
-        _refuse_finished(folder)
-        yield _restored(config, folder)
+        record = results.read(folder) if (folder / results.RECORD_NAME).exists() else None
+        if record is not None:
+            _refuse_finished(record, folder)
+        yield _restored(config, folder, record)
 
 
 def resume(
@@ -75,10 +77,7 @@ def _is_run(folder: Path) -> bool:
         raise UsageError(f"{folder}: cannot be read: {error.strerror}; name a folder below --output_dir") from error
 
 
-def _refuse_finished(folder: Path) -> None:
-    if not (folder / results.RECORD_NAME).exists():
-        return
-    record = results.read(folder)
+def _refuse_finished(record: Record, folder: Path) -> None:
     if record.status == "finished":
         with writing(folder.parent):
             _publish_late(record, folder.parent)
@@ -96,8 +95,11 @@ def _publish_late(record: Record, output_dir: Path) -> None:
         results.append(record, output_dir)
 
 
-def _restored(config: RunConfig, folder: Path) -> Reopened:
+def _restored(config: RunConfig, folder: Path, record: Record | None) -> Reopened:
+    """From the newest good checkpoint, else from the beginning; `record` is what an earlier part has left."""
     session, skipped = Session(prepare(config), folder), []
+    if record is not None:
+        _check_same(record.config, record.source, origin(session.prepared), f"{folder / results.RECORD_NAME}")
     with writing(folder):
         session.checkpoints.clean()
         found = session.checkpoints.newest_first()
@@ -134,16 +136,23 @@ def _began(state: State, what: str) -> Mapping[str, Any]:
 
 def _check_origin(began: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
     """A run goes on with what it began with, or not at all; on another device or version it does so with a warning."""
+    _check_same(began["config"], began["source"], now, what)
+    then, there = (f"torch {of['versions'].get('torch')} on {of.get('device')}" for of in (began, now))
+    if then != there:
+        warnings.warn(f"begun with {then}, goes on with {there}: last bits of the result may differ", stacklevel=2)
+
+
+def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
+    """Raises UsageError unless data and options are now those that `what` says the run began with."""
     for name in ("name", "train_samples", "test_samples"):
-        then, there = began["source"].get(name), now["source"][name]
+        then, there = source.get(name), now["source"][name]
         if not same(then, there):
             raise UsageError(f"{what}: made with data of {name} {then}, given {there}; set SYNERGY_DATA to those data")
     for table in ("scenario", "method", "training"):
-        then, there = began["config"].get(table, {}), now["config"][table]
+        then, there = config.get(table, {}), now["config"][table]
+        if not isinstance(then, Mapping):
+            raise UsageError(f"{what}: its configuration is none; move it away, or train again")
         for name in sorted((then.keys() | there.keys()) - ELSEWHERE, key=str):
             if not same(then.get(name), there.get(name)):
                 change = f"{name} was {then.get(name)}, and is {there.get(name)} in {CONFIG_NAME}"
                 raise UsageError(f"{what}: {change}; undo the change, or begin a new run with it")
-    then, there = (f"torch {of['versions'].get('torch')} on {of.get('device')}" for of in (began, now))
-    if then != there:
-        warnings.warn(f"begun with {then}, goes on with {there}: last bits of the result may differ", stacklevel=2)

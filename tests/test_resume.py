@@ -460,13 +460,41 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
         resume(run)
 
 
-def test_another_configuration_is_refused(tmp_path: Path) -> None:
+def without_record(run: Path) -> None:
+    (run / "record.json").unlink()
+
+
+def without_checkpoints(run: Path) -> None:
+    shutil.rmtree(run / "checkpoint")
+
+
+@pytest.mark.parametrize("change", [without_record, without_checkpoints])
+def test_another_configuration_is_refused(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    """Each of the two that a stopped run leaves knows what it began with."""
     run = stopped(tmp_path, 9)
+    change(run)
     text = (run / "config.toml").read_text()
     (run / "config.toml").write_text(text.replace("buffer_size = 40", "buffer_size = 41"))
     outcome = call("resume", run)
     assert outcome.code == 2
     assert "buffer_size was 40, and is 41 in config.toml; undo the change, or begin a new run with it" in outcome.err
+
+
+def test_other_data_than_the_record_has_are_refused(tmp_path: Path) -> None:
+    run = stopped(tmp_path, 9, checkpoint_every=None)
+    content = json.loads((run / "record.json").read_text())
+    content["source"]["test_samples"] = 10000
+    (run / "record.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"record.json: made with data of test_samples 10000, given 360; set SYN"):
+        resume(run)
+
+
+def test_a_record_without_options_is_refused(tmp_path: Path) -> None:
+    run = stopped(tmp_path, 9, checkpoint_every=None)
+    content = json.loads((run / "record.json").read_text())
+    (run / "record.json").write_text(json.dumps(content | {"config": {"scenario": 3}}))
+    with pytest.raises(UsageError, match=r"record.json: its configuration is none; move it away, or train again"):
+        resume(run)
 
 
 @pytest.mark.parametrize(
