@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import reprlib
-import shlex
 import signal
 import sys
 import warnings
@@ -132,6 +132,7 @@ def _resume(arguments: list[str]) -> int:
 def _close(record: Record, folder: Path) -> int:
     """Say how a run ended. Returns the exit code."""
     from synergy import console
+    from synergy.run import shell_word
 
     _say("")
     _say(console.closing(record))
@@ -139,7 +140,7 @@ def _close(record: Record, folder: Path) -> int:
     if record.status == "finished":
         return 0
     resumable = record.status == "interrupted" and "checkpoint_every" in record.config["output"]
-    hint = f"; go on with: synergy resume {shlex.quote(str(folder))}" if resumable else ""
+    hint = f"; go on with: synergy resume {shell_word(folder)}" if resumable else ""
     _complain(f"run {record.status}: {record.error}{hint}")
     return FAILED_EXIT if record.status == "failed" else INTERRUPTED_EXIT
 
@@ -304,11 +305,23 @@ def _stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(_shown(text, sys.stdout), flush=True)
 
 
 def _complain(text: str) -> None:
-    print("synergy: error:", *text.split(), file=sys.stderr)
+    print("synergy: error:", _shown(_one_line(text), sys.stderr), file=sys.stderr)
+
+
+def _one_line(text: str) -> str:
+    """Spaces stay as they are, since a path may have several; what would move the cursor is escaped."""
+    line = re.sub(r"\s*\n\s*", " ", text.strip())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def _shown(text: str, output: TextIO) -> str:
+    """`text` with what `output` cannot show escaped."""
+    encoding = output.encoding or "utf-8"  # None where it is no terminal or file
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _warn(
@@ -320,7 +333,7 @@ def _warn(
     line: str | None = None,
 ) -> None:
     """A warning in one line, without the place in the code that Python's own wording names."""
-    print("synergy: warning:", *str(message).split(), file=sys.stderr)
+    print("synergy: warning:", _shown(_one_line(str(message)), sys.stderr), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from synergy import checkpoint, csv_log, results
 from synergy.config import RunConfig, as_it_was
 from synergy.errors import UsageError
 from synergy.results import Record
-from synergy.run import CONFIG_NAME, Session, origin, owned, prepare, writing
+from synergy.run import CONFIG_NAME, Session, origin, owned, prepare, shell_word, writing
 from synergy.state import State, restore_fresh, same
 from synergy.train import Listener
 
@@ -81,7 +81,7 @@ def _refuse_finished(record: Record, folder: Path) -> None:
     if record.status == "finished":
         with writing(folder.parent):
             _publish_late(record, folder.parent)
-        raise UsageError(f"{folder}: the run is finished; see it with: synergy report {folder}")
+        raise UsageError(f"{folder}: the run is finished; see it with: synergy report {shell_word(folder)}")
 
 
 def _publish_late(record: Record, output_dir: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
+import shlex
 import sys
 import time
 import warnings
@@ -289,6 +291,21 @@ def _new_folder(output_dir: Path, config: RunConfig) -> Path:
         files.write_atomically(folder / CONFIG_NAME, config.to_toml())
         undo.pop_all()
     return folder
+
+
+def shell_word(path: Path) -> str:
+    """A path as a command of ours in a shell takes it, in one line."""
+    text = str(path)
+    text = f"./{text}" if text.startswith("-") else text  # else it is a flag
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(map(_escaped, text)) + "'"
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() and character not in "\\'":
+        return character
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
 
 
 @contextmanager

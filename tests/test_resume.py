@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from synergy import checkpoint, checks, csv_log, files, results
+from synergy import checkpoint, checks, cli, csv_log, files, results
 from synergy.config import RunConfig, build
 from synergy.data.augment import Augment
 from synergy.errors import UsageError
@@ -585,6 +586,29 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(
     assert signal.getsignal(number) is before
     assert call("resume", run).code == 0
     assert results.read(run).steps == 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="of another system")
+@pytest.mark.parametrize("name", ["-dash", "two  spaces", "new\nline", "it's\n\\$HOME\t\x1bü", "~", "$HOME"])
+def test_the_command_to_go_on_works_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = itertools.count()
+    config = config_of(Path(name), experiment_id="i")
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "_stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 9))
+        patch.setattr(cli, "_run_config", lambda arguments: config)
+        outcome = call("run")
+    hint = outcome.err.removesuffix("\n").partition("; go on with: synergy ")[2]
+    assert words(hint) == ["resume", str(Path(".", name, "i")) if name != "-dash" else "./-dash/i"]
+    assert call(*words(hint)).code == 0
+    hint = call(*words(hint)).err.removesuffix("\n").partition("; see it with: synergy ")[2]
+    assert call(*words(hint)).code == 0
+
+
+def words(command: str) -> list[str]:
+    """As the shell hands them over."""
+    told = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True, check=True)
+    return told.stdout.split("\0")[:-1]
 
 
 def filling(patch: pytest.MonkeyPatch, fails: Callable[[int], bool]) -> None:
