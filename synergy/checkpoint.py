@@ -141,21 +141,27 @@ class Series:
             _remove(old)
 
     def newest_first(self) -> list[Path]:
-        """All that are there, damaged or not."""
-        found = self.folder.iterdir() if self.folder.is_dir() else ()
-        return sorted((path for path in found if _NAME.fullmatch(path.name)), key=_progress, reverse=True)
+        """All that are there, damaged or not. Raises UsageError if the folder cannot be read."""
+        return sorted((path for path in self._entries() if _NAME.fullmatch(path.name)), key=_progress, reverse=True)
 
     def clean(self) -> None:
         """Finish or undo what a killed writer of checkpoints of these names had begun.
 
         Raises:
-            OSError: the folder cannot be read or written.
+            UsageError: the folder cannot be read.
+            OSError: it cannot be written.
         """
-        for entry in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+        for entry in self._entries():
             if (new := _TEMPORARY.fullmatch(entry.name)) and _NAME.fullmatch(new[1]):
                 _remove(entry)
             elif (aside := re.fullmatch(r"\.(.+)\.old", entry.name)) and _NAME.fullmatch(aside[1]):
                 _recover(self.folder / aside[1])
+
+    def _entries(self) -> list[Path]:
+        try:
+            return sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        except OSError as error:
+            raise UsageError(f"cannot read '{self.folder}': {error.strerror}; allow it, or move it away") from error
 
 
 _NAME = re.compile(r"step-(\d+)-task-(\d+)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import sys
 from collections.abc import Iterator
@@ -25,13 +26,41 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         OSError: the folder does not exist or cannot be written, or the disk is full. `path` is as it was before.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = _beside(path)
     with ExitStack() as undo:
         undo.callback(temporary.unlink, missing_ok=True)
         write_synced(temporary, data)
         temporary.replace(path)
         undo.pop_all()
     sync_folder(path.parent)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def try_writing(path: Path) -> None:
+    """See whether `write_atomically` could begin to write `path`; nothing is changed.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written.
+    """
+    temporary = _beside(path)
+    write_synced(temporary, b"")
+    temporary.unlink()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of `path` have left beside it. Nobody may be writing `path` meanwhile.
+
+    Raises:
+        OSError: the folder does not exist, or cannot be read or written.
+    """
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.tmp")
+    with os.scandir(path.parent) as entries:
+        found = [each for each in entries if leftover.fullmatch(each.name) and each.is_file(follow_symlinks=False)]
+    for each in found:
+        Path(each.path).unlink()
 
 
 def write_synced(path: Path, data: bytes) -> None:

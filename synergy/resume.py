@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synergy import checkpoint, csv_log, results
+from synergy import checkpoint, csv_log, files, results
 from synergy.config import RunConfig, as_it_was
 from synergy.errors import UsageError
 from synergy.results import Record
-from synergy.run import CONFIG_NAME, Session, origin, owned, prepare, shell_word, writing
+from synergy.run import CONFIG_NAME, Session, origin, owned, prepare, shell_word, writing, writing_into
 from synergy.state import State, restore_fresh, same
 from synergy.train import Listener
 
@@ -41,8 +41,8 @@ def reopened(folder: Path) -> Iterator[Reopened]:
     """The run in `folder`, which no other process may run meanwhile.
 
     Raises:
-        UsageError: it is no folder of a run, the run is finished or running, or its data or configuration are not those
-            that it began with.
+        UsageError: it is no folder of a run, the run is finished or running, its folder cannot be written, or its data
+            or configuration are not those that it began with.
     """
     if not _is_run(folder):
         raise UsageError(f"{folder}: no folder of a run, it has no {CONFIG_NAME}; name one below --output_dir")
@@ -53,6 +53,10 @@ def reopened(folder: Path) -> Iterator[Reopened]:
         record = results.read(folder) if (folder / results.RECORD_NAME).exists() else None
         if record is not None:
             _refuse_finished(record, folder)
+        with writing_into(folder):
+            files.remove_leftovers(folder / results.RECORD_NAME)
+            # Better now than after the training.
+            files.try_writing(folder / results.RECORD_NAME)
         yield _restored(config, folder, record)
 
 
@@ -100,10 +104,9 @@ def _restored(config: RunConfig, folder: Path, record: Record | None) -> Reopene
     session, skipped = Session(prepare(config), folder), []
     if record is not None:
         _check_same(record.config, record.source, origin(session.prepared), f"{folder / results.RECORD_NAME}")
-    with writing(folder):
+    with writing_into(session.checkpoints.folder):
         session.checkpoints.clean()
-        found = session.checkpoints.newest_first()
-    for path in found:
+    for path in session.checkpoints.newest_first():
         what = f"checkpoint {path}"
         try:
             state = checkpoint.read(path, session.prepared.device)

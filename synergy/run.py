@@ -195,9 +195,10 @@ class Session:
             listener.close()
         measured = self.clock.read(training)
         record = _record(self.prepared, training, self.folder.name, status, error, measured)
-        with writing(self.folder.parent):
+        with writing_into(self.folder):
             results.write(record, self.folder)
-            if status == "finished":
+        if status == "finished":
+            with writing(self.folder.parent):
                 publish(record, self.folder.parent)
         return record, self.folder
 
@@ -250,9 +251,9 @@ def owned(folder: Path) -> Iterator[None]:
     """Be the only process that runs in the folder of a run.
 
     Raises:
-        UsageError: there is another, or the folder cannot be written.
+        UsageError: there is another, or its configuration cannot be written.
     """
-    with ExitStack() as stack, writing(folder):
+    with ExitStack() as stack, writing_into(folder / CONFIG_NAME):
         try:
             stack.enter_context(files.owned(folder / CONFIG_NAME))
         except BlockingIOError as error:
@@ -316,6 +317,15 @@ def writing(output_dir: Path) -> Iterator[None]:
     except OSError as error:
         reason = f"cannot write to '{output_dir}': {error.strerror}"
         raise UsageError(f"output_dir: {reason}; name another folder") from error
+
+
+@contextmanager
+def writing_into(place: Path) -> Iterator[None]:
+    """The same for a place in the folder of a run, which cannot be another one."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"cannot write to '{place}': {error.strerror}; allow it, or make room there") from error
 
 
 def _run_name(config: RunConfig) -> str:

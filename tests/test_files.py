@@ -114,6 +114,24 @@ def test_a_write_is_synced_before_it_gets_its_name_and_the_folder_after(
     assert seen == [(False, False), (True, True)]
 
 
+def test_what_a_killed_writer_left_goes_and_nothing_else(tmp_path: Path) -> None:
+    mine, others = f".a.json.{'0' * 16}.tmp", [".a.json.tmp", f".b.json.{'0' * 16}.tmp", f".axjson.{'0' * 16}.tmp"]
+    for name in (mine, *others):
+        (tmp_path / name).write_text("half")
+    folder = tmp_path / f".a.json.{'1' * 16}.tmp"
+    folder.mkdir()
+    files.remove_leftovers(tmp_path / "a.json")
+    assert names(tmp_path) == sorted([*others, folder.name])
+
+
+def test_to_try_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    files.try_writing(tmp_path / "a")
+    assert (names(tmp_path), (tmp_path / "a").read_text()) == (["a"], "old")
+    with pytest.raises(OSError):
+        files.try_writing(tmp_path / "missing" / "a")
+
+
 def test_an_unwritable_path_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         files.write_atomically(tmp_path / "missing" / "a", "1")

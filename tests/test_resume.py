@@ -33,6 +33,7 @@ from synergy.state import State, restore_fresh, same
 from synergy.train import Listener, Schedule, Stopped, Training
 from synergy.types import Batch, Task
 from tests.commands import call
+from tests.test_files import posix, unprivileged
 
 SMALL: Mapping[str, Any] = {
     "buffer_size": 20,
@@ -369,6 +370,47 @@ def test_what_a_killed_writer_left_is_cleaned_up(tmp_path: Path, whole: tuple[Re
     outcome = call("resume", run)
     assert "goes on after step 9" in outcome.out
     assert_equal((results.read(run), run), whole)
+
+
+def test_what_was_left_of_a_record_is_cleaned_up(tmp_path: Path) -> None:
+    run = stopped(tmp_path, 9)
+    (run / f".record.json.{'0' * 16}.tmp").write_text("{")
+    resume(run)
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint", "config.toml", "record.json"]
+
+
+@posix
+@pytest.mark.parametrize(
+    ("place", "mode", "message"),
+    [
+        (".", 0o555, "cannot write to 'it': Permission denied; allow it, or make room there"),
+        ("config.toml", 0o444, "cannot write to 'it/config.toml': Permission denied; allow it, or make room there"),
+        ("checkpoint", 0, "cannot read 'it/checkpoint': Permission denied; allow it, or move it away"),
+    ],
+)
+def test_what_may_not_be_used_is_told_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, mode: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = stopped(Path(), 9, experiment_id="it")
+    for path in (run, *run.rglob("*")):
+        path.chmod(0o777)
+    (run / place).chmod(mode)
+    with unprivileged():
+        outcome = call("resume", run)
+    (run / place).chmod(0o777)
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", f"synergy: error: {message}\n")
+    assert results.read(run).status == "interrupted"
+    assert call("resume", run).code == 0
+
+
+def test_a_record_that_cannot_be_written_names_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(results, "write", full)
+    with pytest.raises(UsageError, match=f"^cannot write to '{tmp_path}/it': No space left on device; allow it, or"):
+        execute(prepare(config_of(tmp_path, experiment_id="it")))
 
 
 def test_a_finished_run_is_refused(tmp_path: Path, whole: tuple[Record, Path]) -> None:
