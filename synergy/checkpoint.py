@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import reprlib
 import secrets
 import stat
 import sys
@@ -419,7 +420,7 @@ class _State:
         if not isinstance(state, dict):
             raise _DamageError(f"{STATE} is no state")
         if self._tensors:
-            raise _DamageError(f"{TENSORS} holds {min(self._tensors)!r}, which {STATE} does not name")
+            raise _DamageError(f"{TENSORS} holds {reprlib.repr(min(self._tensors))}, which {STATE} does not name")
         return state
 
     def _decoded(self, value: Any, depth: int) -> Any:
@@ -444,10 +445,10 @@ class _State:
 
     def _tensor(self, name: str) -> Tensor:
         if name not in self._tensors:
-            raise _DamageError(f"{STATE} names the tensor {name!r}, which {TENSORS} does not hold")
+            raise _DamageError(f"{STATE} names the tensor {reprlib.repr(name)}, which {TENSORS} does not hold")
         tensor = self._tensors.pop(name)
         if tensor.dtype not in DTYPES:
-            raise _DamageError(f"the tensor {name!r} is of a kind that is never saved")
+            raise _DamageError(f"the tensor {reprlib.repr(name)} is of a kind that is never saved")
         return tensor.to(self._device)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # help is printed without torch
     from synergy.results import Record
 
 USAGE_EXIT, FAILED_EXIT, INTERRUPTED_EXIT = 2, 1, 130
+LONGEST_LINE = 5000
 
 DESCRIPTION = """\
 Continual learning: SYNERgy, its baselines and its benchmarks.
@@ -315,6 +316,8 @@ def _complain(text: str) -> None:
 def _one_line(text: str) -> str:
     """Spaces stay as they are, since a path may have several; what would move the cursor is escaped."""
     line = re.sub(r"\s*\n\s*", " ", text.strip())
+    # More than any path has: what is longer quotes a file that nobody wrote by hand.
+    line = line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]}...{line[-LONGEST_LINE // 2 :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 

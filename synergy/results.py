@@ -24,6 +24,7 @@ from synergy.types import ProtocolName
 SCHEMA_VERSION = 1
 RECORD_NAME = "record.json"
 RESULTS_NAME = "results.jsonl"
+MAX_RUN_ID = 255
 
 Status: TypeAlias = Literal["finished", "failed", "interrupted"]
 
@@ -115,6 +116,9 @@ class Record:
     final_losses: Mapping[str, float | None]
 
     def __post_init__(self) -> None:
+        if len(self.run_id) > MAX_RUN_ID:
+            allowed = f"at most {MAX_RUN_ID} characters, as it is the name of a folder"
+            raise UsageError(f"run_id: given {reprlib.repr(self.run_id)}; allowed: {allowed}")
         losses = {name: _finite(value) for name, value in self.final_losses.items()}
         object.__setattr__(self, "final_losses", losses)
 
@@ -268,11 +272,11 @@ def _check_version(content: Any) -> None:
     _decode(int, version, "schema_version")
     if version > SCHEMA_VERSION:
         raise UsageError(
-            f"schema_version: given {version}, written by a newer release; allowed: up to {SCHEMA_VERSION}; "
-            "upgrade synergy-cl to read it"
+            f"schema_version: given {reprlib.repr(version)}, written by a newer release; "
+            f"allowed: up to {SCHEMA_VERSION}; upgrade synergy-cl to read it"
         )
     if version < 1:
-        raise UsageError(f"schema_version: given {version}; allowed: from 1 to {SCHEMA_VERSION}")
+        raise UsageError(f"schema_version: given {reprlib.repr(version)}; allowed: from 1 to {SCHEMA_VERSION}")
 
 
 def _field(content: Any, name: str) -> Any:
@@ -292,7 +296,7 @@ def _from_json(text: bytes) -> Any:
 def _parse_float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is not a finite number")
+        raise ValueError(f"{reprlib.repr(text)[1:-1]} is not a finite number")
     return value
 
 
@@ -317,7 +321,7 @@ def _decode(kind: Any, value: Any, at: str) -> Any:
         return tuple(_decode(parts[0], item, f"{at}[{index}]") for index, item in enumerate(items))
     if form in (dict, Mapping):
         table = value if isinstance(value, dict) else _refuse(at, value, "an object")
-        return {key: _decode(parts[1], item, f"{at}[{key!r}]") for key, item in table.items()}
+        return {key: _decode(parts[1], item, f"{at}[{reprlib.repr(key)}]") for key, item in table.items()}
     return _decode_scalar(kind, value, at)
 
 

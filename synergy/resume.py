@@ -19,6 +19,8 @@ from synergy.train import Listener
 
 ELSEWHERE = frozenset(("data_dir", "device"))
 """Options of the training that may be others: where the data are, and where to compute."""
+MOST_QUOTED = 600
+"""Characters of a file in a message."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,13 @@ def _restored(config: RunConfig, folder: Path, record: Record | None) -> Reopene
             state = checkpoint.read(path, session.prepared.device)
             began = _began(state, what)
         except UsageError as damage:
-            skipped.append(str(damage))
+            skipped.append(_bounded(str(damage)))
             continue
         _check_origin(began, origin(session.prepared), what)
         try:
             restore_fresh(session, state, what)
         except UsageError as misfit:
-            skipped.append(str(misfit))
+            skipped.append(_bounded(str(misfit)))
             # Half of it may be in there.
             session = Session(prepare(config), folder)
             continue
@@ -142,7 +144,9 @@ def _check_origin(began: Mapping[str, Any], now: Mapping[str, Any], what: str) -
     _check_same(began["config"], began["source"], now, what)
     then, there = (f"torch {of['versions'].get('torch')} on {of.get('device')}" for of in (began, now))
     if then != there:
-        warnings.warn(f"begun with {then}, goes on with {there}: last bits of the result may differ", stacklevel=2)
+        warnings.warn(
+            f"begun with {_bounded(then)}, goes on with {there}: last bits of the result may differ", stacklevel=2
+        )
 
 
 def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
@@ -150,12 +154,20 @@ def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mappi
     for name in ("name", "train_samples", "test_samples"):
         then, there = source.get(name), now["source"][name]
         if not same(then, there):
-            raise UsageError(f"{what}: made with data of {name} {then}, given {there}; set SYNERGY_DATA to those data")
+            raise UsageError(
+                f"{what}: made with data of {name} {_bounded(str(then))}, given {there}; set SYNERGY_DATA to those data"
+            )
     for table in ("scenario", "method", "training"):
         then, there = config.get(table, {}), now["config"][table]
         if not isinstance(then, Mapping):
             raise UsageError(f"{what}: its configuration is none; move it away, or train again")
         for name in sorted((then.keys() | there.keys()) - ELSEWHERE, key=str):
             if not same(then.get(name), there.get(name)):
-                change = f"{name} was {then.get(name)}, and is {there.get(name)} in {CONFIG_NAME}"
+                was, now_is = (_bounded(str(options.get(name))) for options in (then, there))
+                change = f"{_bounded(str(name))} was {was}, and is {now_is} in {CONFIG_NAME}"
                 raise UsageError(f"{what}: {change}; undo the change, or begin a new run with it")
+
+
+def _bounded(text: str) -> str:
+    """A text out of a file that anybody may have written, as long as it may be in a message."""
+    return text if len(text) <= MOST_QUOTED else f"{text[: MOST_QUOTED * 2 // 3]}...{text[-MOST_QUOTED // 3 :]}"

@@ -602,6 +602,22 @@ def test_damage_is_named(tmp_path: Path, kind: str) -> None:
     assert message in refused(tmp_path / "it")
 
 
+LONG = "9:" + "x" * 100_000
+
+
+@pytest.mark.parametrize("new", [f'{{"$tensor": "{LONG}"}}', "1"])
+def test_a_message_is_no_longer_for_a_long_name(tmp_path: Path, new: str) -> None:
+    checkpoint.write(sample(), tmp_path / "it")
+    text(STATE, '{"$tensor": "1:net/bias"}', new)(tmp_path / "it")
+    path = tmp_path / "it" / TENSORS
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    head = data[8 : 8 + size].replace(b'"1:net/bias"', f'"0{LONG}"'.encode())
+    path.write_bytes(header(head, data[8 + size :]))
+    seal(tmp_path / "it")
+    assert len(refused(tmp_path / "it")) < len(str(tmp_path)) + 200
+
+
 def test_a_kind_that_is_never_saved(tmp_path: Path) -> None:
     checkpoint.write({"a": torch.zeros(2, dtype=torch.int32)}, tmp_path / "it")
     path = tmp_path / "it" / TENSORS

@@ -47,7 +47,7 @@ def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def assert_refused(outcome: Outcome, *parts: str) -> None:
     """One line on stderr that has all `parts`, exit code 2."""
     assert outcome.err.count("\n") == 1, outcome.err
-    assert outcome.err.startswith("synergy: error: ")
+    assert outcome.err.startswith("synergy: error: ") and len(outcome.err) < 5100
     for part in parts:
         assert part in outcome.err
     assert outcome.code == 2
@@ -154,6 +154,7 @@ MISTAKES = [
     # going on
     ("resume", ["the following arguments are required: RUN"]),
     ("resume nosuch", ["nosuch: no folder of a run, it has no config.toml; name one below --output_dir"]),
+    ("resume long", ["unknown table in long/config.toml 'xxx", "...", "; allowed: "]),
     ("resume other", ["the configuration other/config.toml is not TOML"]),
     ("resume unreadable", ["unreadable/record.json: not strict JSON"]),
     (f"resume {'x' * 300}", [f"{'x' * 300}: cannot be read: File name too long; name a folder below --output_dir"]),
@@ -186,12 +187,13 @@ def furnish(folder: Path) -> None:
     """The files and folders that the mistakes above name."""
     (folder / "file").write_text("no folder\n")
     (folder / "binary").write_bytes(b"\xff\xfe\x00\x01")
-    for name in ("empty", "half/mnist", "damaged/mnist", "torn", "newer", "folder.png", "other", "unreadable"):
+    for name in ("empty", "half/mnist", "damaged/mnist", "torn", "newer", "folder.png", "other", "unreadable", "long"):
         (folder / name).mkdir(parents=True)
     (folder / "half/mnist/train-0.parquet").write_bytes(b"")
     for split in ("train", "test"):
         (folder / f"damaged/mnist/{split}-0.parquet").write_bytes(b"PAR1 and no more")
     head = '[scenario]\nname = "rot-digits"\n[method]\nname = "er"\n'
+    (folder / "long/config.toml").write_text(f"[{'x' * 100_000}]\n")
     (folder / "around").symlink_to("around")
     (folder / "tables.toml").write_text(head + "[trainig]\n")
     (folder / "other/config.toml").write_text("[scenario")

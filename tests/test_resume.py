@@ -555,6 +555,27 @@ def test_another_version_or_machine_is_warned_about(
         resume(run)
 
 
+LONG = "x" * 100_000
+
+
+@pytest.mark.filterwarnings("default:begun with")
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("run.source.name", LONG),
+        put("run.config.method.lr", LONG),
+        put(f"run.config.method.{LONG}", 1),
+        put("run.device", LONG),
+        put(f"training.method.{LONG}", 1),
+    ],
+)
+def test_messages_quote_no_more_than_is_read(tmp_path: Path, change: Callable[[State], None]) -> None:
+    run = stopped(tmp_path, 9)
+    outcome = call("resume", rewritten(run, change))
+    assert max(map(len, (outcome.out + outcome.err).splitlines())) < 2000
+    assert outcome.code == (2 if outcome.err.startswith("synergy: error") else 0)
+
+
 @pytest.mark.parametrize("change", [put("run", 3), put("run.config", {"method": 3}), lambda state: state.pop("run")])
 def test_a_checkpoint_of_something_else_is_skipped(
     tmp_path: Path, whole: tuple[Record, Path], change: Callable[[State], None]
