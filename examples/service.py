@@ -25,7 +25,9 @@ import json
 import os
 import reprlib
 import signal
+import socket
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,6 +44,8 @@ from synergy.nets.mlp import MLP
 
 MAX_BYTES, MAX_SAMPLES, MAX_CLASSES = 1 << 20, 1000, 1000
 """Of a request; of a batch; labels in all, since each takes an output of the network."""
+MOST = MAX_BYTES // 2
+"""Numbers in a sample: a digit and a comma each."""
 LARGEST, LONGEST, SECONDS = 1e3, 100, 30
 """Absolute value in a sample; characters of a label; that a request may take to arrive."""
 
@@ -148,18 +152,23 @@ def labels(given: Any) -> list[str | int | float]:
     if not isinstance(given, list):
         raise UsageError(f"y: given {reprlib.repr(given)}; allowed: a list, one label a sample")
     for label in given:
-        text = type(label) is str and len(label) <= LONGEST and label.isprintable()
-        if not text and not (type(label) in (int, float) and abs(label) <= 2**53):
+        if not is_text(label) and not (type(label) in (int, float) and abs(label) <= 2**53):
             raise UsageError(
-                f"y: given {reprlib.repr(label)}; allowed: texts of up to {LONGEST} characters, or numbers"
+                f"y: given {reprlib.repr(label)}; allowed: texts of up to {LONGEST} characters, none of them a control "
+                "character or half of a surrogate pair, or numbers from -2^53 to 2^53"
             )
     return given
+
+
+def is_text(label: Any) -> bool:
+    """Whether something is a text as people write them: joiners and spaces of any kind belong to words."""
+    return type(label) is str and len(label) <= LONGEST and not {"Cc", "Cs"} & set(map(unicodedata.category, label))
 
 
 def content(body: bytes, *names: str) -> dict[str, Any]:
     """What a request holds: strict JSON, an object with just these entries."""
     try:
-        found = json.loads(body.decode(), parse_constant=no_number)
+        found = json.loads(body.decode(), parse_constant=no_number, object_pairs_hook=entries)
     except RecursionError as error:
         raise HTTPException(400, "body: nested too deep") from error
     except ValueError as error:
@@ -173,6 +182,16 @@ def no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number")
 
 
+def entries(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a JSON object; of two of one name Python would keep the last, and another reader the first."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise HTTPException(422, f"body: given {reprlib.repr(name)} twice; allowed: each entry once")
+        found[name] = value
+    return found
+
+
 def line(number: int, x: Any, y: Any) -> str:
     """An entry of the journal: a checksum, and the batch as JSON, which gives back every number exactly."""
     text = json.dumps([number, x, y])
@@ -180,10 +199,10 @@ def line(number: int, x: Any, y: Any) -> str:
 
 
 def journalled(path: Path) -> Iterator[tuple[int, Any, Any]]:
-    """The batches of a journal. A last line that a crash has torn was never acknowledged and is cut off.
+    """The batches of a journal. A last line without its end, torn by a crash, was never acknowledged and is cut off.
 
     Raises:
-        UsageError: a line before the last one is damaged.
+        UsageError: a whole line is damaged.
     """
     if not path.exists():
         return
@@ -192,7 +211,7 @@ def journalled(path: Path) -> Iterator[tuple[int, Any, Any]]:
         for entry in file:
             checksum, _, text = entry.rstrip(b"\n").partition(b" ")
             if hashlib.sha256(text).hexdigest().encode() != checksum:
-                if file.read(1):
+                if entry.endswith(b"\n"):
                     raise UsageError(f"journal {path}: damaged at byte {end}; use a backup")
                 os.truncate(path, end)
                 return
@@ -203,7 +222,7 @@ def journalled(path: Path) -> Iterator[tuple[int, Any, Any]]:
 
 async def received(request: Request) -> bytes:
     """The body of a request, refused as soon as it is too large."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         # Also what keeps a page in somebody's browser from posting here.
         raise HTTPException(415, "Content-Type: allowed: application/json")
     too_large = HTTPException(413, f"body: allowed: up to {MAX_BYTES} bytes", {"Connection": "close"})
@@ -252,9 +271,27 @@ def application(service: Service, worker: ThreadPoolExecutor) -> FastAPI:
     return app
 
 
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that has the port, and does not listen yet. Raises UsageError if there is no having it."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"port: given {port} of {host} ({error.strerror}); allowed: one that is free (--port 0 finds one), of an "
+            "address of this machine"
+        ) from error
+    return listener
+
+
 def serve(options: argparse.Namespace) -> None:
     """Until told to stop; saves then."""
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as worker:
+    with (
+        bound(options.host, options.port) as listener,
+        ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as worker,
+    ):
         service = worker.submit(Service, options.state, options.features, options.save_every).result()
         config = uvicorn.Config(
             application(service, worker),
@@ -264,30 +301,54 @@ def serve(options: argparse.Namespace) -> None:
             limit_concurrency=64,
             timeout_graceful_shutdown=SECONDS,
         )
-        socket = config.bind_socket()
-        socket.listen()  # whoever reads the next line may connect at once
-        print(f"http://{options.host}:{socket.getsockname()[1]}", flush=True)
+        listener.listen()  # whoever reads the next line may connect at once
+        print(f"http://{options.host}:{listener.getsockname()[1]}", flush=True)
         try:
-            uvicorn.Server(config).run(sockets=[socket])
+            uvicorn.Server(config).run(sockets=[listener])
         finally:
             worker.submit(service.save).result()
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """What argparse makes a number of a text with, and refuses one that is not from `low` to `high`."""
+
+    def number(text: str) -> int:
+        allowed = f"whole numbers from {low} {'on' if high is None else f'to {high}'}"
+        complaint = argparse.ArgumentTypeError(f"given {reprlib.repr(text)}; allowed: {allowed}")
+        try:
+            value = int(text)
+        except ValueError as error:
+            raise complaint from error
+        if value < low or (high is not None and value > high):
+            raise complaint
+        return value
+
+    return number
+
+
+def make(folder: Path) -> None:
+    """Make the folder, durably, if it is missing. Raises UsageError if something else is in its place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"state: given {folder}, which is a file or inside one; allowed: a folder") from error
+    files.sync_folder(folder.parent)
 
 
 def main() -> None:
     """Serve until told to stop."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, help="0 for any that is free (default: 8000)")
+    parser.add_argument("--port", type=whole(0, 65535), default=8000, help="0 for any that is free (default: 8000)")
     parser.add_argument("--state", type=Path, required=True, help="folder of what was learned")
-    parser.add_argument("--features", type=int, default=64, help="numbers in a sample (default: 64)")
-    parser.add_argument("--save_every", type=int, default=100, help="batches between two saves (default: 100)")
+    parser.add_argument("--features", type=whole(1, MOST), default=64, help="numbers in a sample (default: 64)")
+    parser.add_argument("--save_every", type=whole(1), default=100, help="batches between two saves (default: 100)")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT):  # before and after the server runs, which has handlers of its own
         signal.signal(number, lambda *_: sys.exit(0))
     folder: Path = options.state
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files.sync_folder(folder.parent)
+        make(folder)
         (folder / "lock").touch()
         with files.owned(folder / "lock"):
             serve(options)

@@ -8,6 +8,7 @@ import operator
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -197,6 +198,11 @@ REFUSED: dict[str, tuple[int, Any]] = {
     "y not finite": (422, b'{"x": [[0, 0, 0, 0]], "y": [1e999]}'),
     "y half a character": (422, b'{"x": [[0, 0, 0, 0]], "y": ["\\ud800"]}'),
     "y a book": (422, {"x": GOOD, "y": ["a" * 101]}),
+    "y of two lines": (422, {"x": GOOD, "y": ["a\nb"]}),
+    "y a command to a terminal": (422, {"x": GOOD, "y": ["\x1b[2J"]}),
+    "y too large": (422, {"x": GOOD, "y": [2**53 + 1]}),
+    "x twice": (422, b'{"x": [[0, 0, 0, 0]], "x": [[1, 1, 1, 1]], "y": [1]}'),
+    "y twice and the same": (422, b'{"x": [[0, 0, 0, 0]], "y": [1], "y": [1]}'),
     "too many classes": (422, {"x": GOOD * 500, "y": list(range(10_000, 10_500))}),
 }
 
@@ -209,6 +215,39 @@ def test_what_is_no_batch_is_refused_in_one_line_and_changes_nothing(running: Pr
         assert (name, given) == (name, status), reply
         assert set(reply) == {"detail"} and 5 < len(reply["detail"]) < 300 and "\n" not in reply["detail"], reply
     assert (running.predict(PROBE), running.call("GET", "/metrics")) == before
+
+
+WORDS = [
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    "\u0915\u094d\u200d\u0937",
+    "10\u00a0kg",
+    "\U0001f469\u200d\U0001f52c",
+    "",
+    "a" * 100,
+]
+"""With joiners, a space that does not break, an emoji of two."""
+
+
+def test_texts_as_people_write_them_are_labels(folder: Path) -> None:
+    service = Service(folder, 4, 1)
+    x = [[float(column == row) for column in range(4)] for row in range(4)] * 2
+    for _ in range(3):
+        service.learn(json.dumps({"x": x[: len(WORDS)], "y": WORDS}).encode())
+    assert Service(folder, 4, 1).learner.classes == WORDS
+
+
+def test_a_label_that_is_refused_says_which_are_not() -> None:
+    for label in ("a\x00", "\ud83d", -(2**53) - 1):
+        with pytest.raises(UsageError, match=r"up to 100 characters, none .* control .* surrogate .* -2\^53 to 2\^53"):
+            module.labels([label])
+    assert module.labels([2**53, -(2**53), 0.5, "a"])
+
+
+def test_a_media_type_is_the_same_in_capitals(running: Process) -> None:
+    for kind in ("Application/JSON", "application/json; charset=utf-8", "APPLICATION/JSON;charset=UTF-8"):
+        assert running.call("POST", "/learn", batch(0), {"Content-Type": kind})[0] == 200
+    for kind in ("text/plain", "application/jsonp", ""):
+        assert running.call("POST", "/learn", batch(0), {"Content-Type": kind})[0] == 415
 
 
 def test_bad_samples_to_predict_and_bad_addresses(running: Process) -> None:
@@ -357,6 +396,21 @@ def test_a_damaged_journal_is_refused(folder: Path) -> None:
         Service(folder, 4, 1000)
 
 
+@pytest.mark.parametrize("damage", [(b"0.", b"1."), (b" ", b"\0"), (b"[", b"")])
+def test_a_whole_last_line_that_is_damaged_was_acknowledged_and_is_not_cut_off(
+    folder: Path, damage: tuple[bytes, bytes]
+) -> None:
+    service = Service(folder, 4, 1000)
+    for number in range(4):
+        service.learn(body(number))
+    lines = service.journal.read_bytes().splitlines(keepends=True)
+    damaged = b"".join(lines[:-1]) + lines[-1].replace(*damage, 1)
+    service.journal.write_bytes(damaged)
+    with pytest.raises(UsageError, match=f"damaged at byte {len(b''.join(lines[:-1]))}; use a backup"):
+        Service(folder, 4, 1000)
+    assert service.journal.read_bytes() == damaged
+
+
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), TrainingError("the loss became nan")])
 def test_a_batch_that_does_not_become_durable_is_as_if_it_never_came(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
@@ -410,6 +464,57 @@ def test_one_service_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     (folder / "lock").touch()
     with files.owned(folder / "lock"), pytest.raises(SystemExit, match="another service uses it"):
         module.main()
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, *options: str) -> str | int | None:
+    """What the service says as it ends at once, or its exit code."""
+    monkeypatch.setattr(sys, "argv", ["service.py", *options])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as caught:
+        module.main()
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--save_every", "0", "from 1 on"),
+        ("--save_every", "-1", "from 1 on"),
+        ("--save_every", "1.5", "from 1 on"),
+        ("--features", "0", "from 1 to 524288"),
+        ("--features", "-4", "from 1 to 524288"),
+        ("--features", "1000000000000", "from 1 to 524288"),
+        ("--port", "-1", "from 0 to 65535"),
+        ("--port", "65536", "from 0 to 65535"),
+    ],
+)
+def test_numbers_are_in_their_range(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    value: str,
+    allowed: str,
+) -> None:
+    monkeypatch.setattr(module, "serve", lambda _: pytest.fail("it would have begun"))
+    assert ended(monkeypatch, "--state", str(folder), option, value) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"argument {option}: given '{value}'; allowed: whole numbers {allowed}")
+
+
+def test_a_file_is_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "state"):
+        said = ended(monkeypatch, "--state", str(path))
+        assert said == f"state: given {path}, which is a file or inside one; allowed: a folder"
+
+
+def test_a_port_in_use_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = ended(monkeypatch, "--state", str(folder), "--port", str(port))
+    assert str(said).startswith(f"port: given {port} of 127.0.0.1 (Address already in use); allowed: one that is free")
+    assert not (folder / "journal").exists()
 
 
 def test_labels_are_limited(folder: Path) -> None:
