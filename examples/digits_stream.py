@@ -56,6 +56,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1000, help="batches in all (default 1000)")
     steps = parser.parse_args().steps
+    if steps < 1:
+        parser.error(f"--steps: given {steps}; allowed: whole numbers from 1 on")
     per_pair = max(steps // 5, 1)
 
     # A stream of some thousand samples is short: the semantic network follows sooner than by default.
@@ -67,12 +69,13 @@ def main() -> None:
     for step, (x, y) in enumerate(stream(per_pair), start=1):
         synergy.observe(x, y)
         sgd.observe(x, y)
-        if step == steps // 2:
+        if step == max(steps // 2, 1):
             synergy = saved_and_loaded(synergy)
         if step % per_pair == 0:
             recent = synergy.metrics()["recent_accuracy"]
+            before = "-" if recent is None else f"{recent:.1f}"  # none of the first batch
             print(
-                f"{step:7d}  {' '.join(map(str, synergy.classes[-2:])):12s}  {recent:15.1f}   "
+                f"{step:7d}  {' '.join(map(str, synergy.classes[-2:])):12s}  {before:>15s}   "
                 f"{held_out_accuracy(synergy):10.1f}   {held_out_accuracy(sgd):12.1f}"
             )
         if step == steps:

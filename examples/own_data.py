@@ -67,6 +67,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=5, help="how often a day's photos are seen (default 5)")
     epochs = parser.parse_args().epochs
+    if epochs < 1:
+        parser.error(f"--epochs: given {epochs}; allowed: whole numbers from 1 on")
 
     torch.manual_seed(0)
     learner = Learner(

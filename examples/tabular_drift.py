@@ -21,7 +21,8 @@ STATES = ["normal", "leak", "overheating", "blocked"]
 SENSORS = 8
 BATCH = 16
 ROUNDS = 3
-"""How often the machine goes through its states in a phase; it stays in each for a third of a quarter of it."""
+"""How often the machine goes through its states in a phase; it stays in each for a third of a quarter of it, or for a
+batch at least."""
 PHASES = {
     "steady": "nothing changes",
     "gradual drift": "sensors age: what they say shifts a little with every batch",
@@ -67,7 +68,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1920, help="batches in all (default 1920)")
     parser.add_argument("--seed", type=int, default=0, help="of the machine (default 0)")
     arguments = parser.parse_args()
-    per_phase = max(arguments.steps // len(PHASES), 1)
+    if arguments.steps < len(PHASES):
+        parser.error(f"--steps: given {arguments.steps}; allowed: whole numbers from {len(PHASES)} on, one a phase")
+    if arguments.seed < 0:
+        parser.error(f"--seed: given {arguments.seed}; allowed: whole numbers from 0 on")
 
     machine = Machine(arguments.seed)
     learners = {
@@ -76,10 +80,12 @@ def main() -> None:
     }
     print("                 before learning, %   all states at the end of the phase, %")
     print("phase            SYNERgy   plain SGD   SYNERgy   plain SGD")
-    for phase in PHASES:
+    for number, phase in enumerate(PHASES):
+        per_phase = (arguments.steps + number) // len(PHASES)  # as many in all as were asked for
+        stays = min(ROUNDS * len(STATES), per_phase)
         hits = dict.fromkeys(learners, 0)
         for step in range(per_phase):
-            state = step * ROUNDS * len(STATES) // per_phase % len(STATES)
+            state = step * stays // per_phase % len(STATES)
             x, y = machine.batch(state, phase, step / per_phase), [STATES[state]] * BATCH
             for name, learner in learners.items():
                 if learner.classes:

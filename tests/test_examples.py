@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+
+import pytest
+import torch
+
+from synergy import Learner
 
 FOLDER = Path(__file__).parent.parent / "examples"
 
@@ -21,6 +27,13 @@ def output(name: str, *arguments: str) -> str:
 
 def numbers(line: str) -> list[float]:
     return [float(number) for number in re.findall(r"\d+\.\d", line)]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> None:
+    """The same in this process, which is faster."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+    with torch.random.fork_rng():  # an example has the process to itself and seeds torch
+        import_module(f"examples.{name}").main()
 
 
 def test_digits_appear_and_old_ones_are_kept() -> None:
@@ -53,6 +66,65 @@ def test_own_data_own_network() -> None:
     assert min(rows[-1][:4]) > 80  # of ten digits; the fifth day was seen only briefly
     assert rows[-1][4] > 20
     assert text.splitlines()[-1].startswith("200 photos in memory, 14 KiB")
+
+
+@pytest.mark.parametrize(("steps", "rows"), [("1", 1), ("3", 3), ("7", 7), ("12", 6)])
+def test_a_short_stream_of_digits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: str, rows: int
+) -> None:
+    run(monkeypatch, "digits_stream", "--steps", steps)
+    text = capsys.readouterr().out
+    found = [line.split() for line in text.splitlines() if re.match(r" +\d+  ", line)]
+    assert [row[0] for row in found] == [str((number + 1) * max(int(steps) // 5, 1)) for number in range(rows)]
+    assert text.count("same answers: yes") == 1
+    answers = [row[3] for row in found]
+    assert answers[0] == "-" if int(steps) < 10 else re.fullmatch(r"\d+\.\d", answers[0])
+    assert all(re.fullmatch(r"\d+\.\d", answer) for answer in answers[1:])
+
+
+@pytest.mark.parametrize("steps", [4, 13, 50])
+def test_drift_takes_as_many_batches_as_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: int
+) -> None:
+    observe, labels = Learner.observe, []
+
+    def counting(learner: Learner, x: object, y: list[str]) -> object:
+        labels.append(y[0])
+        return observe(learner, x, y)
+
+    monkeypatch.setattr(Learner, "observe", counting)
+    run(monkeypatch, "tabular_drift", "--steps", str(steps))
+    assert len(labels) == 2 * steps  # for each of two learners
+    assert len(set(labels)) == min(4, -(-steps // 4))  # states; even a short phase goes through several
+    assert len(re.findall(r"^\w+(?: drift)? +\d", capsys.readouterr().out, re.MULTILINE)) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "allowed"),
+    [
+        ("digits_stream", "--steps", "0", "from 1 on"),
+        ("digits_stream", "--steps", "-5", "from 1 on"),
+        ("own_data", "--epochs", "0", "from 1 on"),
+        ("own_data", "--epochs", "-1", "from 1 on"),
+        ("tabular_drift", "--steps", "3", "from 4 on, one a phase"),
+        ("tabular_drift", "--steps", "-3", "from 4 on, one a phase"),
+        ("tabular_drift", "--seed", "-1", "from 0 on"),
+    ],
+)
+def test_numbers_are_in_their_range(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    option: str,
+    value: str,
+    allowed: str,
+) -> None:
+    monkeypatch.setattr(Learner, "observe", lambda *_: pytest.fail("it would have begun"))
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, name, option, value)
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"{option}: given {value}; allowed: whole numbers {allowed}")
 
 
 def test_the_readme_names_every_example() -> None:
