@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ from synergy.errors import UsageError
 from synergy.methods.base import Method
 from synergy.randomness import generator
 from synergy.stream.learner import Learner
-from synergy.stream.tables import NetworkFactory, network, table_learner
+from synergy.stream.tables import NetworkFactory, network, probabilities, table_learner
 
 try:
     from sklearn.utils.validation import validate_data
@@ -93,7 +94,7 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.options = options
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803 - scikit-learn's names
-        """Forget all and learn from a table.
+        """Forget all and learn from a table. If that fails, the estimator is as it was before.
 
         Args:
             X: numbers `[n, n_features]`.
@@ -105,18 +106,23 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         """
         epochs = _whole("epochs", self.epochs)
         size = _whole("batch_size", self.batch_size)
-        samples = self._samples(X, reset=True)
-        labels = self._labels(samples, y)
-        classes, seed = np.unique(labels), self._seed()
-        learner = self._learner(seed, len(classes), None)
-        rng = generator(seed, "estimator/order")
-        for _ in range(epochs):
-            _learn(learner, samples, labels, rng.permutation(len(samples)), size)
-        self.learner_, self.classes_, self._fixed = learner, classes, False
+        with ExitStack() as undo:
+            undo.callback(self._take_back, dict(vars(self)))
+            samples = self._samples(X, reset=True)
+            labels = self._labels(samples, y)
+            classes, seed = np.unique(labels), self._seed()
+            learner = self._learner(seed, len(classes), None)
+            rng = generator(seed, "estimator/order")
+            for _ in range(epochs):
+                _learn(learner, samples, labels, rng.permutation(len(samples)), size)
+            self.learner_, self.classes_, self._fixed = learner, classes, False
+            undo.pop_all()
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:  # noqa: N803
         """Go on learning: one pass over the rows of a table, in their order.
+
+        What fails in the middle of a pass has learned the batches before. If the first call fails, nothing is learned.
 
         Args:
             X: numbers `[n, n_features]`.
@@ -128,22 +134,35 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             TrainingError: as `fit`.
         """
         size = _whole("batch_size", self.batch_size)
-        is_first = "learner_" not in vars(self)
-        samples = self._samples(X, reset=is_first)
-        labels = self._labels(samples, y)
         named = None if classes is None else np.unique(column_or_1d(classes))
-        if is_first:
-            self._fixed = named is not None
-            known = np.unique(labels) if named is None else named
-            learner = self._learner(self._seed(), len(known), named)
-        else:
-            known, learner = self.classes_, self.learner_
-            if named is not None and not np.array_equal(named, known):
-                raise UsageError(f"classes: given {_short(named)}; allowed: {_short(known)}, as now known, or none")
-        classes = _checked(labels, known) if self._fixed else _joined(labels, known)
-        _learn(learner, samples, labels, np.arange(len(samples)), size)
-        self.learner_, self.classes_ = learner, classes
+        if "learner_" in vars(self):
+            self._go_on(X, y, named, size)
+            return self
+        with ExitStack() as undo:
+            undo.callback(self._take_back, dict(vars(self)))
+            self._begin(X, y, named, size)
+            undo.pop_all()
         return self
+
+    def _begin(self, X: Any, y: Any, named: Array | None, size: int) -> None:  # noqa: N803
+        samples = self._samples(X, reset=True)
+        labels = self._labels(samples, y)
+        classes = np.unique(labels) if named is None else _checked(labels, named)
+        learner = self._learner(self._seed(), len(classes), named)
+        _learn(learner, samples, labels, np.arange(len(samples)), size)
+        self.learner_, self.classes_, self._fixed = learner, classes, named is not None
+
+    def _go_on(self, X: Any, y: Any, named: Array | None, size: int) -> None:  # noqa: N803
+        samples = self._samples(X, reset=False)
+        labels = self._labels(samples, y)
+        known = self.classes_
+        if named is not None and not np.array_equal(named, known):
+            raise UsageError(f"classes: given {_short(named)}; allowed: {_short(known)}, as now known, or none")
+        classes = _checked(labels, known) if self._fixed else _joined(labels, known)
+        try:
+            _learn(self.learner_, samples, labels, np.arange(len(samples)), size)
+        finally:  # also of what was interrupted
+            self.classes_ = _learned(classes, self.learner_)
 
     def predict_proba(self, X: Any) -> Array:  # noqa: N803
         """Probabilities `float64 [n, n_classes]` of `classes_`, each row of sum 1.
@@ -151,19 +170,23 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         Raises:
             NotFittedError: nothing was learned yet.
             ValueError: the table is not like the one that was learned.
+            TrainingError: the network answers NaN, since learning diverged.
         """
         check_is_fitted(self, "learner_")
-        scores = self.learner_.scores(self._samples(X, reset=False))
+        found = probabilities(self.learner_, self._samples(X, reset=False))
         position = {label: column for column, label in enumerate(self.learner_.classes)}
-        columns = [position[label] for label in self.classes_.tolist()]
-        probabilities: Array = scores.double().softmax(1)[:, columns].cpu().numpy()
-        return probabilities
+        return found[:, [position[label] for label in self.classes_.tolist()]]
 
     def predict(self, X: Any) -> Array:  # noqa: N803
         """The most likely label of each row `[n]`. Raises as `predict_proba`."""
         best = self.predict_proba(X).argmax(1)
         labels: Array = self.classes_[best]
         return labels
+
+    def _take_back(self, before: dict[str, Any]) -> None:
+        """Be as before a call that failed."""
+        self.__dict__.clear()
+        self.__dict__.update(before)
 
     def _seed(self) -> int:
         if self.random_state is None:
@@ -229,7 +252,19 @@ def _joined(labels: Array, known: Array) -> Array:
     if (labels.dtype.kind in _TEXT) != (known.dtype.kind in _TEXT):
         raise UsageError(f"y: given {_short(labels)} beside {_short(known)}; allowed: texts or numbers, not both")
     joined: Array = np.union1d(known, labels)
+    if lost := {*known.tolist(), *labels.tolist()} - {*joined.tolist()}:
+        raise UsageError(
+            f"y: given {labels.dtype} labels beside {known.dtype} ones, and no type holds both and {min(lost)}; "
+            "allowed: labels of one type"
+        )
     return joined
+
+
+def _learned(labels: Array, learner: Learner) -> Array:
+    """Those of the labels that the learner knows."""
+    known = {*learner.classes}
+    learned: Array = labels[np.array([label in known for label in labels.tolist()], dtype=bool)]
+    return learned
 
 
 def _short(labels: Array) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synergy.errors import UsageError
+from synergy.errors import TrainingError, UsageError
 from synergy.methods.base import Method
 from synergy.nets.backbone import Backbone
 from synergy.nets.mlp import linear
@@ -97,6 +98,8 @@ def _checked(options: Mapping[str, Any] | None) -> Mapping[str, Any]:
         return {}
     if not isinstance(options, Mapping):
         raise UsageError(f"options: given {reprlib.repr(options)}; allowed: a mapping from names to values")
+    if strange := [name for name in options if not isinstance(name, str)]:
+        raise UsageError(f"options: given the name {reprlib.repr(strange[0])}; allowed: names that are texts")
     if taken := sorted(_NO_OPTIONS & options.keys()):
         raise UsageError(f"options: given {taken[0]!r}; allowed: options of the method and of a learner of classes")
     return options
@@ -123,7 +126,8 @@ def network(
     if given is None:
         if isinstance(hidden, str) or not isinstance(hidden, Sequence) or not all(map(_is_size, hidden)):
             raise UsageError(f"hidden: given {reprlib.repr(hidden)}; allowed: units of each layer, such as (100, 100)")
-        return Dense(n_features, n_classes, hidden, generator=torch_generator(seed, "network"))
+        sizes = [int(units) for units in hidden]
+        return Dense(n_features, n_classes, sizes, generator=torch_generator(seed, "network"))
     if isinstance(given, nn.Module):
         return given
     if not callable(given):
@@ -131,7 +135,11 @@ def network(
     with torch.random.fork_rng(devices=[]):
         # Layers draw their weights from the global generator and know no other.
         torch.default_generator.set_state(torch_generator(seed, "network").get_state())
-        made = given(n_features, n_classes)
+        try:
+            made = given(n_features, n_classes)
+        except TypeError as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"net: it makes no network of two numbers ({reason}); allowed: {_MAKES}") from error
     if not isinstance(made, nn.Module):
         raise UsageError(f"net: it made a {type(made).__name__}; allowed: an nn.Module, from {_MAKES}")
     return made
@@ -141,4 +149,21 @@ _MAKES = "(n_features, n_classes) -> nn.Module"
 
 
 def _is_size(units: object) -> bool:
-    return isinstance(units, int) and not isinstance(units, bool) and units > 0
+    return isinstance(units, int | np.integer) and not isinstance(units, bool) and bool(units > 0)
+
+
+def probabilities(learner: Learner, rows: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Probabilities `[B, classes]` of the classes known so far; in float32 their sum would not be close enough to 1.
+
+    Args:
+        learner: of classes.
+        rows: `[B, features]`.
+
+    Raises:
+        UsageError: as `Learner.scores`.
+        TrainingError: they are NaN, since learning diverged.
+    """
+    found: np.ndarray[Any, np.dtype[np.float64]] = learner.scores(rows).double().softmax(1).cpu().numpy()
+    if np.isnan(found).any():
+        raise TrainingError("the network answers NaN, since learning diverged; learn anew, and lower lr or clip_norm")
+    return found

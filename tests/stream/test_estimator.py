@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from synergy import Learner, SynergyClassifier, UsageError, method_class
+from synergy import Learner, SynergyClassifier, TrainingError, UsageError, method_class
 from synergy.methods import METHODS
 
 Table = tuple[Any, Any]
@@ -256,6 +256,13 @@ def test_names_of_columns_are_held_to(iris: Table) -> None:
         ({"lr": -1.0}, "lr: given -1.0"),
         ({"options": {"device": "cpu"}}, "options: given 'device'; allowed: options of the method"),
         ({"options": {"loss": "mse"}}, "options: given 'loss'; allowed: options of the method"),
+        ({"options": {1: 2}}, "options: given the name 1; allowed: names that are texts"),
+        (
+            {"net": lambda features: None},
+            r"net: it makes no network of two numbers \(.*2 were given\); allowed: \(n_fea",
+        ),
+        ({"net": nn.ReLU}, r"net: it makes no network of two numbers \(.*\); allowed: \(n_features, n_classes\)"),
+        ({"hidden": (np.int64(0),)}, "hidden: given .*; allowed: units"),
         ({"options": ["lr"]}, r"options: given \['lr'\]; allowed: a mapping"),
     ],
 )
@@ -270,3 +277,107 @@ def test_texts_and_numbers_are_not_mixed(iris: Table) -> None:
     model = SynergyClassifier(epochs=1).fit(x, y)
     with pytest.raises(UsageError, match="texts or numbers, not both"):
         model.partial_fit(x[:2], [0, 1])
+
+
+def test_units_may_be_numbers_of_numpy(iris: Table) -> None:
+    x, y = iris
+    given: list[Any] = [(np.int64(4),), (4,)]
+    one, other = (SynergyClassifier(hidden=hidden, epochs=1).fit(x, y) for hidden in given)
+    assert np.array_equal(one.predict_proba(x), other.predict_proba(x))
+    assert "np.int64" in repr(one)  # a parameter stays as it was given
+
+
+def test_labels_that_no_type_holds_together_are_refused(iris: Table) -> None:
+    x, _ = iris
+    model = SynergyClassifier().partial_fit(x[:4], [2**53 + 1, 0, 1, 0])
+    before = model.predict_proba(x)
+    with pytest.raises(UsageError, match=r"y: given float64 labels beside int64 ones, .* 9007199254740993; allowed"):
+        model.partial_fit(x[:2], [1.0, 2.0])
+    with pytest.raises(UsageError, match="y: given uint64 labels beside int64 ones"):
+        model.partial_fit(x[:2], np.array([1, 2], dtype=np.uint64))
+    assert np.array_equal(model.predict_proba(x), before)
+    assert SynergyClassifier().partial_fit(x[:2], [0, 1]).partial_fit(x[:1], [2.0]).classes_.tolist() == [0, 1, 2]
+
+
+# What fails
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException) -> None:
+    """Make the learner fail after so many batches, in the midst of the next."""
+    observe, left = Learner.observe, iter(range(after))
+
+    def observed(learner: Learner, x: Any, y: Any) -> Any:
+        losses = observe(learner, x, y)
+        if next(left, None) is None:
+            raise error
+        return losses
+
+    monkeypatch.setattr(Learner, "observe", observed)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), TrainingError("the loss became nan")], ids=["stop", "loss"])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_classes_are_those_the_learner_knows_wherever_a_pass_ended(
+    iris: Table, monkeypatch: pytest.MonkeyPatch, error: BaseException, fixed: bool
+) -> None:
+    x, y = iris
+    order = np.argsort(y, kind="stable")  # setosa, versicolor, virginica, fifty each
+    x, y = x[order], y[order]
+    names = ["setosa", "versicolor", "virginica"]
+    model = SynergyClassifier(batch_size=25).partial_fit(x[:50], y[:50], classes=names if fixed else None)
+    with monkeypatch.context() as broken, pytest.raises(type(error)):
+        failing(broken, 2, error)
+        model.partial_fit(x, np.roll(y, -25))  # of which two batches and the next are learned, not the last three
+    assert model.classes_.tolist() == (names if fixed else names[:2])
+    assert set(model.learner_.classes) == set(model.classes_.tolist())
+    assert np.allclose(model.predict_proba(x).sum(1), 1)
+    assert model.partial_fit(x, y).classes_.tolist() == names
+    assert np.allclose(model.predict_proba(x).sum(1), 1)
+
+
+def test_a_pass_that_cannot_begin_changes_nothing(iris: Table) -> None:
+    x, y = iris
+    model = SynergyClassifier(epochs=1).fit(x, y)
+    before, batches = model.predict_proba(x), model.learner_.metrics()["batches"]
+    for samples, labels in ((x[:, :3], y), (x, y[:5]), (x[:2], ["rose", None])):
+        with pytest.raises((ValueError, TypeError)):
+            model.partial_fit(samples, labels)
+    assert np.array_equal(model.predict_proba(x), before)
+    assert model.learner_.metrics()["batches"] == batches
+
+
+@pytest.mark.parametrize("call", ["fit", "partial_fit"])
+@pytest.mark.parametrize("cause", ["lr", "labels", "loss", "stop"])
+def test_what_fails_leaves_the_estimator_as_it_was(
+    iris: Table, monkeypatch: pytest.MonkeyPatch, call: str, cause: str
+) -> None:
+    x, y = iris
+    errors = {"lr": UsageError, "labels": UsageError, "loss": TrainingError, "stop": KeyboardInterrupt}
+    model, frame = SynergyClassifier(epochs=1), pd.DataFrame(x[:, :2], columns=list("ab"))
+    if call == "fit":  # else nothing was learned before
+        model.fit(frame, y)
+    before = dict(vars(model))
+    model.set_params(lr=-1.0 if cause == "lr" else 0.1)
+    with monkeypatch.context() as broken, pytest.raises(errors[cause]):
+        failing(broken, 2 if cause in ("loss", "stop") else 1000, errors[cause]("it failed"))
+        getattr(model, call)(x, y[:5] if cause == "labels" else y)
+    assert vars(model.set_params(lr=0.1)) == before
+    if call == "fit":
+        assert model.n_features_in_ == 2 and model.feature_names_in_.tolist() == ["a", "b"]
+        assert model.predict(frame).shape == (150,)
+    else:
+        with pytest.raises(NotFittedError):
+            model.predict(x)
+
+
+def test_answers_that_are_no_numbers_are_said_to_be_none(iris: Table) -> None:
+    x, y = iris
+    model = SynergyClassifier("sgd", clip_norm=None).partial_fit(x, y)
+    model.set_params(random_state=1)
+    with torch.no_grad(), pytest.raises(TrainingError, match="the loss became"):
+        model.partial_fit(x * 1e18, y)
+        model.partial_fit(x * 1e18, y)
+    for answer in (model.predict, model.predict_proba):
+        with pytest.raises(TrainingError, match="answers NaN, since learning diverged; learn anew, and lower lr"):
+            answer(x)
+    assert model.fit(x, y).score(x, y) > 0.8
