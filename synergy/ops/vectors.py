@@ -55,17 +55,23 @@ class Flat:
     def follow(self) -> Tensor:
         """Take up the parameters that the network has now, after some were replaced by longer ones.
 
-        Every old parameter must have a successor in its place, whose first values, in row-major order, are its own.
+        Every old parameter must have a successor in its place, whose first values, in row-major order, are its own. How
+        the two are laid out in memory does not matter.
 
         Returns:
             Where each element of the old vector is in the new one, `int64 [P]`.
         """
-        before = [parameter.numel() for parameter in self._parameters]
+        before = self._places()
         self._take_up()
-        now = [parameter.numel() for parameter in self._parameters]
-        starts = [sum(now[:i]) for i in range(len(now))]
-        device = self.values.device
-        return torch.cat([torch.arange(s, s + n, device=device) for s, n in zip(starts, before, strict=True)])
+        positions = torch.empty(sum(map(len, before)), dtype=torch.int64, device=self.values.device)
+        for old, new in zip(before, self._places(), strict=True):
+            positions[old] = new[: len(old)]
+        return positions
+
+    def _places(self) -> list[Tensor]:
+        """For each parameter where its elements, in row-major order, are in the vector: `int64`."""
+        numbers = torch.arange(len(self.values), device=self.values.device)
+        return [view.reshape(-1) for view in self.views(numbers)]
 
     def backward(self, loss: Tensor) -> None:
         """`grads <- d loss / d values`."""
@@ -107,9 +113,12 @@ def channels_last(net: nn.Module) -> nn.Module:
 def _shaped_like(segment: Tensor, parameter: Tensor) -> Tensor:
     if parameter.is_contiguous():
         return segment.view(parameter.shape)
-    # A convolution's weight in channels-last order: the view keeps that order.
-    out, channels, height, width = parameter.shape
-    return segment.view(out, height, width, channels).permute(0, 3, 1, 2)
+    # Such as a convolution's weight in channels-last order: the view keeps the order of the dimensions in memory. A
+    # parameter with gaps or overlaps gets the layout that torch gives its copies, which have none.
+    strides = torch.empty_like(parameter, device="meta").stride()
+    order = sorted(range(parameter.dim()), key=lambda dimension: -strides[dimension])
+    in_memory = segment.view([parameter.shape[dimension] for dimension in order])
+    return in_memory.permute([order.index(dimension) for dimension in range(parameter.dim())])
 
 
 def parameter_vector(net: nn.Module) -> Tensor:

@@ -8,6 +8,7 @@ from torch import nn
 
 from synergy.errors import UsageError
 from synergy.ops.averaging import average_, warm_decay
+from synergy.ops.growth import carried, widen
 from synergy.ops.vectors import Flat, channels_last, parameter_vector
 
 
@@ -71,6 +72,81 @@ def test_channels_last_weights_keep_their_layout() -> None:
     assert torch.equal(parameter_vector(net), before)
     spread = flat.gather([torch.full((3, 1, 1, 1), 2.0), *list(net.parameters())[1:]], torch.empty_like(flat.values))
     assert torch.equal(next(flat.views(spread)), torch.full((3, 2, 3, 3), 2.0, dtype=torch.float64))
+
+
+def held(shape: tuple[int, ...], *order: int) -> nn.Parameter:
+    """A parameter whose elements are numbered in row-major order, made by permuting a dense tensor."""
+    numbers = torch.arange(float(torch.Size(shape).numel()), dtype=torch.float64)
+    dense = torch.empty(torch.Size([shape[i] for i in order]), dtype=torch.float64)
+    parameter = nn.Parameter(dense.permute([order.index(i) for i in range(len(order))]))
+    with torch.no_grad():
+        parameter.copy_(numbers.view(shape))
+    return parameter
+
+
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [
+        ((6, 8), (1, 0)),
+        ((2, 3, 4), (1, 2, 0)),
+        ((2, 3, 4), (2, 1, 0)),
+        ((4, 3, 2, 3, 3), (0, 2, 3, 4, 1)),
+        ((4, 3, 2, 2), (1, 0, 2, 3)),
+        ((4, 3, 1, 2), (0, 2, 3, 1)),
+        ((), ()),
+    ],
+)
+def test_any_dense_layout_is_kept(shape: tuple[int, ...], order: tuple[int, ...]) -> None:
+    parameter = held(shape, *order)
+    strides, before = parameter.stride(), parameter.detach().clone()
+    flat = Flat(nn.ParameterList([nn.Parameter(torch.ones(2, dtype=torch.float64)), parameter]))
+    assert torch.equal(parameter, before) and parameter.stride() == strides
+    assert parameter.grad is not None and parameter.grad.stride() == strides
+    flat.backward((parameter**3).sum())
+    torch.testing.assert_close(parameter.grad, 3 * before**2, rtol=1e-12, atol=0)
+    assert flat.grads[2:].sum() == parameter.grad.sum()
+    flat.values.zero_()
+    assert not parameter.any()
+
+
+def test_a_volumes_convolution_with_channels_last_learns_like_any_other() -> None:
+    ours, reference = nn.Conv3d(2, 3, 2).double(), nn.Conv3d(2, 3, 2).double()
+    ours.load_state_dict(reference.state_dict())
+    ours.weight.data = ours.weight.data.contiguous(memory_format=torch.channels_last_3d)
+    flat = Flat(ours)
+    assert ours.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    inputs = torch.linspace(-1, 1, 2 * 2 * 27, dtype=torch.float64).view(2, 2, 3, 3, 3)
+    flat.backward(ours(inputs).square().sum())
+    torch.autograd.backward(reference(inputs).square().sum())
+    for a, b in zip(ours.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("overlapping", [torch.ones(1, 6).expand(8, 6), torch.ones(8, 1).expand(8, 6)])
+def test_elements_that_share_memory_get_a_place_each(overlapping: torch.Tensor) -> None:
+    parameter = nn.Parameter(overlapping)
+    flat = Flat(nn.ParameterList([parameter]))
+    assert parameter.is_contiguous() and len(flat.values) == 48
+    flat.values.copy_(torch.arange(48.0))
+    assert torch.equal(parameter.view(-1), torch.arange(48.0))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_following_a_longer_parameter_finds_each_element_again(order: tuple[int, int]) -> None:
+    """The successor is laid out row by row, whatever its predecessor was."""
+    net = nn.Linear(3, 2, dtype=torch.float64)
+    net.weight = held((2, 3), *order)
+    both = nn.Sequential(net, nn.Linear(2, 2, dtype=torch.float64))
+    both[1].weight = held((2, 2), 1, 0)
+    flat = Flat(both)
+    old, kept = flat.values.clone(), both[1].weight.stride()
+    widen(net, 2)
+    positions = flat.follow()
+    assert torch.equal(flat.values[positions], old)
+    assert both[1].weight.stride() == kept
+    marked = list(flat.views(carried(old, positions, len(flat.values))))
+    expected = torch.tensor([[0, 1, 2], [3, 4, 5], [0, 0, 0], [0, 0, 0]], dtype=torch.float64)
+    assert torch.equal(marked[0], expected)
 
 
 def test_average_and_its_warm_up() -> None:
