@@ -9,7 +9,7 @@ import reprlib
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -156,6 +156,9 @@ def _run_config(arguments: list[str]) -> RunConfig:
     if {"-h", "--help"} & set(arguments):
         _run_parser(scenario, method).print_help()
         raise SystemExit(0)
+    for value, table in ((scenario, scenario_class), (method, method_class)):
+        if value is not None:
+            table(value)  # a name that does not exist is told first, whatever else is missing
     for flag, value, names in (("--dataset", scenario, SCENARIOS), ("--model", method, METHODS)):
         if value is None:
             raise UsageError(f"{flag} is missing; allowed: {', '.join(sorted(names))}")
@@ -202,10 +205,24 @@ def _add_options(parser: _Parser, title: str, options: type[Options]) -> None:
         if spec.kind is bool:
             group.add_argument(f"--{spec.name}", action="store_true", help=_help(spec))
         else:
-            kind = str if spec.many else spec.kind
+            kind = str if spec.many else {int: _whole_number, float: _number}.get(spec.kind, str)
             nargs = "+" if spec.many else None
             metavar = spec.kind.__name__.upper()
             group.add_argument(f"--{spec.name}", type=kind, nargs=nargs, metavar=metavar, help=_help(spec))
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"given {reprlib.repr(text)}; allowed: a whole number") from error
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"given {reprlib.repr(text)}; allowed: a number") from error
 
 
 def _help(spec: Option) -> str:
@@ -265,14 +282,19 @@ def _report(arguments: list[str]) -> int:
     parsed = parser.parse_strictly(arguments)
     from synergy import console, report
 
-    records = _records(map(Path, parsed.runs))
-    _say(console.comparison(records))
     if parsed.picture is not None:
-        _say(f"\npicture: {report.accuracy_over_time(records, Path(parsed.picture))}")
+        report.check_name(parsed.picture)
+    records = _records([Path(run) for run in parsed.runs])
+    table = console.comparison(records)
+    # Drawn before anything is said: a table in front of an error looks like all that was asked for.
+    picture = None if parsed.picture is None else report.accuracy_over_time(records, Path(parsed.picture))
+    _say(table)
+    if picture is not None:
+        _say(f"\npicture: {picture}")
     return 0
 
 
-def _records(paths: Iterable[Path]) -> list[Record]:
+def _records(paths: Sequence[Path]) -> list[Record]:
     """Each record once, also where `runs/*` names both the folder of a run and the file with the results of all."""
     from synergy import results
 
@@ -280,6 +302,8 @@ def _records(paths: Iterable[Path]) -> list[Record]:
     for path in paths:
         for record in results.read_all(path) if results.is_of_many(path) else [results.read(path)]:
             found.setdefault((record.run_id, record.measured), record)
+    if not found:
+        raise UsageError(f"{', '.join(map(str, paths))}: holds no runs; name the folder of a run, or of all runs")
     return list(found.values())
 
 

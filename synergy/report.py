@@ -107,10 +107,36 @@ def _course(task: Task, rows: int) -> list[Iterator[tuple[Tensor, Tensor]]]:
     return [task.batches(0, start=batches * row // rows) for row in range(rows)]
 
 
+def check_name(name: str) -> None:
+    """See whether a picture can have this name, before anything is drawn.
+
+    Raises:
+        UsageError: it is that of a folder or of no file, or ends in no format that is known.
+    """
+    path = Path(name)
+    try:
+        is_folder = name != "" and path.is_dir()
+    except OSError as error:
+        raise _unwritable(name, error.strerror) from error
+    if is_folder:
+        raise _unwritable(name, "Is a directory")
+    if "\0" in name:
+        raise _unwritable(name, "no path has a zero byte in it")
+    if _format(path) not in FORMATS:
+        raise UsageError(f"picture '{name}': {unknown('picture format', _format(path), FORMATS)}")
+
+
+def _format(path: Path) -> str:
+    return path.suffix[1:].lower()
+
+
+def _unwritable(name: str, reason: str | None) -> UsageError:
+    return UsageError(f"cannot write the picture '{name}': {reason}; name another file")
+
+
 def _figure(path: Path, width: float, height: float, dpi: int = 150) -> Figure:
     """An empty figure, in inches, for a file of this name."""
-    if path.suffix[1:] not in FORMATS:
-        raise unknown("picture format", path.suffix[1:], FORMATS)
+    check_name(str(path))
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -124,9 +150,9 @@ def _figure(path: Path, width: float, height: float, dpi: int = 150) -> Figure:
 def _save(figure: Figure, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        figure.savefig(path, format=_format(path))
     except OSError as error:
-        raise UsageError(f"cannot write the picture '{path}': {error.strerror}; name another file") from error
+        raise _unwritable(str(path), error.strerror) from error
     return path
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from synergy import cli, results
 from synergy.data import decode
+from synergy.errors import UsageError
 from synergy.methods import METHODS
 from synergy.methods.er import ER
 from synergy.scenarios import SCENARIOS
@@ -62,6 +63,8 @@ MISTAKES = [
     ("run", ["--dataset is missing; allowed: ", "rot-digits"]),
     ("run --dataset rot-digits", ["--model is missing; allowed: ", "synergy"]),
     ("run --dataset rot-digit --model er", ["unknown scenario 'rot-digit'; did you mean 'rot-digits'?"]),
+    ("run --dataset rot-digit", ["unknown scenario 'rot-digit'; did you mean 'rot-digits'?"]),
+    ("run --model synergi", ["unknown method 'synergi'; did you mean 'synergy'?"]),
     ("run --dataset rot-digits --model synergi", ["unknown method 'synergi'; did you mean 'synergy'?"]),
     ("run --dataset", ["argument --dataset: expected one argument"]),
     ("run --help --model nosuch", ["unknown method 'nosuch'"]),
@@ -77,11 +80,13 @@ MISTAKES = [
     (f"{RUN} --validation=yes", ["--validation: ignored explicit argument 'yes'"]),
     (f"{RUN} $'a\\nb'", ["unknown argument"]),
     # values
-    (f"{RUN} --seed one", ["argument --seed: invalid int value: 'one'"]),
-    (f"{RUN} --seed 1.5", ["argument --seed: invalid int value: '1.5'"]),
+    (f"{RUN} --seed one", ["argument --seed: given 'one'; allowed: a whole number"]),
+    (f"{RUN} --seed 1.5", ["argument --seed: given '1.5'; allowed: a whole number"]),
     (f"{RUN} --seed -1", ["seed: given -1; allowed: at least 0"]),
     (f"{RUN} --seed {10**400}", ["seed: given 1000", "allowed: a whole number below 2^63"]),
-    (f"{RUN} --lr fast", ["argument --lr: invalid float value: 'fast'"]),
+    (f"{RUN} --lr fast", ["argument --lr: given 'fast'; allowed: a number"]),
+    (f"{RUN} --buffer_size 1e3", ["argument --buffer_size: given '1e3'; allowed: a whole number"]),
+    (f"{RUN} --lr {'x' * 300}", ["argument --lr: given 'xxx", "...", "; allowed: a number"]),
     (f"{RUN} --lr -0.1", ["lr: given -0.1; allowed: at least 0"]),
     (f"{RUN} --lr nan", ["lr: given nan; allowed: a finite number"]),
     (f"{RUN} --lr inf", ["lr: given inf; allowed: a finite number"]),
@@ -174,8 +179,14 @@ MISTAKES = [
     ("report torn", ["torn/record.json: not strict JSON"]),
     ("report newer", ["newer/record.json: schema_version: given 999, written by a newer release"]),
     ("report nameless", ["given a configuration without method.name"]),
-    ("report good --picture a.jpg", ["unknown picture format 'jpg'"]),
-    ("report good --picture a", ["unknown picture format ''; allowed: pdf, png, svg"]),
+    ("report good --picture a.jpg", ["picture 'a.jpg': unknown picture format 'jpg'; did you mean 'png'?"]),
+    ("report good --picture a", ["picture 'a': unknown picture format ''; allowed: pdf, png, svg"]),
+    ("report good --picture ''", ["picture '': unknown picture format ''; allowed: pdf, png, svg"]),
+    ("report good --picture empty", ["cannot write the picture 'empty': Is a directory; name another file"]),
+    ("report good --picture .", ["cannot write the picture '.': Is a directory; name another file"]),
+    ("report good --picture a\0.png", ["no path has a zero byte in it; name another file"]),
+    (f"report good --picture {'x' * 300}.png", ["cannot write the picture 'xxx", "File name too long; name another"]),
+    ("report empty.jsonl", ["empty.jsonl: holds no runs; name the folder of a run, or of all runs"]),
     ("report good --picture file/a.png", ["cannot write the picture 'file/a.png'"]),
     ("report good --picture folder.png", ["cannot write the picture 'folder.png': Is a directory"]),
     ("report one-task --picture a.png", ["shows runs that learned more than one task: given 0"]),
@@ -186,6 +197,7 @@ MISTAKES = [
 def furnish(folder: Path) -> None:
     """The files and folders that the mistakes above name."""
     (folder / "file").write_text("no folder\n")
+    (folder / "empty.jsonl").write_text("")
     (folder / "binary").write_bytes(b"\xff\xfe\x00\x01")
     for name in ("empty", "half/mnist", "damaged/mnist", "torn", "newer", "folder.png", "other", "unreadable", "long"):
         (folder / name).mkdir(parents=True)
@@ -216,7 +228,9 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path, line: str, parts: list[str]) -> None:
     furnish(tmp_path)
     before = contents(tmp_path)
-    assert_refused(call(*shlex.split(line)), *parts)
+    outcome = call(*shlex.split(line))
+    assert_refused(outcome, *parts)
+    assert outcome.out == "" or line.startswith("run")
     assert contents(tmp_path) == before
 
 
@@ -382,7 +396,10 @@ def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_error_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_command", lambda arguments: cli._complain("a  b\n  c\r\x1b[2Jü") or 0)
+    def refuse(arguments: list[str]) -> NoReturn:
+        raise UsageError("a  b\n  c\r\x1b[2Jü")
+
+    monkeypatch.setattr(cli, "_command", refuse)
     assert call("list").err == "synergy: error: a  b c\\r\\x1b[2Jü\n"
 
 
@@ -461,6 +478,16 @@ def test_a_report_of_runs_of_all_runs_and_of_both(tmp_path: Path) -> None:
     drawn = call("report", *folders, "--picture", tmp_path / "new" / "a.png")
     assert drawn.out == tables[0].out + f"\npicture: {tmp_path}/new/a.png\n"
     assert (tmp_path / "new" / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.filterwarnings("default:torn.jsonl")
+def test_a_file_whose_only_run_is_torn_holds_none(tmp_path: Path) -> None:
+    (tmp_path / "torn.jsonl").write_text('{"schema_version": 1, ')
+    outcome = call("report", "torn.jsonl")
+    assert (outcome.code, outcome.out) == (2, "")
+    warning, error = outcome.err.splitlines()
+    assert "line 1 breaks off" in warning
+    assert error == "synergy: error: torn.jsonl: holds no runs; name the folder of a run, or of all runs"
 
 
 WORDS = [

@@ -35,6 +35,11 @@ def test_other_formats(tmp_path: Path, suffix: str, beginning: bytes) -> None:
     assert path.read_bytes().startswith(beginning)
 
 
+def test_capitals_name_a_format_too(tmp_path: Path) -> None:
+    with Image.open(report.accuracy_over_time([RECORD], tmp_path / "picture.PNG")) as picture:
+        assert picture.format == "PNG"
+
+
 @pytest.mark.parametrize(
     "matrix",
     [
