@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -11,8 +11,9 @@ from torch import nn
 
 from synergy.errors import UsageError
 from synergy.methods.base import Method
+from synergy.stream.labels import Labels, as_labels
 from synergy.stream.learner import Learner
-from synergy.stream.tables import NetworkFactory, network, table_learner
+from synergy.stream.tables import NetworkFactory, network, probabilities, table_learner
 
 try:
     from river import base
@@ -49,7 +50,7 @@ class RiverClassifier(base.MiniBatchClassifier):
             `(n_features, n_classes) -> nn.Module`, of initial weights that follow from `seed`; or None for layers of
             `hidden` units. It is copied.
         hidden: units of each hidden layer, where no network is given; none makes a linear model.
-        features: names of all features, in the order of the network's inputs.
+        features: names of all features, in the order of the network's inputs: a list, the columns of a data frame.
         buffer_size: samples kept in memory; of no effect on a method without one.
         lr: learning rate.
         clip_norm: bound on the norm of a step's gradient; None for none.
@@ -67,7 +68,7 @@ class RiverClassifier(base.MiniBatchClassifier):
         *,
         net: nn.Module | NetworkFactory | None = None,
         hidden: tuple[int, ...] = (100, 100),
-        features: Sequence[Hashable] | None = None,
+        features: Collection[Hashable] | None = None,
         buffer_size: int = 500,
         lr: float = 0.1,
         clip_norm: float | None = 1.0,
@@ -115,11 +116,12 @@ class RiverClassifier(base.MiniBatchClassifier):
 
         Raises:
             UsageError: a feature is no finite number.
+            TrainingError: the network answers NaN, since learning diverged.
         """
         if self.learner is None:
             return {}
-        (probabilities,) = self._probabilities(self.learner, _row(x, self._names)).tolist()
-        return dict(zip(self.learner.classes, probabilities, strict=True))
+        (found,) = probabilities(self.learner, _row(x, self._names)).tolist()
+        return dict(zip(self.learner.classes, found, strict=True))
 
     def learn_many(self, X: pd.DataFrame, y: pd.Series[Any]) -> None:  # noqa: N803 - river's names
         """Learn from a data frame, in one step.
@@ -129,7 +131,7 @@ class RiverClassifier(base.MiniBatchClassifier):
             y: a label for each row.
 
         Raises:
-            UsageError, TrainingError: as `learn_one`.
+            UsageError, TrainingError: as `learn_one`; or two columns have one name.
         """
         names = self._names or _sorted(X.columns)
         if len(X):
@@ -139,28 +141,28 @@ class RiverClassifier(base.MiniBatchClassifier):
         """Probabilities: a row for each of `X`, a column for each class known so far; none before the first sample.
 
         Raises:
-            UsageError: as `predict_proba_one`.
+            UsageError, TrainingError: as `predict_proba_one`; or two columns have one name.
         """
         import pandas as pd  # river does without it where there are no data frames
 
         if self.learner is None or not len(X):
             return pd.DataFrame(index=X.index)
-        probabilities = self._probabilities(self.learner, _rows(X, self._names))
+        found = probabilities(self.learner, _rows(X, self._names))
         columns = pd.Index(self.learner.classes, tupleize_cols=False)
-        return pd.DataFrame(probabilities, index=X.index, columns=columns)
+        return pd.DataFrame(found, index=X.index, columns=columns)
 
     def predict_many(self, X: pd.DataFrame) -> pd.Series[Any]:  # noqa: N803
-        """The most likely class of each row of `X`, None before the first sample. Raises as `predict_proba_one`."""
+        """The most likely class of each row of `X`, None before the first sample. Raises as `predict_proba_many`."""
         import pandas as pd
 
         if self.learner is None or not len(X):
             return pd.Series([None] * len(X), index=X.index, dtype=object)
-        best = self._probabilities(self.learner, _rows(X, self._names)).argmax(1)
+        best = probabilities(self.learner, _rows(X, self._names)).argmax(1)
         return pd.Series([self.learner.classes[output] for output in best], index=X.index)
 
     def _learn(self, names: list[Hashable], rows: Rows, labels: list[Any]) -> None:
         """One step. What the first one says of features is kept only if it could be learned."""
-        learner = self.learner or self._made(len(names), len(set(labels)))
+        learner = self.learner or self._made(len(names), _count(labels))
         learner.observe(rows, labels)
         self.learner, self._names = learner, names
 
@@ -176,40 +178,62 @@ class RiverClassifier(base.MiniBatchClassifier):
             options=self.options,
         )
 
-    def _probabilities(self, learner: Learner, rows: Rows) -> Any:
-        """`float64 [B, classes]`; in float32 their sum would not be 1 closely enough for river."""
-        return learner.scores(rows).double().softmax(1).cpu().numpy()
 
-
-def _named(features: Sequence[Hashable] | None) -> list[Hashable]:
+def _named(features: Collection[Hashable] | None) -> list[Hashable]:
+    """Names in an order that is the same in every process, which that of a set is not."""
     if features is None:
         return []
-    if isinstance(features, str) or not features or len(set(features)) < len(features):
-        raise UsageError(f"features: given {reprlib.repr(features)}; allowed: a list of different names")
-    return list(features)
+    given = " ".join(reprlib.repr(features).split())
+    complaint = UsageError(f"features: given {given}; allowed: a list of different names")
+    if not isinstance(features, Collection) or isinstance(features, str | bytes | Set | Mapping):
+        raise complaint
+    try:
+        names = list(features.tolist() if isinstance(features, np.ndarray) else features)
+        different = set(names)
+    except TypeError as error:  # an array of one number, or names that are not hashable
+        raise complaint from error
+    if not names or len(different) < len(names):
+        raise complaint
+    return names
+
+
+def _count(labels: list[Any]) -> int:
+    """Different ones. Raises UsageError if something cannot be a label."""
+    different = Labels()
+    different.learn(as_labels(labels, None))
+    return len(different)
 
 
 def _sorted(features: Iterable[Hashable]) -> list[Hashable]:
-    """By name: a model must not depend on the order in which a mapping happens to hold its features."""
-    names = sorted(features, key=str)
+    """By name: a model must not depend on the order in which a mapping happens to hold its features, such as 1, "1"."""
+    names = sorted(features, key=lambda name: (type(name).__name__, str(name)))
     if not names:
         raise UsageError("features: the first sample has none; allowed: at least one, or features=[...]")
     return names
 
 
 def _row(x: Features, names: list[Hashable]) -> Rows:
+    chosen = {name: x.get(name, 0.0) for name in names}
     try:
-        return np.array([[x.get(name, 0.0) for name in names]], dtype=np.float32)
+        with np.errstate(over="ignore"):  # the learner refuses infinity
+            return np.array([list(chosen.values())], dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise _no_number({name: x.get(name, 0.0) for name in names}) from error
+        raise _no_number(chosen) from error
+    except OverflowError as error:
+        raise _too_large(chosen) from error
 
 
 def _rows(frame: pd.DataFrame, names: list[Hashable]) -> Rows:
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise UsageError(f"features: given two columns {reprlib.repr(twice)}; allowed: columns of different names")
     chosen = frame.reindex(columns=names, fill_value=0.0)
     try:
-        rows: Rows = chosen.to_numpy(np.float32)
-    except (TypeError, ValueError) as error:
-        raise _no_number(chosen.iloc[0].to_dict()) from error
+        with np.errstate(over="ignore"):
+            rows: Rows = chosen.to_numpy(np.float32)
+    except (TypeError, ValueError, OverflowError):
+        # Row by row, so that the error is of the one that holds no numbers.
+        rows = np.concatenate([_row(row, names) for row in chosen.to_dict("records")])
     return rows
 
 
@@ -217,3 +241,11 @@ def _no_number(x: Features) -> UsageError:
     wrong = {name: value for name, value in x.items() if not isinstance(value, int | float | np.number | np.bool_)}
     given = reprlib.repr(wrong or dict(x))
     return UsageError(f"features: given {given}; allowed: numbers (river's OneHotEncoder makes them of texts)")
+
+
+def _too_large(x: Features) -> UsageError:
+    largest = float(np.finfo(np.float32).max)
+    wrong = {name: value for name, value in x.items() if isinstance(value, int) and abs(value) > largest}
+    return UsageError(
+        f"features: given {reprlib.repr(wrong or dict(x))}; allowed: finite float32 numbers, up to {largest:.1e}"
+    )

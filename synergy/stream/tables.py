@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from synergy.errors import TrainingError, UsageError
-from synergy.methods.base import Method
+from synergy.methods.base import Method, ReplayConfig
 from synergy.nets.backbone import Backbone
 from synergy.nets.mlp import linear
 from synergy.randomness import torch_generator
@@ -82,11 +82,15 @@ def table_learner(
     """
     name, kind = choose_method(method)
     further = _checked(options)
+    size = further.get("buffer_size", buffer_size)
     own: dict[str, Any] = {"clip_norm": clip_norm, "seed": seed, "prequential": "off"}
     if "optimizer" not in further:
         own["lr"] = lr
     if "buffer_size" in kind.Config.names() and "buffer_bytes" not in further:
-        own["buffer_size"] = buffer_size
+        own["buffer_size"] = size
+        if issubclass(kind.Config, ReplayConfig) and isinstance(size, int | float):
+            # A small memory gives no more at a time; else the method warns of that, and names a flag of the command.
+            own["minibatch_size"] = min(kind.Config.minibatch_size, size)
     return Learner(
         net, method, classes=classes, device=device, **(own | dict(SMALL_TABLES.get(name, {})) | dict(further))
     )

@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from river import checks, datasets, evaluate, metrics, preprocessing
 from torch import nn
 
-from synergy import Learner, UsageError
+from synergy import Learner, TrainingError, UsageError
 from synergy.stream.river import RiverClassifier
 
 SMALL = RiverClassifier(hidden=(10,), buffer_size=100, options={"minibatch_size": 8})
@@ -147,6 +148,11 @@ def test_a_copy_goes_on_as_the_original(copied: Callable[[Any], RiverClassifier]
     [
         ({"a": 1.0, "b": "red"}, r"features: given \{'b': 'red'\}; allowed: numbers"),
         ({"a": 1.0, "b": float("nan")}, "NaN or infinity; allowed: finite float32 numbers"),
+        ({"a": 1.0, "b": 1e39}, "NaN or infinity; allowed: finite float32 numbers"),
+        (
+            {"a": 1.0, "b": -(10**400)},
+            r"features: given \{'b': -1000\d*\.\.\.\d*0\}; allowed: finite float32 numbers, up",
+        ),
         ({}, "features: the first sample has none"),
     ],
 )
@@ -161,10 +167,109 @@ def test_a_first_sample_that_is_none_leaves_no_trace(x: dict[str, Any], message:
     assert model.predict_one({"other": 1.0}) == 1
 
 
-@pytest.mark.parametrize("features", ["abc", [], ["a", "a"]])
+@pytest.mark.parametrize("label", [[1], {"a": 1}, float("nan")])
+def test_a_first_label_that_is_none_leaves_no_trace(label: Any) -> None:
+    model = RiverClassifier()
+    with pytest.raises(UsageError, match=r"labels: given .*; allowed: (numbers, texts, tuples, None|labels that do)"):
+        model.learn_one({"a": 1}, label)
+    with pytest.raises(UsageError, match="labels: given"):
+        model.learn_many(pd.DataFrame({"a": [1.0, 2.0]}), pd.Series([1, label], dtype=object))
+    assert model.learner is None
+    model.learn_one({"other": 1.0}, 1)
+    assert model.predict_one({"other": 1.0}) == 1
+
+
+def test_the_row_that_holds_no_numbers_is_named() -> None:
+    model = taught()
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [0.5, "red", 0.5]})
+    for call in (model.predict_many, model.predict_proba_many, lambda x: model.learn_many(x, pd.Series(["low"] * 3))):
+        with pytest.raises(UsageError, match=r"features: given \{'b': 'red'\}; allowed: numbers"):
+            call(frame)
+    with pytest.raises(UsageError, match=r"features: given \{'b': 1000.*\}; allowed: finite float32 numbers"):
+        model.predict_many(pd.DataFrame({"a": [1.0, 2.0], "b": [0, 10**400]}))
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    frame = pd.DataFrame([[1.0, 2.0, 3.0]] * 2, columns=["a", "b", "a"])
+    model = RiverClassifier()
+    with pytest.raises(UsageError, match="features: given two columns 'a'; allowed: columns of different names"):
+        model.learn_many(frame, pd.Series([0, 1]))
+    assert model.learner is None
+    model.learn_one({"a": 1.0}, 1)
+    with pytest.raises(UsageError, match="two columns 'a'"):
+        model.predict_many(frame)
+
+
+def test_the_order_of_a_mapping_makes_no_difference() -> None:
+    x: dict[Any, float] = {1: 1.0, "1": -2.0, 1.5: 0.5, "a": 4.0, (1, 2): 1.0}
+    answers = []
+    for names in (list(x), list(x)[::-1]):
+        model = RiverClassifier()
+        for label in (0, 1, 0):
+            model.learn_one({name: x[name] for name in names}, label)
+        answers.append(model.predict_proba_one(x))
+    assert answers[0] == answers[1]
+
+
+def test_a_small_memory_is_no_cause_for_a_warning() -> None:
+    """Warnings are errors here. The bits are those of a learner that draws all there is."""
+    models = [RiverClassifier("er", buffer_size=8), RiverClassifier("er", options={"buffer_size": 8})]
+    models.append(RiverClassifier("er", buffer_size=8, options={"minibatch_size": 8}))
+    for model in models:
+        for number in range(30):
+            model.learn_one({"a": float(number % 3)}, number % 3)
+        assert model.learner is not None and model.learner.memory.summary()["capacity"] == 8
+    assert len({str(model.predict_proba_one({"a": 1.0})) for model in models}) == 1
+    with pytest.raises(UsageError, match="buffer_size: given 0; allowed: at least 1"):
+        RiverClassifier("er", buffer_size=0).learn_one({"a": 1.0}, 1)
+
+
+def test_answers_that_are_no_numbers_are_said_to_be_none() -> None:
+    model = RiverClassifier("sgd", clip_norm=None)
+    with pytest.raises(TrainingError, match="the loss became"):
+        for number in range(10):
+            model.learn_one({"a": 1e18}, number % 2)
+    with pytest.raises(TrainingError, match="answers NaN, since learning diverged"):
+        model.predict_one({"a": 1.0})
+
+
+@pytest.mark.parametrize(
+    "features",
+    [("b", "a"), np.array(["b", "a"]), pd.Index(["b", "a"]), pd.DataFrame({"b": [], "a": []}).columns, deque("ba")],
+)
+def test_names_in_an_order_of_any_kind(features: Any) -> None:
+    model, plain = RiverClassifier(features=features), RiverClassifier(features=["b", "a"])
+    for each in (model, model.clone(), pickle.loads(pickle.dumps(model)), plain):
+        each.learn_one({"a": 1.0, "b": 2.0}, 1)
+        each.learn_one({"a": 2.0, "b": 1.0}, 2)
+        assert each.predict_proba_one({"a": 1.0, "b": 1.0}) == model.predict_proba_one({"a": 1.0, "b": 1.0})
+    assert plain.predict_proba_one({"a": 3.0}) == model.predict_proba_one({"a": 3.0})
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        "abc",
+        b"abc",
+        [],
+        np.array([]),
+        ["a", "a"],
+        [["a"]],
+        [("a", [1])],
+        3,
+        np.array(3),
+        np.array([["a"], ["b"]]),
+        {"a", "b"},
+        frozenset("ab"),
+        {"a": 1},
+        {"a": 1}.keys(),
+        iter("ab"),
+    ],
+)
 def test_names_of_features(features: Any) -> None:
-    with pytest.raises(UsageError, match=r"features: given .*; allowed: a list of different names"):
+    with pytest.raises(UsageError, match=r"features: given .*; allowed: a list of different names") as caught:
         RiverClassifier(features=features)
+    assert "\n" not in str(caught.value)
 
 
 def test_without_river_one_line_says_what_to_install() -> None:
