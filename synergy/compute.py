@@ -10,11 +10,9 @@ from pathlib import Path
 
 import torch
 
-from synergy.errors import TrainingError, UsageError
+from synergy.errors import SHORTAGES, TrainingError, UsageError
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-SHORTAGES = ("allocate memory", "Storage size calculation overflowed")
-"""What PyTorch says in a plain RuntimeError when the CPU has no room, or when no machine could have it."""
 OUT_OF_MEMORY = "out of memory; lower --batch_size, --minibatch_size, --buffer_size, --fisher_memory_mb or --width"
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+SHORTAGES = ("allocate memory", "Storage size calculation overflowed")
+"""What PyTorch says in a plain RuntimeError when the CPU has no room, or when no machine could have it."""
+
 
 class UsageError(ValueError):
     """A mistake of the user's. The command line prints it as one line and exits with code 2."""

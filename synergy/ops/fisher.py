@@ -6,13 +6,16 @@ constant weight each:
     F = (1/N) sum_n p_n * (grad log p(y_n | x_n))^2
 
 Layers with a rule (`ops.layer_rules`) need one forward and one backward pass of the whole batch; parameters of any
-other module, and parameters that are used in more than one place, go through vectorised per-sample gradients. Both are
-exact.
+other module, and parameters that are used in more than one place, go through vectorised per-sample gradients. Where
+torch cannot vectorise what a network does (a recurrent layer, a branch on the data), these come from a pass for each
+sample: slower. All three are exact.
 
 BatchNorm couples the samples of a batch, so the gradient "of one sample" needs a rule: here every sample is normalised
 by its own statistics over positions, as in a batch of one in training mode. Where a sample has a single position (a
 BatchNorm over features) it has no statistics of its own, and the running ones are used. Running statistics never
-change. Everything else runs as in evaluation mode, so that dropout does not make the Fisher random.
+change. Everything else runs as in evaluation mode, so that dropout does not make the Fisher random. A network that
+couples its samples in another way, such as by a branch on the whole batch, and has nothing but layers with rules, is
+taken as it runs on the batch.
 
 Reference: Kirkpatrick et al. 2017 (EWC), eq. 3 and its empirical form; Sarfraz et al. 2022 (SYNERgy) for the weights.
 """
@@ -23,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +35,11 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
+from synergy.errors import SHORTAGES
 from synergy.ops.layer_rules import RULES
 from synergy.ops.modes import evaluating
+
+T = TypeVar("T")
 
 LogLikelihood: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Outputs of the network `[N, ...]` and targets `[N, ...]` -> log-likelihood of each sample `[N]`."""
@@ -57,7 +63,8 @@ def fisher_diagonal(
     """The diagonal Fisher information of `net` on a set of samples.
 
     Args:
-        net: any module that maps inputs to logits. It is left as it was: parameters, buffers, gradients and mode.
+        net: any module that maps inputs to logits. It is left as it was: parameters, buffers, gradients and mode, also
+            where its own forward pass writes to them.
         inputs: `[N, ...]`, N at least 1.
         targets: `[N, ...]`, for a classifier the labels `int64 [N]`.
         weighted: weigh each sample by its likelihood p(y_n | x_n); otherwise every weight is 1.
@@ -71,24 +78,37 @@ def fisher_diagonal(
     """
     assert len(inputs) == len(targets) > 0, "the Fisher information of no samples is not defined"
     job = _Job(net, inputs, targets, weighted, filter_means, log_likelihood, memory_mb * 2**20)
-    with evaluating(net), own_statistics(net), torch.autocast(inputs.device.type, enabled=False):
-        sums = _by_rules(job)
+    with evaluating(net), single_samples(net), torch.autocast(inputs.device.type, enabled=False):
+        sums, together = _by_rules(job)
         rest = {name: p for name, p in net.named_parameters() if p not in sums}
         if rest:
-            sums |= _by_single_samples(job, rest)
+            found, alone = _by_single_samples(job, rest)
+            if sums and alone is not None and not _agree(torch.cat(together), alone):
+                # The samples of a batch are coupled, which the rules cannot know.
+                found |= _by_single_samples(job, {name: p for name, p in net.named_parameters() if p in sums})[0]
+            sums |= found
     return [sums[parameter] / len(inputs) for parameter in net.parameters()]
 
 
 @contextmanager
-def own_statistics(net: nn.Module) -> Iterator[None]:
-    """Within, every BatchNorm normalises each sample by its own statistics over positions, and updates nothing."""
-    layers = [module for module in net.modules() if isinstance(module, BatchNorm)]
-    for layer in layers:
-        vars(layer)["forward"] = partial(_normalised_alone, layer)
+def single_samples(net: nn.Module) -> Iterator[None]:
+    """Within, modules act on each sample by itself, and can be differentiated in evaluation mode.
+
+    Every BatchNorm normalises each sample by its own statistics over positions, and updates nothing. A recurrent layer
+    does without cuDNN, which has no gradient in evaluation mode.
+    """
+    acting: dict[nn.Module, Callable[..., Any]] = {}
+    for module in net.modules():
+        if isinstance(module, BatchNorm):
+            acting[module] = _normalised_alone
+        elif isinstance(module, nn.RNNBase):
+            acting[module] = _without_cudnn
+    for layer, forward in acting.items():
+        vars(layer)["forward"] = partial(forward, layer)
     try:
         yield
     finally:
-        for layer in layers:
+        for layer in acting:
             del vars(layer)["forward"]
 
 
@@ -97,6 +117,15 @@ def _normalised_alone(layer: BatchNorm, inputs: Tensor) -> Tensor:
         # A group for each channel: instance normalisation, but no view, so that an activation in place leaves its edge.
         return F.group_norm(inputs, inputs.shape[1], layer.weight, layer.bias, layer.eps)
     return F.batch_norm(inputs, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps)
+
+
+def _without_cudnn(layer: nn.RNNBase, *arguments: Any, **named: Any) -> Any:
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        return type(layer).forward(layer, *arguments, **named)
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 @dataclass(frozen=True)
@@ -120,23 +149,64 @@ class _Job:
 Sums: TypeAlias = dict[nn.Parameter, Tensor]
 
 
-def _by_rules(job: _Job) -> Sums:
-    """One forward and one backward pass for a chunk; each layer's rule turns what it saw into a sum of squares."""
+@dataclass(frozen=True)
+class _Pass:
+    """What layers saw in one forward and one backward pass.
+
+    Attributes:
+        uses: of each layer whose rule holds, with the gradient of its output; None if no score depends on it.
+        others: layers that were used in another way.
+        scores: the log-likelihood of each sample `[N]`.
+    """
+
+    uses: list[tuple[Use, Tensor | None]]
+    others: set[nn.Module]
+    scores: Tensor
+
+
+def _by_rules(job: _Job) -> tuple[Sums, list[Tensor]]:
+    """One forward and one backward pass for a chunk; each layer's rule turns what it saw into a sum of squares.
+
+    Returns:
+        The sums, and the log-likelihood of each sample, a tensor for each chunk; both are empty if no rule holds.
+    """
     sums: Sums = {}
+    others: set[nn.Module] = set()
+    scores: list[Tensor] = []
     layers = layers_with_rules(job.net)
     if not layers:
-        return sums
+        return sums, scores
     for inputs, targets in job.chunks(_chunk_size(job, layers)):
-        with differentiable(job.net), recording(layers) as uses:
-            scores = job.log_likelihood(job.net(inputs), targets)
-            # A layer that acts twice has the square of a sum, not a sum of squares: left to the general way.
-            once = [seen[0] for seen in uses.values() if len(seen) == 1]
-            grads = torch.autograd.grad(scores.sum(), [use.output for use in once], allow_unused=True) if once else ()
-        weights = job.weights(scores)
-        for use, grad in zip(once, grads, strict=True):
+        seen = attempt(partial(_pass, job, layers, inputs, targets))
+        if seen is None:
+            return {}, []
+        weights = job.weights(seen.scores)
+        for use, grad in seen.uses:
             if grad is not None:
                 _add(sums, use.layer, _squares(job, use, grad, weights))
-    return sums
+        others |= seen.others
+        scores.append(seen.scores)
+    # A sum over some of the chunks is of no use.
+    in_part = {parameter for layer in others for parameter in layer.parameters(recurse=False)}
+    return {parameter: total for parameter, total in sums.items() if parameter not in in_part}, scores
+
+
+def _pass(job: _Job, layers: list[nn.Module], inputs: Tensor, targets: Tensor) -> _Pass:
+    with put_back(job.net), differentiable(job.net), recording(layers) as uses:
+        scores = job.log_likelihood(job.net(inputs), targets)
+        # A layer that acts twice has the square of a sum, not a sum of squares: left to the general way.
+        once = [seen[0] for seen in uses.values() if len(seen) == 1 and _rule_holds(seen[0], len(inputs))]
+        others = uses.keys() - {use.layer for use in once}
+        grads = torch.autograd.grad(scores.sum(), [use.output for use in once], allow_unused=True) if once else ()
+    return _Pass(list(zip(once, grads, strict=True)), others, scores.detach())
+
+
+def _rule_holds(use: Use, n: int) -> bool:
+    """Whether the first dimension of what a layer saw is that of the samples, and no other one can be."""
+    shape = use.input.shape
+    if isinstance(use.layer, nn.Linear):
+        return len(shape) > 1 and shape[0] == n and (n == 1 or n not in shape[1:-1])
+    return len(shape) > (3 if isinstance(use.layer, nn.Conv2d) else 1) and shape[0] == n
 
 
 def _squares(job: _Job, use: Use, grad: Tensor, weights: Tensor) -> Mapping[str, Tensor]:
@@ -149,27 +219,122 @@ def _add(sums: Sums, layer: nn.Module, squares: Mapping[str, Tensor]) -> None:
         sums[parameter] = sums[parameter].add_(squares[name]) if parameter in sums else squares[name]
 
 
-def _by_single_samples(job: _Job, parameters: Mapping[str, nn.Parameter]) -> Sums:
-    """The general way: the gradient of every single sample by `parameters`, vectorised over a chunk of samples."""
+def _by_single_samples(job: _Job, parameters: Mapping[str, nn.Parameter]) -> tuple[Sums, Tensor | None]:
+    """The general way: the gradient of every single sample by `parameters`.
 
-    def score(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return job.log_likelihood(functional_call(job.net, values, (x[None],)), y[None]).sum()
-
-    values = {name: parameter.detach() for name, parameter in parameters.items()}
-    per_sample = sum(v.numel() * v.element_size() for v in values.values())
+    Returns:
+        The sums, and the log-likelihood of each sample `[N]` if it was alone in a pass; None if they were vectorised.
+    """
+    per_sample = sum(p.numel() * p.element_size() for p in parameters.values())
     size = _fitting(job, 2 * per_sample + activation_bytes(job.net, job.inputs))
     sums: Sums = {}
+    vectorised, scores = True, []
     for inputs, targets in job.chunks(size):
-        with torch.no_grad():
-            grads, scores = vmap(grad_and_value(score), in_dims=(None, 0, 0))(values, inputs, targets)
-        weights = job.weights(scores)
+        singles = single_gradients(job.net, parameters, inputs, targets, job.log_likelihood)
+        weights = job.weights(singles.scores)
         for name, parameter in parameters.items():
-            total = (weights @ grads[name].square().flatten(1)).view_as(parameter)
+            rows = singles.grads[name].square().reshape(len(inputs), parameter.numel())
+            total = (weights @ rows).view(parameter.shape)
             sums[parameter] = sums[parameter].add_(total) if parameter in sums else total
+        vectorised &= singles.vectorised
+        scores.append(singles.scores)
     if job.filter_means:
         for parameter in sums.keys() & _filters(job.net):
             sums[parameter] = sums[parameter].mean((1, 2, 3), keepdim=True)
-    return sums
+    return sums, None if vectorised else torch.cat(scores)
+
+
+def _agree(one: Tensor, other: Tensor) -> bool:
+    """Whether two ways to compute the same scores differ by rounding only."""
+    tolerance = torch.finfo(one.dtype).eps ** 0.5
+    return torch.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+@dataclass(frozen=True)
+class Singles:
+    """Gradients of single samples.
+
+    Attributes:
+        grads: for each parameter, by its name in the network: `[N, ...]`, in the parameter's shape.
+        scores: what was differentiated, `[N]`.
+        vectorised: whether one pass sufficed for all samples.
+    """
+
+    grads: dict[str, Tensor]
+    scores: Tensor
+    vectorised: bool
+
+
+def single_gradients(
+    net: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor, targets: Tensor, score: LogLikelihood
+) -> Singles:
+    """The gradient of every sample's own score by `parameters`: vectorised, or where that fails one sample at a time.
+
+    Args:
+        net: it is left as it was.
+        parameters: some of the network's, by name.
+        inputs: `[N, ...]`, N at least 1.
+        targets: `[N, ...]`.
+        score: outputs `[1, ...]` and targets `[1, ...]` -> `[1]`.
+    """
+    found = attempt(partial(_vectorised, net, parameters, inputs, targets, score))
+    return _one_by_one(net, parameters, inputs, targets, score) if found is None else found
+
+
+def _vectorised(
+    net: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor, targets: Tensor, score: LogLikelihood
+) -> Singles:
+    def of_sample(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return score(functional_call(net, values, (x[None],)), y[None]).sum()
+
+    values = {name: parameter.detach() for name, parameter in parameters.items()}
+    with put_back(net), torch.no_grad():
+        grads, scores = vmap(grad_and_value(of_sample), in_dims=(None, 0, 0))(values, inputs, targets)
+    return Singles(grads, scores, vectorised=True)
+
+
+def _one_by_one(
+    net: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor, targets: Tensor, score: LogLikelihood
+) -> Singles:
+    rows: dict[str, list[Tensor]] = {name: [] for name in parameters}
+    scores = []
+    with differentiable(net):
+        for x, y in zip(inputs.detach().split(1), targets.split(1), strict=True):
+            with put_back(net), gradients_aside(net):
+                value = score(net(x), y).sum()
+                # Not `torch.autograd.grad`, which a network with checkpoints inside may refuse.
+                if value.requires_grad:
+                    torch.autograd.backward(value)
+                for name, parameter in parameters.items():
+                    rows[name].append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+            scores.append(value.detach())
+    grads = {name: torch.stack([grad.detach().to_dense() for grad in of_one]) for name, of_one in rows.items()}
+    return Singles(grads, torch.stack(scores), vectorised=False)
+
+
+CANNOT = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+"""What torch raises where it cannot transform a network (mostly a RuntimeError), or code that meets no plain tensor.
+
+What is wrong with the network itself shows again in the simpler way, which lets it through.
+"""
+
+
+def attempt(compute: Callable[[], T]) -> T | None:
+    """The result, or None where the network does what cannot be vectorised or recorded: a simpler way is needed then.
+
+    Running out of memory is raised on: what helps is a smaller `memory_mb`, not a slower way.
+    """
+    try:
+        return compute()
+    except CANNOT as error:
+        if _is_shortage(error):
+            raise
+    return None
+
+
+def _is_shortage(error: Exception) -> bool:
+    shortages = (*SHORTAGES, "out of memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(shortage in str(error) for shortage in shortages)
 
 
 def _filters(net: nn.Module) -> set[Tensor]:
@@ -186,8 +351,13 @@ def layers_with_rules(net: nn.Module) -> list[nn.Module]:
     return [
         module
         for module in modules
-        if type(module) in RULES and all(owners[p] == 1 for p in module.parameters(recurse=False))
+        if _has_rule(module) and all(owners[p] == 1 for p in module.parameters(recurse=False))
     ]
+
+
+def _has_rule(module: nn.Module) -> bool:
+    # `nn.utils.weight_norm` and pruning keep the type of a layer, and give it other parameters.
+    return type(module) in RULES and module._parameters.keys() <= {"weight", "bias"}
 
 
 @dataclass(frozen=True)
@@ -204,11 +374,14 @@ def recording(layers: list[nn.Module]) -> Iterator[dict[nn.Module, list[Use]]]:
     """Within, every use of these layers in a forward pass is noted down."""
     uses: dict[nn.Module, list[Use]] = {}
 
-    def record(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        # The edge, not the tensor: it stays right when an activation overwrites the output in place.
-        uses.setdefault(layer, []).append(Use(layer, arguments[0], get_gradient_edge(output)))
+    def record(layer: nn.Module, arguments: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
+        # Within `no_grad` a use has no part in the gradient.
+        if output.requires_grad:
+            (seen,) = (*arguments, *named.values())
+            # The edge, not the tensor: it stays right when an activation overwrites the output in place.
+            uses.setdefault(layer, []).append(Use(layer, seen, get_gradient_edge(output)))
 
-    hooks = [layer.register_forward_hook(record) for layer in layers]
+    hooks = [layer.register_forward_hook(record, with_kwargs=True) for layer in layers]
     try:
         yield uses
     finally:
@@ -228,6 +401,48 @@ def differentiable(net: nn.Module) -> Iterator[None]:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
+
+
+@contextmanager
+def gradients_aside(net: nn.Module) -> Iterator[None]:
+    """Within, no parameter has a gradient at first; afterwards each has the one it had."""
+    before = [(parameter, parameter.grad) for parameter in net.parameters()]
+    for parameter, _ in before:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, grad in before:
+            parameter.grad = grad
+
+
+@contextmanager
+def put_back(net: nn.Module) -> Iterator[None]:
+    """Within, a forward pass may write to the network; afterwards attributes, buffers and parameters are as before.
+
+    Layers with a rule are not looked after: their forward pass is torch's own, or replaced here, and writes nothing.
+    """
+    modules = [(module, dict(vars(module)), dict(module._buffers)) for module in net.modules() if not _has_rule(module)]
+    tensors = {tensor for module, _, buffers in modules for tensor in (*module._parameters.values(), *buffers.values())}
+    copies = [(tensor, tensor._version, tensor.detach().clone()) for tensor in tensors if tensor is not None]
+    try:
+        yield
+    finally:
+        for module, attributes, buffers in modules:
+            _reset(module, attributes, buffers)
+        with torch.no_grad():
+            for tensor, version, copy in copies:
+                if tensor._version != version:
+                    tensor.copy_(copy)
+
+
+def _reset(module: nn.Module, attributes: Mapping[str, Any], buffers: Mapping[str, Tensor | None]) -> None:
+    for name in vars(module).keys() - attributes.keys():
+        del vars(module)[name]
+    vars(module).update(attributes)
+    for name, buffer in buffers.items():
+        if module._buffers[name] is not buffer:
+            module._buffers[name] = buffer
 
 
 def _chunk_size(job: _Job, layers: list[nn.Module]) -> int:
@@ -250,9 +465,11 @@ def activation_bytes(net: nn.Module, inputs: Tensor) -> int:
         if isinstance(output, Tensor):
             total += output.numel() * output.element_size()
 
-    hooks = [module.register_forward_hook(count) for module in net.modules()]
+    # What is compiled by `torch.jit` takes no hooks.
+    watched = [module for module in net.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    hooks = [module.register_forward_hook(count) for module in watched]
     try:
-        with torch.no_grad():
+        with put_back(net), torch.no_grad():
             net(inputs[:1])
     finally:
         for hook in hooks:

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
-from synergy.ops.fisher import activation_bytes, differentiable, layers_with_rules, own_statistics, recording
+from synergy.ops.fisher import (
+    activation_bytes,
+    differentiable,
+    layers_with_rules,
+    put_back,
+    recording,
+    single_gradients,
+    single_samples,
+)
 from synergy.ops.modes import evaluating
 
 SMALLEST_NORM = 1e-12
@@ -45,18 +53,15 @@ def per_sample_gradients(net: nn.Module, inputs: Tensor, labels: Tensor, *, memo
 
 @contextmanager
 def _still(net: nn.Module, device: torch.device) -> Iterator[None]:
-    with evaluating(net), own_statistics(net), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with evaluating(net), single_samples(net), torch.no_grad(), torch.autocast(device.type, enabled=False):
         yield
 
 
 def _gradients(net: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    def loss(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(net, values, (x[None],)), y[None])
-
-    values = {name: parameter.detach() for name, parameter in net.named_parameters()}
+    loss = partial(F.cross_entropy, reduction="none")
     with _still(net, inputs.device):
-        grads = vmap(grad(loss), in_dims=(None, 0, 0))(values, inputs, labels)
-    return torch.cat([of_parameter.flatten(1) for of_parameter in grads.values()], 1)
+        grads = single_gradients(net, dict(net.named_parameters()), inputs, labels, loss).grads
+    return torch.cat([of_parameter.reshape(len(inputs), of_parameter[0].numel()) for of_parameter in grads.values()], 1)
 
 
 def greatest_cosines(
@@ -108,13 +113,13 @@ def gradient_products(net: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor 
     covered = sum(p.numel() for layer in layers for p in layer.parameters(recurse=False))
     if any(type(layer) is not nn.Linear for layer in layers) or covered < sum(p.numel() for p in net.parameters()):
         return None
-    with evaluating(net), differentiable(net), torch.autocast(inputs.device.type, enabled=False):
+    with evaluating(net), put_back(net), differentiable(net), torch.autocast(inputs.device.type, enabled=False):
         with recording(layers) as uses:
             loss = F.cross_entropy(net(inputs), labels, reduction="sum")
         if [len(seen) for seen in uses.values()] != [1] * len(layers):
             return None
         once = [seen[0] for seen in uses.values()]
-        if any(use.input.dim() != 2 for use in once):
+        if any(use.input.dim() != 2 or len(use.input) != len(inputs) for use in once):
             return None
         grads = torch.autograd.grad(loss, [use.output for use in once])
     total = inputs.new_zeros(len(inputs), len(inputs))
