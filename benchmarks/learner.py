@@ -94,8 +94,8 @@ def overhead(name: str, features: int, kind: torch.dtype, prequential: str, step
     assert method is not None, "a learner that has seen batches"
     observe, step, first = Timed(learner.observe), Timed(method.observe), Timed(learner._predict_first)
     told = Timed(method.setting.on_outputs)
-    vars(learner).update(_predict_first=first)
-    vars(method).update(observe=step, setting=replace(method.setting, on_outputs=told))
+    vars(learner).update(_predict_first=first, _learn=step)
+    method.setting = replace(method.setting, on_outputs=told)
     means = []
     for _ in range(steps // CHUNK):
         times = []

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from torch import nn
 
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Within, every module is in evaluation mode; afterwards each is in the mode it was in."""
-    training = [module for module in net.modules() if module.training]
-    for module in training:
-        _set(module, False)
-    try:
-        yield
-    finally:
-        for module in training:
-            _set(module, True)
+_ASSIGNMENT = nn.Module.__setattr__
 
 
-def _set(module: nn.Module, training: bool) -> None:
-    if type(module).__setattr__ is nn.Module.__setattr__:
-        # Its own assignment looks for parameters, buffers and modules first, which takes longer than a small layer.
-        vars(module)["training"] = training
-    else:
-        module.training = training
+class evaluating:  # noqa: N801  # a context, used as a verb
+    """Within, every module of a network is in evaluation mode; afterwards each is in the mode it was in.
+
+    Every prediction enters and leaves this, so that it is a class and not a generator, and walks the network itself.
+    """
+
+    __slots__ = ("_net", "_training")
+
+    def __init__(self, net: nn.Module) -> None:
+        self._net = net
+        self._training: list[nn.Module] = []
+
+    def __enter__(self) -> None:
+        self._training = [module for module in _modules(self._net) if module.training]
+        _set(self._training, False)
+
+    def __exit__(self, *_: object) -> None:
+        _set(self._training, True)
+
+
+def _modules(net: nn.Module) -> list[nn.Module]:
+    """A network and all its parts; a part that is in several places as often."""
+    found = [net]
+    for module in found:  # grows
+        if module._modules:
+            found += [part for part in module._modules.values() if part is not None]
+    return found
+
+
+def _set(modules: Sequence[nn.Module], training: bool) -> None:
+    for module in modules:
+        if type(module).__setattr__ is _ASSIGNMENT:
+            # That looks for parameters, buffers and modules first, which takes longer than a small layer.
+            module.__dict__["training"] = training
+        else:
+            module.training = training

@@ -8,7 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy import fromiter, int64
+from torch import Tensor, from_numpy
 
 from synergy.errors import UsageError
 
@@ -47,7 +48,7 @@ class Labels:
         """
         try:
             # By way of numpy: several times faster than `torch.tensor` of a list.
-            return torch.from_numpy(np.fromiter(map(self._index.__getitem__, labels), np.int64, len(labels)))
+            return from_numpy(fromiter(map(self._index.__getitem__, labels), int64, len(labels)))
         except (KeyError, TypeError):  # never seen, not hashable
             self._check_new(labels)
         return None
@@ -101,7 +102,7 @@ def as_labels(given: Any, n: int | None) -> list[Hashable]:
         UsageError: there are more or fewer, or it is no list.
     """
     if isinstance(given, _ARRAYS):
-        if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        if type(given) is not Tensor and np.ma.is_masked(given):
             raise UsageError("labels: given an array with masked ones; allowed: a label for every sample")
         labels = given.tolist()
         if not isinstance(labels, list):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, is_inference_mode_enabled, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from synergy import checkpoint, compute
@@ -23,6 +23,7 @@ from synergy.methods.base import Method, MethodConfig, unheard
 from synergy.randomness import TorchRandomness, generator
 from synergy.state import State, collect, restore, restore_fresh
 from synergy.stream import labels as label_forms
+from synergy.stream.intake import Intake, as_samples
 from synergy.stream.labels import Labels, as_labels
 from synergy.stream.options import (
     ANSWERING,
@@ -41,7 +42,7 @@ from synergy.stream.recipe import OptimizerFactory, Recipe, SchedulerFactory
 from synergy.stream.rehearsal import output_shape, rehearse
 from synergy.stream.stored import Stored
 from synergy.stream.template import Template, check_normalised, check_range, kind_of
-from synergy.stream.view import Randomise, StreamView, Transform, as_samples
+from synergy.stream.view import Randomise, StreamView, Transform
 from synergy.types import Batch, Losses, Predictor
 
 LOOK_STEPS = 100
@@ -124,17 +125,19 @@ class Learner:
                 if self._labels.find([label]).item() < 0:
                     raise UsageError(f"class_weights: given {label!r}; allowed: labels that are in classes")
         self._method: Method[Any] | None = None
-        self._sample: tuple[torch.Size, torch.dtype] = (torch.Size(), template.dtype)
-        """Shape and type of a sample as it is stored, once there was one."""
+        self._intake = Intake(template.dtype, template.device)
         self._target_shape: list[int] = []
+        self._learn: Callable[[Batch], Losses]
+        """The step of the method, once there is one."""
         self._schedulers: list[LRScheduler] = []
         self._autocast = compute.autocast(self.options.precision, self.device)
         self._computing: Context = nullcontext
         self._chance: TorchRandomness | None = None
         """For a network that draws random numbers in training."""
         on_cuda = self.device.type == "cuda"
+        self._on_device = self.device.type != "cpu"
         self._exactness: Context = partial(compute.exactness, self.options.precision) if on_cuda else nullcontext
-        self._look_steps = 1 if self.device.type == "cpu" else LOOK_STEPS
+        self._look_steps = LOOK_STEPS if self._on_device else 1
         self._rng = generator(self.options.seed, "learner/augment")
         self._whose = _whose(self.options.prequential, kind)
         self._prequential = Prequential(squared_errors if self._labels is None else hits)
@@ -164,12 +167,10 @@ class Learner:
                 of `classes`. Nothing was learned then.
             TrainingError: the loss is not finite any more, or memory ran out.
         """
-        if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+        if not is_grad_enabled() or is_inference_mode_enabled():
             with torch.inference_mode(False), torch.enable_grad():
                 return self.observe(x, y)
-        raw = as_samples(x, self._view.dtype, self.device)
-        if self._method is not None:
-            self._check_samples(raw)
+        raw = self._intake(x)
         if self._labels is None:
             targets = self._targets(y, raw)
             method = self._method or self._start(raw, targets[0])
@@ -177,16 +178,20 @@ class Learner:
             labels = as_labels(y, raw.shape[0])
             outputs = self._labels.outputs(labels)
             method = self._method or self._start(raw, None)
-            self._known = len(self._labels)
-            targets = (self._learned(method, labels) if outputs is None else outputs).to(self.device)
+            self._known = len(self._labels.known)
+            targets = self._learned(method, labels) if outputs is None else outputs
+            if self._on_device:
+                targets = targets.to(self.device)
         batch = Batch(raw, self._view(raw, self._rng), targets)
         if self._whose == ANSWERING:
             self._predict_first(method, batch)
-        losses = self._step(method, batch)
+        losses = self._step(batch)
         self._observed += 1
         for scheduler in self._schedulers:
             scheduler.step()
-        self._look(losses)
+        self._last_losses = losses
+        if self._observed % self._look_steps == 0 and losses and not isfinite(losses["loss"].item()):
+            raise self._lost(losses)
         return losses
 
     def predict(self, x: Any, predictor: str | None = None) -> Any:
@@ -221,18 +226,11 @@ class Learner:
         Raises:
             UsageError: as `predict`.
         """
-        raw = as_samples(x, self._view.dtype, self.device)
-        answer = _chosen(self._ready(raw), predictor)
-        try:
-            with self._autocast():
-                parts = [answer(self._view.plain(part)) for part in (raw.split(CHUNK) if len(raw) > CHUNK else (raw,))]
-        except LookupError as error:
-            check_range(error)
-            raise
-        scores = parts[0] if len(parts) == 1 else torch.cat(parts)
+        answer = _chosen(self._ready(), predictor)
+        scores = self._answered(answer, self._intake(x))
         if scores.dtype != self._view.dtype:  # under autocast
             scores = scores.to(self._view.dtype)
-        if self._labels is None or scores.shape[1] == len(self._labels):
+        if self._labels is None or scores.shape[1] == len(self._labels.known):
             return scores
         return scores[:, : len(self._labels)]
 
@@ -249,8 +247,8 @@ class Learner:
         Raises:
             UsageError: as `predict`, or there are not as many targets as samples.
         """
-        raw = as_samples(x, self._view.dtype, self.device)
-        names = self._ready(raw)
+        names = self._ready()
+        raw = self._intake(x)
         if self._labels is None:
             targets = self._targets(y, raw)
             return {name: float((self.scores(raw, name) - targets).square().mean()) for name in names}
@@ -406,16 +404,16 @@ class Learner:
         outputs = self._look_at_network(raw)
         draws = rehearse(self._recipe, raw, self._labels, outputs)
         self._recipe = self._recipe.sized(raw[0].nbytes, LABEL if target is None else target.nbytes, outputs)
-        self._sample = raw.shape[1:], raw.dtype
         self._chance = TorchRandomness(self.options.seed, CHANCE, self.device) if draws else None
         self._method = self._made(outputs)
+        self._intake.fix(raw)
         return self._method
 
     def _look_at_network(self, raw: Tensor) -> int:
         """See that the network takes such samples, and gives what labels or targets need; how many outputs it has."""
         shape = output_shape(self._recipe, raw, self._labels)
         self._target_shape = shape
-        return math.prod(shape)
+        return prod(shape)
 
     def _made(self, outputs: int) -> Method[Any]:
         drawing = nullcontext if self._chance is None else self._chance.drawing
@@ -423,6 +421,8 @@ class Learner:
         heard = self._count if self._whose == LEARNING else unheard
         method = self._recipe.method(outputs, self._labels, heard)
         self._schedulers = self._recipe.schedules(method)
+        assert method.only_batch_size in (None, 1), "a method that learns from batches of one other size"
+        self._learn = method.observe if method.only_batch_size is None else partial(_one_by_one, method)
         return method
 
     # One batch
@@ -481,7 +481,7 @@ class Learner:
         Raises:
             UsageError: not even one sample will fit. Nothing has changed then.
         """
-        shape, dtype = self._sample
+        shape, dtype = self._intake.form()
         self._recipe = self._recipe.sized(shape.numel() * dtype.itemsize, LABEL, outputs)
         size = self._recipe.config.as_mapping()["buffer_size"]
         for memory in method.memories():
@@ -491,11 +491,13 @@ class Learner:
     def _renew_setting(self, method: Method[Any], n: int) -> None:
         method.setting = replace(method.setting, n_classes=n, objective=self._recipe.objective(n, self._labels))
 
-    def _step(self, method: Method[Any], batch: Batch) -> Losses:
+    def _step(self, batch: Batch) -> Losses:
         """The method's own step, its errors in the user's terms."""
         try:
+            if self._computing is nullcontext:  # to enter and leave even that one takes longer than a small layer
+                return self._learn(batch)
             with self._computing():
-                return self._learn(method, batch)
+                return self._learn(batch)
         except ValueError as error:
             check_normalised(error, len(batch))
             raise
@@ -506,36 +508,35 @@ class Learner:
             compute.check_shortage(error)
             raise
 
-    def _learn(self, method: Method[Any], batch: Batch) -> Losses:
-        if method.only_batch_size in (None, len(batch)):
-            return method.observe(batch)
-        assert method.only_batch_size == 1, "a method that learns from batches of one other size"
-        parts = zip(batch.raw.split(1), batch.inputs.split(1), batch.labels.split(1), strict=True)
-        losses = [method.observe(Batch(*part)) for part in parts]
-        return losses[-1]
-
     def _judged(self) -> str | None:
         """The predictor whose outputs are counted."""
         if self._method is None or self._whose == "off":
             return None
         return self._method.outputs_of if self._whose == LEARNING else next(iter(self._method.predictors()))
 
-    def _look(self, losses: Losses) -> None:
-        self._last_losses = losses
-        if losses and self._observed % self._look_steps == 0 and not math.isfinite(losses["loss"].item()):
-            bound = "give clip_norm" if self.options.clip_norm is None else "scale the samples"
-            raise TrainingError(
-                f"the loss became {float(losses['loss'])} at batch {self._observed}; lower lr or {bound}, and go on "
-                "with the learner as it was saved last, or a fresh one"
-            )
+    def _lost(self, losses: Losses) -> TrainingError:
+        bound = "give clip_norm" if self.options.clip_norm is None else "scale the samples"
+        return TrainingError(
+            f"the loss became {float(losses['loss'])} at batch {self._observed}; lower lr or {bound}, and go on with "
+            "the learner as it was saved last, or a fresh one"
+        )
 
-    def _ready(self, raw: Tensor) -> Mapping[str, Predictor]:
-        """What can answer, if there is something and the samples are like those that were learned."""
+    def _ready(self) -> Mapping[str, Predictor]:
+        """What can answer, if there is something."""
         predictors = self._asked()
         if not predictors:
             raise UsageError("predict: nothing was learned yet; observe a batch first")
-        self._check_samples(raw)
         return predictors
+
+    def _answered(self, answer: Predictor, raw: Tensor) -> Tensor:
+        try:
+            if self._autocast is nullcontext and raw.shape[0] <= CHUNK:
+                return answer(self._view.plain(raw))
+            with self._autocast():
+                return torch.cat([answer(self._view.plain(part)) for part in raw.split(CHUNK)])
+        except LookupError as error:
+            check_range(error)
+            raise
 
     def _asked(self) -> dict[str, Predictor]:
         """What can answer; a method that trains to answer does so now, with the same chances whenever it does."""
@@ -547,23 +548,13 @@ class Learner:
         with torch.inference_mode(False), torch.enable_grad(), chance.drawing():
             return self._method.predictors()
 
-    def _check_samples(self, raw: Tensor) -> None:
-        shape, dtype = self._sample
-        if raw.shape[1:] != shape or raw.dtype != dtype:
-            hint = "; add a dimension (x[None])" if raw.shape == shape else ""
-            allowed = ", ".join(["B", *map(str, shape)])
-            raise UsageError(
-                f"samples: given shape {list(raw.shape)} of {raw.dtype}; allowed: [{allowed}] of {dtype}, as in the "
-                f"first batch{hint}"
-            )
-
     # Saving
 
     _COUNTERS = ("_rng", "_observed", "_last_losses")
     """Attributes of the learner's own that go on where they were."""
 
     def _saved(self, method: Method[Any]) -> State:
-        shape, dtype = self._sample
+        shape, dtype = self._intake.form()
         options = self.options.as_mapping()
         return {
             "kind": KIND,
@@ -586,7 +577,7 @@ class Learner:
         """Take up what `_saved` made; everything that is no option."""
         shape, dtype = state["sample"]["shape"], vars(torch)[state["sample"]["dtype"]]
         example = torch.zeros(2, *shape, dtype=dtype, device=self.device)
-        self._sample = example.shape[1:], dtype
+        self._intake.fix(example)
         outputs = self._look_at_network(example)
         if self._labels is not None:
             self._labels.learn(labels)
@@ -644,6 +635,13 @@ def _folder(path: str | Path) -> Path:
     if not isinstance(path, str | Path) or "\0" in str(path):
         raise UsageError(f"path: given {path!r}; allowed: the name of a folder")
     return Path(path)
+
+
+def _one_by_one(method: Method[Any], batch: Batch) -> Losses:
+    """A step for each sample of a batch; the losses of the last one."""
+    parts = zip(batch.raw.split(1), batch.inputs.split(1), batch.labels.split(1), strict=True)
+    losses = [method.observe(Batch(*part)) for part in parts]
+    return losses[-1]
 
 
 def _whose(prequential: str, kind: type[Method[Any]]) -> str:
