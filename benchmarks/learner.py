@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/learner.py
 
 A step of the method is timed within `observe`, so that one and the same step is compared with and without what the
-learner adds, whatever else the machine does. Answers that are counted inside of the step count as added. Of every
+learner adds, whatever else the machine does. Answers that are counted inside of the step count as added, and so do the
+numbers in [0, 1] that are made of uint8, though every loop must make them: how long that takes is shown. Of every
 hundred steps, in which all that is done rarely is done once, the mean is taken, and of all these means the median.
 Asked: at most 5 % or 50 us, whichever is more; and 10,000 predictions of single samples per second on one core.
 
@@ -18,15 +19,17 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from synergy import Learner
 from synergy.methods.base import Answer
 from synergy.nets.mlp import MLP
+from synergy.stream.view import StreamView
 
 BATCH, CLASSES, BUFFER, LR = 32, 10, 500, 0.01
 CHUNK = 100
@@ -56,6 +59,7 @@ class Cost:
     own: float  # the method's step
     added: float  # by the learner
     counting: float  # of that, to know how well the batch was predicted
+    viewing: float  # of that, to make what the network sees of the samples
     forward: float  # pass of the answering network
 
 
@@ -73,10 +77,23 @@ class Timed:
         return result
 
 
+@dataclass(frozen=True)
+class TimedView(StreamView):
+    """A view that knows how long its last call took."""
+
+    seconds: list[float] = field(default_factory=lambda: [0.0])
+
+    def __call__(self, raw: Tensor, rng: np.random.Generator) -> Tensor:
+        began = time.perf_counter()
+        inputs = super().__call__(raw, rng)
+        self.seconds[0] = time.perf_counter() - began
+        return inputs
+
+
 def network_of(learner: Learner) -> nn.Module:
     """The network that answers."""
-    assert learner._method is not None, "a learner that has seen a batch"
-    answer = next(iter(learner._method.predictors().values()))
+    assert learner._learning is not None, "a learner that has seen a batch"
+    answer = next(iter(learner._learning.predictors().values()))
     assert isinstance(answer, Answer)
     return answer.net
 
@@ -90,11 +107,13 @@ def overhead(name: str, features: int, kind: torch.dtype, prequential: str, step
     batches = list(zip(raw.split(BATCH), labels.split(BATCH), strict=True))
     for x, y in batches:  # fills the memory
         learner.observe(x, y)
-    method = learner._method
-    assert method is not None, "a learner that has seen batches"
+    learning = learner._learning
+    assert learning is not None, "a learner that has seen batches"
+    method = learning.method
     observe, step, first = Timed(learner.observe), Timed(method.observe), Timed(learner._predict_first)
-    told = Timed(method.setting.on_outputs)
-    vars(learner).update(_predict_first=first, _learn=step)
+    told, view = Timed(method.setting.on_outputs), TimedView(None, None, torch.float32)
+    vars(learner).update(_predict_first=first, _view=view)
+    learning._observe = step
     method.setting = replace(method.setting, on_outputs=told)
     means = []
     for _ in range(steps // CHUNK):
@@ -103,13 +122,13 @@ def overhead(name: str, features: int, kind: torch.dtype, prequential: str, step
             observe(x, y)
             counting = first.seconds if prequential == "answering" else told.seconds
             own = step.seconds - told.seconds
-            times.append((own, observe.seconds - own, counting))
+            times.append((own, observe.seconds - own, counting, view.seconds[0]))
         means.append([statistics.fmean(column) for column in zip(*times, strict=True)])
     forward = Timed(network_of(learner))
     with torch.no_grad():
         passes = [(forward(learner._view.plain(x)), forward.seconds)[1] for x, _ in batches * 5]
-    own, added, counting = (statistics.median(column) for column in zip(*means, strict=True))
-    return Cost(own, added, counting, statistics.median(passes))
+    own, added, counting, viewing = (statistics.median(column) for column in zip(*means, strict=True))
+    return Cost(own, added, counting, viewing, statistics.median(passes))
 
 
 def rate(call: Callable[[Tensor], object], singles: list[Tensor], turns: int = 30) -> float:
@@ -141,7 +160,8 @@ def main() -> None:
                     print(
                         f"{method:<8}{name:<7}{str(kind).removeprefix('torch.'):<8}{prequential:<10}"
                         f"own step {1e6 * cost.own:5.0f} us  adds {1e6 * cost.added:4.0f} us "
-                        f"({cost.added / cost.own:5.1%}), {1e6 * cost.counting:3.0f} us of it to count; {verdict}",
+                        f"({cost.added / cost.own:5.1%}), {1e6 * cost.counting:3.0f} to count, "
+                        f"{1e6 * cost.viewing:2.0f} to view; {verdict}",
                         flush=True,
                     )
     for method in ("er", "synergy"):

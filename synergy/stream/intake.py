@@ -47,20 +47,21 @@ class Intake:
             UsageError: it is no batch of numbers, is empty, holds NaN, infinity or what the precision cannot hold, or
                 its samples are not like those before.
         """
+        raw = given if isinstance(given, Tensor) else _tensor(given)
         if (  # a batch like those before, dense and in its place: the usual one, for which nothing is to be done
-            type(given) is Tensor
-            and given.dtype is self._dtype
-            and given.layout is _STRIDED
-            and given.device == self._device
-            and not (given.requires_grad or given.is_nested or given.is_inference())
-            and (shape := given.shape)[1:] == self._shape
+            type(raw) is Tensor
+            and raw.dtype is self._dtype
+            and raw.layout is _STRIDED
+            and raw.device == self._device
+            and not (raw.requires_grad or raw.is_nested or raw.is_inference())
+            and (shape := raw.shape)[1:] == self._shape
             and shape
             and shape[0]
         ):
-            if self._dtype is self._numbers and self._looks and not isfinite(given.sum().item()):
-                check_finite(given)
-            return given
-        raw = as_samples(given, self._numbers, self._device)
+            if self._dtype is self._numbers and self._looks and not isfinite(raw.sum().item()):
+                check_finite(raw)
+            return raw
+        raw = as_samples(raw, self._numbers, self._device)
         if self._shape is not None:
             self._check(raw, self._shape)
         return raw

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from math import isfinite, prod
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled, is_inference_mode_enabled, nn
-from torch.optim.lr_scheduler import LRScheduler
 
 from synergy import checkpoint, compute
 from synergy.data.augment import Augment
 from synergy.errors import TrainingError, UsageError, unknown
-from synergy.memory.base import Forgetful, check_samples
+from synergy.memory.base import check_samples
 from synergy.memory.reservoir import MOST
 from synergy.methods.base import Method, MethodConfig, unheard
-from synergy.randomness import TorchRandomness, generator
+from synergy.randomness import generator
 from synergy.state import State, collect, restore, restore_fresh
 from synergy.stream import labels as label_forms
 from synergy.stream.intake import Intake, as_samples
 from synergy.stream.labels import Labels, as_labels
+from synergy.stream.learning import Learning
 from synergy.stream.options import (
     ANSWERING,
     LEARNING,
@@ -41,7 +40,7 @@ from synergy.stream.prequential import Prequential, hits, squared_errors
 from synergy.stream.recipe import OptimizerFactory, Recipe, SchedulerFactory
 from synergy.stream.rehearsal import output_shape, rehearse
 from synergy.stream.stored import Stored
-from synergy.stream.template import Template, check_normalised, check_range, kind_of
+from synergy.stream.template import Template, check_range, kind_of
 from synergy.stream.view import Randomise, StreamView, Transform
 from synergy.types import Batch, Losses, Predictor
 
@@ -50,13 +49,8 @@ LOOK_STEPS = 100
 CHUNK = 1000
 """Samples that are predicted at once."""
 LABEL = torch.int64.itemsize
-CHANCE = "learner/network"
-"""Whose random numbers those of a network in training are."""
 KIND = "learner"
 """What a checkpoint of one calls itself."""
-
-
-Context: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
 class Learner:
@@ -124,19 +118,12 @@ class Learner:
             for label in weights or ():
                 if self._labels.find([label]).item() < 0:
                     raise UsageError(f"class_weights: given {label!r}; allowed: labels that are in classes")
-        self._method: Method[Any] | None = None
+        self._learning: Learning | None = None
+        """None until the first batch has shown what samples are like."""
         self._intake = Intake(template.dtype, template.device)
         self._target_shape: list[int] = []
-        self._learn: Callable[[Batch], Losses]
-        """The step of the method, once there is one."""
-        self._schedulers: list[LRScheduler] = []
         self._autocast = compute.autocast(self.options.precision, self.device)
-        self._computing: Context = nullcontext
-        self._chance: TorchRandomness | None = None
-        """For a network that draws random numbers in training."""
-        on_cuda = self.device.type == "cuda"
         self._on_device = self.device.type != "cpu"
-        self._exactness: Context = partial(compute.exactness, self.options.precision) if on_cuda else nullcontext
         self._look_steps = LOOK_STEPS if self._on_device else 1
         self._rng = generator(self.options.seed, "learner/augment")
         self._whose = _whose(self.options.prequential, kind)
@@ -173,22 +160,20 @@ class Learner:
         raw = self._intake(x)
         if self._labels is None:
             targets = self._targets(y, raw)
-            method = self._method or self._start(raw, targets[0])
+            learning = self._learning or self._start(raw, targets[0])
         else:
             labels = as_labels(y, raw.shape[0])
             outputs = self._labels.outputs(labels)
-            method = self._method or self._start(raw, None)
+            learning = self._learning or self._start(raw, None)
             self._known = len(self._labels.known)
-            targets = self._learned(method, labels) if outputs is None else outputs
+            targets = self._learned(learning, labels) if outputs is None else outputs
             if self._on_device:
                 targets = targets.to(self.device)
         batch = Batch(raw, self._view(raw, self._rng), targets)
         if self._whose == ANSWERING:
-            self._predict_first(method, batch)
-        losses = self._step(batch)
+            self._predict_first(learning, batch)
+        losses = learning.step(batch)
         self._observed += 1
-        for scheduler in self._schedulers:
-            scheduler.step()
         self._last_losses = losses
         if self._observed % self._look_steps == 0 and losses and not isfinite(losses["loss"].item()):
             raise self._lost(losses)
@@ -237,7 +222,8 @@ class Learner:
     @property
     def predictors(self) -> dict[str, Callable[[Any], Tensor]]:
         """The networks that can answer, by name, the recommended one first; each maps samples to `scores`."""
-        return {name: lambda x, name=name: self.scores(x, name) for name in self._asked()}  # type: ignore[misc]
+        names = [] if self._learning is None else self._learning.predictors()
+        return {name: lambda x, name=name: self.scores(x, name) for name in names}  # type: ignore[misc]
 
     def evaluate(self, x: Any, y: Any) -> dict[str, float]:
         """How well every predictor does: accuracy in percent; with `loss="mse"` the mean squared error.
@@ -259,7 +245,7 @@ class Learner:
     @property
     def memory(self) -> Stored:
         """What is in memory: its length, and `memory.summary()`."""
-        memories = [] if self._method is None else self._method.memories()
+        memories = [] if self._learning is None else self._learning.method.memories()
         return Stored(memories, None if self._labels is None else self._labels.known)
 
     def forget(self, predicate: Callable[[Tensor, Any], bool]) -> int:
@@ -272,8 +258,8 @@ class Learner:
             How many were taken out.
         """
         forgotten = self.memory.forget(predicate)
-        if forgotten and self._method is not None:
-            self._method.memory_changed()
+        if forgotten and self._learning is not None:
+            self._learning.method.memory_changed()
         return forgotten
 
     def metrics(self) -> dict[str, Any]:
@@ -304,7 +290,7 @@ class Learner:
             UsageError: nothing was learned yet, or a label is of a kind that a file cannot hold.
             OSError: the folder cannot be written, or the disk is full. What was there before is as it was.
         """
-        if self._method is None:
+        if self._learning is None:
             raise UsageError("save: nothing was learned yet; observe a batch first")
         try:
             labels = [label_forms.saved(label) for label in self.classes]
@@ -313,7 +299,7 @@ class Learner:
                 "labels": labels,
                 "class_weights": None if weights is None else label_forms.saved_weights(weights),
             }
-            checkpoint.write(self._saved(self._method) | named, _folder(path))
+            checkpoint.write(self._saved(self._learning) | named, _folder(path))
         except TypeError as error:
             raise UsageError(f"save: {error}") from error
 
@@ -379,7 +365,7 @@ class Learner:
             "class_weights": self._recipe.class_weights,
             "device": self.device.type,
         }
-        learned = None if self._method is None else checkpoint.packed(self._saved(self._method))
+        learned = None if self._learning is None else checkpoint.packed(self._saved(self._learning))
         return {
             "arguments": arguments | self._recipe.callables() | options,
             "options": self.options,
@@ -399,15 +385,14 @@ class Learner:
 
     # How it starts
 
-    def _start(self, raw: Tensor, target: Tensor | None) -> Method[Any]:
+    def _start(self, raw: Tensor, target: Tensor | None) -> Learning:
         """Make the method, now that the first batch says what a sample is, and its target where that is no label."""
         outputs = self._look_at_network(raw)
         draws = rehearse(self._recipe, raw, self._labels, outputs)
         self._recipe = self._recipe.sized(raw[0].nbytes, LABEL if target is None else target.nbytes, outputs)
-        self._chance = TorchRandomness(self.options.seed, CHANCE, self.device) if draws else None
-        self._method = self._made(outputs)
+        self._learning = Learning(self._recipe, outputs, self._labels, draws, self._heard())
         self._intake.fix(raw)
-        return self._method
+        return self._learning
 
     def _look_at_network(self, raw: Tensor) -> int:
         """See that the network takes such samples, and gives what labels or targets need; how many outputs it has."""
@@ -415,22 +400,16 @@ class Learner:
         self._target_shape = shape
         return prod(shape)
 
-    def _made(self, outputs: int) -> Method[Any]:
-        drawing = nullcontext if self._chance is None else self._chance.drawing
-        self._computing = _together(self._exactness, self._autocast, drawing)
-        heard = self._count if self._whose == LEARNING else unheard
-        method = self._recipe.method(outputs, self._labels, heard)
-        self._schedulers = self._recipe.schedules(method)
-        assert method.only_batch_size in (None, 1), "a method that learns from batches of one other size"
-        self._learn = method.observe if method.only_batch_size is None else partial(_one_by_one, method)
-        return method
+    def _heard(self) -> Callable[[Batch, Tensor], None]:
+        """What becomes of the outputs of a step."""
+        return self._count if self._whose == LEARNING else unheard
 
     # One batch
 
     def _targets(self, y: Any, raw: Tensor) -> Tensor:
         """Numbers in the shape of the network's outputs; `[B]` for `[B, 1]`."""
         targets = as_samples(y, self._view.dtype, self.device).to(self._view.dtype)
-        if self._method is None:
+        if self._learning is None:
             self._look_at_network(raw)
         expected = [len(raw), *self._target_shape]
         if targets.dim() == 1 and expected[1:] == [1]:
@@ -441,10 +420,10 @@ class Learner:
             )
         return targets
 
-    def _predict_first(self, method: Method[Any], batch: Batch) -> None:
+    def _predict_first(self, learning: Learning, batch: Batch) -> None:
         """Test, then train: what `predict` would say of a batch that is about to be learned."""
         if self._observed:
-            answer = next(iter(method.predictors().values()))
+            answer = next(iter(learning.predictors().values()))
             inputs = self._view.plain(batch.raw) if self._view.is_random else batch.inputs
             with self._autocast():
                 self._count(batch, answer(inputs))
@@ -462,57 +441,28 @@ class Learner:
         else:
             self._prequential.add(outputs.detach(), batch.labels, self._known)
 
-    def _learned(self, method: Method[Any], labels: list[Hashable]) -> Tensor:
-        """The outputs that stand for labels, `int64 [B]`, after the network was given those it lacked."""
-        assert self._labels is not None
-        n = method.setting.n_classes
-        missing = max(0, len({*self._labels.known, *labels}) - n)
-        if self._recipe.kind.stored_outputs:
-            self._shrink(method, n + missing)
-        outputs = self._labels.learn(labels)
-        if missing:
-            method.grow(missing, self._recipe.template.grow(missing))
-        self._renew_setting(method, n + missing)
-        return outputs
-
-    def _shrink(self, method: Method[Any], outputs: int) -> None:
-        """Keep within `buffer_bytes` a memory whose samples are about to hold more outputs each.
+    def _learned(self, learning: Learning, labels: list[Hashable]) -> Tensor:
+        """The outputs that stand for labels, `int64 [B]`, after the network was given those it lacked.
 
         Raises:
-            UsageError: not even one sample will fit. Nothing has changed then.
+            UsageError: in `buffer_bytes` not even one sample will fit with so many outputs. Nothing has changed then.
         """
-        shape, dtype = self._intake.form()
-        self._recipe = self._recipe.sized(shape.numel() * dtype.itemsize, LABEL, outputs)
-        size = self._recipe.config.as_mapping()["buffer_size"]
-        for memory in method.memories():
-            if isinstance(memory, Forgetful) and size < memory.capacity:
-                memory.shrink(size, generator(self.options.seed, f"learner/shrink/{outputs}"))
-
-    def _renew_setting(self, method: Method[Any], n: int) -> None:
-        method.setting = replace(method.setting, n_classes=n, objective=self._recipe.objective(n, self._labels))
-
-    def _step(self, batch: Batch) -> Losses:
-        """The method's own step, its errors in the user's terms."""
-        try:
-            if self._computing is nullcontext:  # to enter and leave even that one takes longer than a small layer
-                return self._learn(batch)
-            with self._computing():
-                return self._learn(batch)
-        except ValueError as error:
-            check_normalised(error, len(batch))
-            raise
-        except LookupError as error:
-            check_range(error)
-            raise
-        except (RuntimeError, MemoryError) as error:
-            compute.check_shortage(error)
-            raise
+        assert self._labels is not None
+        missing = max(0, len({*self._labels.known, *labels}) - learning.outputs)
+        if self._recipe.kind.stored_outputs:
+            shape, dtype = self._intake.form()
+            self._recipe = self._recipe.sized(shape.numel() * dtype.itemsize, LABEL, learning.outputs + missing)
+            learning.shrink(self._recipe.config.as_mapping()["buffer_size"])
+        outputs = self._labels.learn(labels)
+        learning.grow(missing, self._labels, self._recipe)
+        return outputs
 
     def _judged(self) -> str | None:
         """The predictor whose outputs are counted."""
-        if self._method is None or self._whose == "off":
+        if self._learning is None or self._whose == "off":
             return None
-        return self._method.outputs_of if self._whose == LEARNING else next(iter(self._method.predictors()))
+        method = self._learning.method
+        return method.outputs_of if self._whose == LEARNING else next(iter(method.predictors()))
 
     def _lost(self, losses: Losses) -> TrainingError:
         bound = "give clip_norm" if self.options.clip_norm is None else "scale the samples"
@@ -523,10 +473,9 @@ class Learner:
 
     def _ready(self) -> Mapping[str, Predictor]:
         """What can answer, if there is something."""
-        predictors = self._asked()
-        if not predictors:
+        if self._learning is None:
             raise UsageError("predict: nothing was learned yet; observe a batch first")
-        return predictors
+        return self._learning.predictors()
 
     def _answered(self, answer: Predictor, raw: Tensor) -> Tensor:
         try:
@@ -538,22 +487,12 @@ class Learner:
             check_range(error)
             raise
 
-    def _asked(self) -> dict[str, Predictor]:
-        """What can answer; a method that trains to answer does so now, with the same chances whenever it does."""
-        if self._method is None:
-            return {}
-        if not self._method.trains_to_answer:
-            return self._method.predictors()
-        chance = TorchRandomness(self.options.seed, CHANCE, self.device)
-        with torch.inference_mode(False), torch.enable_grad(), chance.drawing():
-            return self._method.predictors()
-
     # Saving
 
     _COUNTERS = ("_rng", "_observed", "_last_losses")
     """Attributes of the learner's own that go on where they were."""
 
-    def _saved(self, method: Method[Any]) -> State:
+    def _saved(self, learning: Learning) -> State:
         shape, dtype = self._intake.form()
         options = self.options.as_mapping()
         return {
@@ -564,11 +503,9 @@ class Learner:
             "given": {name: given is not None for name, given in self._recipe.callables().items()},
             "fixed": self._labels is not None and self._labels.fixed,
             "sample": {"shape": list(shape), "dtype": str(dtype).removeprefix("torch.")},
-            "outputs": method.setting.n_classes,
+            "outputs": learning.outputs,
             "initial": dict(self._recipe.template.net.state_dict()),
-            "learned": method.state_dict(),
-            "schedulers": [scheduler.state_dict() for scheduler in self._schedulers],
-            "chance": None if self._chance is None else self._chance.state_dict(),
+            **learning.state_dict(),
             "prequential": self._prequential.state_dict(),
             "learner": collect({name: vars(self)[name] for name in self._COUNTERS}),
         }
@@ -589,14 +526,10 @@ class Learner:
             if missing:
                 self._recipe.template.grow(missing)
         self._recipe.template.net.load_state_dict(state["initial"])
-        if state["chance"] is not None:
-            self._chance = TorchRandomness(self.options.seed, CHANCE, self.device)
-            restore_fresh(self._chance, state["chance"], "chance")
-        self._method = self._made(state["outputs"])
-        restore_fresh(self._method, state["learned"], "method")
-        self._check_memories(self._method, example[:1])
-        for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
-            scheduler.load_state_dict(saved)
+        draws = state["chance"] is not None
+        self._learning = Learning(self._recipe, state["outputs"], self._labels, draws, self._heard())
+        self._learning.load_state_dict(state)
+        self._check_memories(self._learning.method, example[:1])
         restore_fresh(self._prequential, state["prequential"], "prequential")
         own = {name: vars(self)[name] for name in self._COUNTERS}
         restore(own, state["learner"])
@@ -617,31 +550,10 @@ class Learner:
             check_samples(memory, raw, targets, known, outputs)
 
 
-def _together(*contexts: Context) -> Context:
-    """Several contexts as one, which costs nothing if none of them does anything."""
-    needed = [each for each in contexts if each is not nullcontext]
-
-    @contextmanager
-    def all_of_them() -> Iterator[None]:
-        with ExitStack() as stack:
-            for each in needed:
-                stack.enter_context(each())
-            yield
-
-    return all_of_them if needed else nullcontext
-
-
 def _folder(path: str | Path) -> Path:
     if not isinstance(path, str | Path) or "\0" in str(path):
         raise UsageError(f"path: given {path!r}; allowed: the name of a folder")
     return Path(path)
-
-
-def _one_by_one(method: Method[Any], batch: Batch) -> Losses:
-    """A step for each sample of a batch; the losses of the last one."""
-    parts = zip(batch.raw.split(1), batch.inputs.split(1), batch.labels.split(1), strict=True)
-    losses = [method.observe(Batch(*part)) for part in parts]
-    return losses[-1]
 
 
 def _whose(prequential: str, kind: type[Method[Any]]) -> str:

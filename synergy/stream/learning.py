@@ -1,0 +1,154 @@
+"""A method at work on a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from synergy import compute
+from synergy.memory.base import Forgetful
+from synergy.methods.base import Method
+from synergy.randomness import TorchRandomness, generator
+from synergy.state import State, restore_fresh
+from synergy.stream.labels import Labels
+from synergy.stream.recipe import Recipe
+from synergy.stream.template import check_normalised, check_range
+from synergy.types import Batch, Losses, Predictor
+
+CHANCE = "learner/network"
+"""Whose random numbers those of a network in training are."""
+
+Context: TypeAlias = Callable[[], AbstractContextManager[object]]
+
+
+class Learning:
+    """A method's steps, with errors in the user's terms, its answers, its growth, and its state.
+
+    Args:
+        recipe: of the method.
+        outputs: of the network.
+        labels: known so far; None where targets are numbers.
+        draws: whether the network draws random numbers in training, as dropout does.
+        heard: is told the outputs of every step; see `Setting.on_outputs`.
+
+    Attributes:
+        method: as the recipe makes it.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        outputs: int,
+        labels: Labels | None,
+        draws: bool,
+        heard: Callable[[Batch, Tensor], None],
+    ) -> None:
+        self.method: Method[Any] = recipe.method(outputs, labels, heard)
+        self._schedulers = recipe.schedules(self.method)
+        self._seed = recipe.options.seed
+        self._randomness = partial(TorchRandomness, self._seed, CHANCE, recipe.template.device)
+        self._chance = self._randomness() if draws else None
+        self._context = _context(recipe, self._chance)
+        assert self.method.only_batch_size in (None, 1), "a method that learns from batches of one other size"
+        whole = self.method.only_batch_size is None
+        self._observe: Callable[[Batch], Losses] = self.method.observe if whole else partial(_one_by_one, self.method)
+
+    def step(self, batch: Batch) -> Losses:
+        """Learn from one batch.
+
+        Raises:
+            UsageError: a BatchNorm cannot normalise such a batch, or an embedding has no row of a number in it.
+            TrainingError: memory ran out.
+        """
+        try:
+            if self._context is nullcontext:  # to enter and leave even that one takes longer than a small layer
+                losses = self._observe(batch)
+            else:
+                with self._context():
+                    losses = self._observe(batch)
+        except ValueError as error:
+            check_normalised(error, len(batch))
+            raise
+        except LookupError as error:
+            check_range(error)
+            raise
+        except (RuntimeError, MemoryError) as error:
+            compute.check_shortage(error)
+            raise
+        for scheduler in self._schedulers:
+            scheduler.step()
+        return losses
+
+    def predictors(self) -> dict[str, Predictor]:
+        """What can answer; a method that trains to answer does so now, with the same chances whenever it does."""
+        if not self.method.trains_to_answer:
+            return self.method.predictors()
+        with torch.inference_mode(False), torch.enable_grad(), self._randomness().drawing():
+            return self.method.predictors()
+
+    @property
+    def outputs(self) -> int:
+        """Of the network."""
+        return self.method.setting.n_classes
+
+    def shrink(self, buffer_size: int) -> None:
+        """Keep no more than `buffer_size` samples in memory from now on, drawn at random from those that are there."""
+        rng = generator(self._seed, f"learner/shrink/{buffer_size}")
+        for memory in self.method.memories():
+            if isinstance(memory, Forgetful) and buffer_size < memory.capacity:
+                memory.shrink(buffer_size, rng)
+
+    def grow(self, outputs: int, labels: Labels, recipe: Recipe) -> None:
+        """Have `outputs` more, if any, now that `labels` are known."""
+        total = self.outputs + outputs
+        if outputs:
+            self.method.grow(outputs, recipe.template.grow(outputs))
+        self.method.setting = replace(self.method.setting, n_classes=total, objective=recipe.objective(total, labels))
+
+    def state_dict(self) -> State:
+        return {
+            "learned": self.method.state_dict(),
+            "schedulers": [scheduler.state_dict() for scheduler in self._schedulers],
+            "chance": None if self._chance is None else self._chance.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on where the state was taken. Raises ValueError, and what torch raises, if it is of another method."""
+        restore_fresh(self.method, state["learned"], "method")
+        for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
+        if self._chance is not None:
+            restore_fresh(self._chance, state["chance"], "chance")
+
+
+def _one_by_one(method: Method[Any], batch: Batch) -> Losses:
+    """A step for each sample of a batch; the losses of the last one."""
+    parts = zip(batch.raw.split(1), batch.inputs.split(1), batch.labels.split(1), strict=True)
+    losses = [method.observe(Batch(*part)) for part in parts]
+    return losses[-1]
+
+
+def _context(recipe: Recipe, chance: TorchRandomness | None) -> Context:
+    """That of a step: how exactly is computed, and who draws; `nullcontext` itself if there is nothing to do."""
+    precision, device = recipe.options.precision, recipe.template.device
+    contexts = [
+        partial(compute.exactness, precision) if device.type == "cuda" else nullcontext,
+        compute.autocast(precision, device),
+        nullcontext if chance is None else chance.drawing,
+    ]
+    needed = [each for each in contexts if each is not nullcontext]
+
+    @contextmanager
+    def all_of_them() -> Iterator[None]:
+        with ExitStack() as stack:
+            for each in needed:
+                stack.enter_context(each())
+            yield
+
+    return all_of_them if needed else nullcontext
