@@ -4,7 +4,8 @@
 
 A step of the method is timed within `observe`, so that one and the same step is compared with and without what the
 learner adds, whatever else the machine does. Answers that are counted inside of the step count as added, and so do the
-numbers in [0, 1] that are made of uint8, though every loop must make them: how long that takes is shown. Of every
+numbers in [0, 1] that are made of uint8, though every loop must make them: how long that takes is shown. The floor is
+what a loop written out by hand adds that demands as much of its batches, and counts nothing. Of every
 hundred steps, in which all that is done rarely is done once, the mean is taken, and of all these means the median.
 Asked: at most 5 % or 50 us, whichever is more; and 10,000 predictions of single samples per second on one core.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -27,9 +29,10 @@ import torch
 from torch import Tensor, nn
 
 from synergy import Learner
-from synergy.methods.base import Answer
+from synergy.methods.base import Answer, unheard
 from synergy.nets.mlp import MLP
 from synergy.stream.view import StreamView
+from synergy.types import Batch, Losses
 
 BATCH, CLASSES, BUFFER, LR = 32, 10, 500, 0.01
 CHUNK = 100
@@ -60,6 +63,7 @@ class Cost:
     added: float  # by the learner
     counting: float  # of that, to know how well the batch was predicted
     viewing: float  # of that, to make what the network sees of the samples
+    by_hand: float  # what a loop written out adds
     forward: float  # pass of the answering network
 
 
@@ -98,6 +102,23 @@ def network_of(learner: Learner) -> nn.Module:
     return answer.net
 
 
+def by_hand(step: Callable[[Batch], Losses], view: StreamView) -> Callable[[Tensor, Tensor], None]:
+    """A loop's body: samples and loss must be finite, and labels may be of any kind."""
+    outputs = {label: label for label in range(CLASSES)}
+    rng = np.random.default_rng(0)
+
+    def observe(x: Tensor, y: Tensor) -> None:
+        if x.dtype == torch.float32 and not math.isfinite(x.sum().item()):
+            raise ValueError("a sample is not finite")
+        labels = y.tolist()
+        targets = torch.from_numpy(np.fromiter(map(outputs.__getitem__, labels), np.int64, len(labels)))
+        losses = step(Batch(x, view(x, rng), targets))
+        if not math.isfinite(losses["loss"].item()):
+            raise ValueError("the loss is not finite")
+
+    return observe
+
+
 def overhead(name: str, features: int, kind: torch.dtype, prequential: str, steps: int) -> Cost:
     """What the learner adds to the method's own step."""
     learner = Learner(
@@ -114,21 +135,28 @@ def overhead(name: str, features: int, kind: torch.dtype, prequential: str, step
     told, view = Timed(method.setting.on_outputs), TimedView(None, None, torch.float32)
     vars(learner).update(_predict_first=first, _view=view)
     learning._observe = step
-    method.setting = replace(method.setting, on_outputs=told)
-    means = []
+    loop = Timed(by_hand(step, view))
+    telling, silent = replace(method.setting, on_outputs=told), replace(method.setting, on_outputs=unheard)
+    means, floors = [], []
     for _ in range(steps // CHUNK):
-        times = []
+        times, bare = [], []
+        method.setting = telling
         for x, y in itertools.islice(itertools.cycle(batches), CHUNK):
             observe(x, y)
             counting = first.seconds if prequential == "answering" else told.seconds
             own = step.seconds - told.seconds
             times.append((own, observe.seconds - own, counting, view.seconds[0]))
+        method.setting = silent
+        for x, y in itertools.islice(itertools.cycle(batches), CHUNK):
+            loop(x, y)
+            bare.append(loop.seconds - step.seconds)
         means.append([statistics.fmean(column) for column in zip(*times, strict=True)])
+        floors.append(statistics.fmean(bare))
     forward = Timed(network_of(learner))
     with torch.no_grad():
         passes = [(forward(learner._view.plain(x)), forward.seconds)[1] for x, _ in batches * 5]
     own, added, counting, viewing = (statistics.median(column) for column in zip(*means, strict=True))
-    return Cost(own, added, counting, viewing, statistics.median(passes))
+    return Cost(own, added, counting, viewing, statistics.median(floors), statistics.median(passes))
 
 
 def rate(call: Callable[[Tensor], object], singles: list[Tensor], turns: int = 30) -> float:
@@ -161,7 +189,7 @@ def main() -> None:
                         f"{method:<8}{name:<7}{str(kind).removeprefix('torch.'):<8}{prequential:<10}"
                         f"own step {1e6 * cost.own:5.0f} us  adds {1e6 * cost.added:4.0f} us "
                         f"({cost.added / cost.own:5.1%}), {1e6 * cost.counting:3.0f} to count, "
-                        f"{1e6 * cost.viewing:2.0f} to view; {verdict}",
+                        f"{1e6 * cost.viewing:2.0f} to view; by hand {1e6 * cost.by_hand:3.0f}; {verdict}",
                         flush=True,
                     )
     for method in ("er", "synergy"):
