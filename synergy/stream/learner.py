@@ -211,8 +211,7 @@ class Learner:
         Raises:
             UsageError: as `predict`.
         """
-        answers = self._ready()
-        answer = next(iter(answers.values())) if predictor is None else _chosen(answers, predictor)
+        answer = _chosen(self._ready(), predictor)
         scores = self._answered(answer, self._intake(x))
         if scores.dtype != self._view.dtype:  # under autocast
             scores = scores.to(self._view.dtype)
@@ -564,7 +563,9 @@ def _whose(prequential: str, kind: type[Method[Any]]) -> str:
     return "off" if prequential == ANSWERING and kind.trains_to_answer else prequential
 
 
-def _chosen(predictors: Mapping[str, Predictor], name: str) -> Predictor:
+def _chosen(predictors: Mapping[str, Predictor], name: str | None) -> Predictor:
+    if name is None:
+        return next(iter(predictors.values()))
     if not isinstance(name, str) or name not in predictors:
         raise unknown("predictor", str(name), predictors)
     return predictors[name]
