@@ -12,8 +12,9 @@ demo: .venv/installed
 	$(BIN)/synergy run --dataset rot-digits --model synergy --buffer_size 200 --load_best_args --output_dir $(DEMO) --experiment_id synergy
 	$(BIN)/synergy report $(DEMO)/sgd $(DEMO)/er $(DEMO)/synergy --picture $(DEMO)/accuracy.png
 
+# One thread a process, also for those that tests start: there are as many processes as cores.
 test: .venv/installed
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .

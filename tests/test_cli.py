@@ -406,15 +406,15 @@ def test_an_error_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     arguments = [*BRIEF, "--checkpoint_every", "3", "--output_dir", "runs/ü", "--experiment_id", "ß"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-m", "synergy.cli"]
-    for each in ([*shlex.split(RUN), *arguments], ["report", "runs/ü", "--picture", "ö.png"], ["resume", "runs/ü/ß"]):
-        finished = subprocess.run([*command, *each], capture_output=True, cwd=tmp_path, env=environment, check=False)
-        out, err = finished.stdout.decode("ascii"), finished.stderr.decode("ascii")
-        if each[0] == "resume":
-            assert_refused(Outcome(finished.returncode, out, err), r"runs/\xfc/\xdf: the run is finished")
-        else:
-            assert (finished.returncode, err) == (0, "")
-            assert (r"record: runs/\xfc/\xdf/record.json" if each[0] == "run" else r"picture: \xf6.png") in out
+    report, resume = ["report", "runs/ü", "--picture", "ö.png"], ["resume", "runs/ü/ß"]
+    commands = [[*shlex.split(RUN), *arguments], report, resume]
+    program = f"from synergy.cli import main; print(*map(main, {commands!a}))"
+    command = [sys.executable, "-c", program]
+    finished = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment, check=False)
+    out, err = finished.stdout.decode("ascii"), finished.stderr.decode("ascii")
+    assert r"record: runs/\xfc/\xdf/record.json" in out and r"picture: \xf6.png" in out
+    assert out.splitlines()[-1] == "0 0 2"
+    assert_refused(Outcome(2, "", err), r"runs/\xfc/\xdf: the run is finished")
 
 
 def test_help_imports_no_torch() -> None:

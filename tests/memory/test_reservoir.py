@@ -66,7 +66,7 @@ def test_a_batch_at_a_time_equals_one_by_one(capacity: int, sizes: list[int], se
 
 @pytest.mark.parametrize("batch", [1, 7, 50])
 def test_every_sample_stays_with_the_same_probability(batch: int) -> None:
-    runs, n, capacity = 3000, 50, 10
+    runs, n, capacity = 1500, 50, 10
     counts = np.zeros(n)
     for seed in range(runs):
         rng = np.random.default_rng(seed)

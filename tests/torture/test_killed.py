@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from synergy import checkpoint, results
+from synergy import checkpoint, cli, results
 from synergy.state import State, same
 from tests.torture.killer import RUN, is_writing
 
@@ -39,6 +41,15 @@ def outcome(run: Path) -> dict[str, Any]:
     content = results.read(run).outcome()
     content["config"]["output"].pop("output_dir")
     return content
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody killed, in this process."""
+    folder = tmp_path_factory.mktemp("whole")
+    with redirect_stdout(io.StringIO()):
+        assert cli.main([*RUN, "--output_dir", str(folder)]) == 0
+    return folder / "it"
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +83,7 @@ def synergy(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, env=ONE_THREAD)
 
 
-def test_the_command_line_killed_in_the_middle_of_a_write(
-    tmp_path: Path, tortured: tuple[Path, dict[str, int]]
-) -> None:
+def test_the_command_line_killed_in_the_middle_of_a_write(tmp_path: Path, whole: Path) -> None:
     process = synergy(*RUN, "--output_dir", tmp_path)
     while not (is_writing(tmp_path) and any((tmp_path / "it" / "checkpoint").glob("step-0000000?-*"))):
         assert process.poll() is None, process.communicate()
@@ -85,8 +94,8 @@ def test_the_command_line_killed_in_the_middle_of_a_write(
     out, err = (resumed := synergy("resume", tmp_path / "it")).communicate()
     assert (resumed.returncode, err) == (0, "")
     assert "goes on after step " in out
-    assert outcome(tmp_path / "it") == outcome(tortured[0] / "whole" / "it")
-    assert same(last(tmp_path / "it"), last(tortured[0] / "whole" / "it"))
+    assert outcome(tmp_path / "it") == outcome(whole)
+    assert same(last(tmp_path / "it"), last(whole))
 
 
 LIMITED = """
@@ -99,7 +108,7 @@ sys.exit(main(sys.argv[1:]))
 """Two networks fit into a file of this size; two and the Fisher information do not."""
 
 
-def test_a_disk_that_takes_no_more(tmp_path: Path, tortured: tuple[Path, dict[str, int]]) -> None:
+def test_a_disk_that_takes_no_more(tmp_path: Path, whole: Path) -> None:
     command = [sys.executable, "-c", LIMITED, *RUN, "--output_dir", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=ONE_THREAD)
     assert done.returncode == 0, done.stderr
@@ -109,7 +118,7 @@ def test_a_disk_that_takes_no_more(tmp_path: Path, tortured: tuple[Path, dict[st
         assert line.startswith("synergy: warning: no checkpoint after step ")
         assert line.endswith("/it/checkpoint': File too large; training goes on")
     run = tmp_path / "it"
-    assert outcome(run) == outcome(tortured[0] / "whole" / "it")
+    assert outcome(run) == outcome(whole)
     assert last(run)["method"]["fisher"] is None
     # The last good one is of just before the first that failed.
     assert f"after step {last(run)['steps'] + 1}:" in told[0]
