@@ -49,8 +49,7 @@ class Intake:
         """
         raw = given if isinstance(given, Tensor) else _tensor(given)
         if (  # a batch like those before, dense and in its place: the usual one, for which nothing is to be done
-            type(raw) is Tensor
-            and raw.dtype is self._dtype
+            raw.dtype is self._dtype
             and raw.layout is _STRIDED
             and raw.device == self._device
             and not (raw.requires_grad or raw.is_nested or raw.is_inference())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from synergy.data.augment import Augment, crop_and_flip
+from synergy.data.augment import Augment, crop_and_flip, scaled
 
 
 def one_by_one(raw: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
@@ -54,6 +55,16 @@ def test_without_augmentation_nothing_is_drawn() -> None:
     raw = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3)
     assert Augment()(raw, rng).flatten().tolist() == torch.tensor([0.0, 0.2, 1.0]).tolist()
     assert rng.bit_generator.state == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_scaling_is_a_division_to_the_bit(dtype: torch.dtype) -> None:
+    raw = torch.arange(256, dtype=torch.uint8).repeat(33).view(11, 3, 16, 16)
+    with torch.inference_mode():  # the divisor is kept: it must not be of inference for all time
+        scaled(raw, dtype)
+    found = scaled(raw, dtype)
+    assert found.dtype == dtype and torch.equal(found, raw.to(dtype).div(255))
+    assert not found.is_inference()
 
 
 def test_normalisation_per_channel() -> None:
