@@ -76,6 +76,12 @@ class Labels:
                 self.known.append(label)
         return self.find(labels)
 
+    def cut(self, n: int) -> None:
+        """Unlearn all labels but the first `n`."""
+        for label in self.known[n:]:
+            del self._index[label]
+        del self.known[n:]
+
     def _check_new(self, labels: Sequence[Hashable]) -> None:
         for label in labels:
             _check(label)

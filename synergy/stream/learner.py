@@ -172,7 +172,11 @@ class Learner:
         batch = Batch(raw, self._view(raw, self._rng), targets)
         if self._whose == ANSWERING:
             self._predict_first(learning, batch)
-        losses = learning.step(batch)
+        try:
+            losses = learning.step(batch)
+        except UsageError:
+            self._unlearn(learning)
+            raise
         self._observed += 1
         self._last_losses = losses
         if self._observed % self._look_steps == 0 and losses and not isfinite(losses["loss"].item()):
@@ -290,7 +294,7 @@ class Learner:
             UsageError: nothing was learned yet, or a label is of a kind that a file cannot hold.
             OSError: the folder cannot be written, or the disk is full. What was there before is as it was.
         """
-        if self._learning is None:
+        if self._learning is None or not self._observed:
             raise UsageError("save: nothing was learned yet; observe a batch first")
         try:
             labels = [label_forms.saved(label) for label in self.classes]
@@ -457,6 +461,12 @@ class Learner:
         learning.grow(missing, self._labels, self._recipe)
         return outputs
 
+    def _unlearn(self, learning: Learning) -> None:
+        """Labels that came with a batch that was refused are as unknown as before; the network keeps their outputs."""
+        if self._labels is not None and learning.takes_whole_batches:
+            self._labels.cut(self._known)
+            learning.grow(0, self._labels, self._recipe)
+
     def _judged(self) -> str | None:
         """The predictor whose outputs are counted."""
         if self._learning is None or self._whose == "off":
@@ -473,7 +483,7 @@ class Learner:
 
     def _ready(self) -> Mapping[str, Predictor]:
         """What can answer, if there is something."""
-        if self._learning is None:
+        if self._learning is None or not self._observed:
             raise UsageError("predict: nothing was learned yet; observe a batch first")
         return self._learning.predictors()
 

@@ -39,6 +39,7 @@ class Learning:
 
     Attributes:
         method: as the recipe makes it.
+        takes_whole_batches: otherwise sample by sample, so that some may have been learned when one is refused.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Learning:
         self._chance = self._randomness() if draws else None
         self._context = _context(recipe, self._chance)
         assert self.method.only_batch_size in (None, 1), "a method that learns from batches of one other size"
-        whole = self.method.only_batch_size is None
-        self._observe: Callable[[Batch], Losses] = self.method.observe if whole else partial(_one_by_one, self.method)
+        self.takes_whole_batches = self.method.only_batch_size is None
+        whole, single = self.method.observe, partial(_one_by_one, self.method)
+        self._observe: Callable[[Batch], Losses] = whole if self.takes_whole_batches else single
 
     def step(self, batch: Batch) -> Losses:
         """Learn from one batch.
@@ -86,11 +88,19 @@ class Learning:
         return losses
 
     def predictors(self) -> dict[str, Predictor]:
-        """What can answer; a method that trains to answer does so now, with the same chances whenever it does."""
+        """What can answer; a method that trains to answer does so now, with the same chances whenever it does.
+
+        Raises:
+            UsageError: it trains, and an embedding has no row of a number in memory.
+        """
         if not self.method.trains_to_answer:
             return self.method.predictors()
-        with torch.inference_mode(False), torch.enable_grad(), self._randomness().drawing():
-            return self.method.predictors()
+        try:
+            with torch.inference_mode(False), torch.enable_grad(), self._randomness().drawing():
+                return self.method.predictors()
+        except LookupError as error:
+            check_range(error)
+            raise
 
     @property
     def outputs(self) -> int:
