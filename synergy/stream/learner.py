@@ -91,7 +91,7 @@ class Learner:
         *,
         config: MethodConfig | None = None,
         classes: Iterable[Hashable] | None = None,
-        class_weights: Mapping[Hashable, float] | None = None,
+        class_weights: Mapping[Any, float] | None = None,
         transform: Transform | Augment | None = None,
         augment: Randomise | None = None,
         optimizer: OptimizerFactory | None = None,
@@ -170,9 +170,9 @@ class Learner:
             if self._on_device:
                 targets = targets.to(self.device)
         batch = Batch(raw, self._view(raw, self._rng), targets)
-        if self._whose == ANSWERING:
-            self._predict_first(learning, batch)
         try:
+            if self._whose == ANSWERING:
+                self._predict_first(learning, batch)
             losses = learning.step(batch)
         except UsageError:
             self._unlearn(learning)
@@ -425,12 +425,17 @@ class Learner:
         return targets
 
     def _predict_first(self, learning: Learning, batch: Batch) -> None:
-        """Test, then train: what `predict` would say of a batch that is about to be learned."""
-        if self._observed:
-            answer = next(iter(learning.predictors().values()))
-            inputs = self._view.plain(batch.raw) if self._view.is_random else batch.inputs
+        """Test, then train: what `predict` would say of a batch that is about to be learned. Raises UsageError too."""
+        if not self._observed:
+            return
+        answer = next(iter(learning.predictors().values()))
+        inputs = self._view.plain(batch.raw) if self._view.is_random else batch.inputs
+        try:
             with self._autocast():
                 self._count(batch, answer(inputs))
+        except LookupError as error:
+            check_range(error)
+            raise
 
     def _count(self, batch: Batch, outputs: Tensor) -> None:
         """Count the outputs `[N, ...]`, first those for `batch`, of a network that has not learned it yet.

@@ -264,8 +264,10 @@ def seen(learner: Learner) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", [name for name in FREE if name != "gdumb"])  # it only stores what it is given
-def test_the_labels_of_a_refused_batch_stay_unknown(name: str, tmp_path: Path) -> None:
-    learner = Learner(embedding(), name, class_weights={"c": 2.0} if name == "er" else None, **few(name))
+@pytest.mark.parametrize("judged", ["learning", "answering"])
+def test_the_labels_of_a_refused_batch_stay_unknown(name: str, judged: str, tmp_path: Path) -> None:
+    weights = {"c": 2.0} if name == "er" else None
+    learner = Learner(embedding(), name, class_weights=weights, prequential=judged, **few(name))
     good, bad = torch.randint(0, 20, (4, 3)), torch.full((4, 3), 20)
     for _ in range(3):
         learner.observe(good, ["a", "b", "a", "b"])
