@@ -96,8 +96,8 @@ class TimedView(StreamView):
 
 def network_of(learner: Learner) -> nn.Module:
     """The network that answers."""
-    assert learner._learning is not None, "a learner that has seen a batch"
-    answer = next(iter(learner._learning.predictors().values()))
+    assert learner._trainer is not None, "a learner that has seen a batch"
+    answer = next(iter(learner._trainer.predictors().values()))
     assert isinstance(answer, Answer)
     return answer.net
 
@@ -128,13 +128,13 @@ def overhead(name: str, features: int, kind: torch.dtype, prequential: str, step
     batches = list(zip(raw.split(BATCH), labels.split(BATCH), strict=True))
     for x, y in batches:  # fills the memory
         learner.observe(x, y)
-    learning = learner._learning
-    assert learning is not None, "a learner that has seen batches"
-    method = learning.method
-    observe, step, first = Timed(learner.observe), Timed(method.observe), Timed(learner._predict_first)
+    trainer = learner._trainer
+    assert trainer is not None, "a learner that has seen batches"
+    method = trainer.method
+    observe, step, first = Timed(learner.observe), Timed(method.observe), Timed(learner._answers_before)
     told, view = Timed(method.setting.on_outputs), TimedView(None, None, torch.float32)
-    vars(learner).update(_predict_first=first, _view=view)
-    learning._observe = step
+    vars(learner).update(_answers_before=first, _view=view)
+    trainer._observe = step
     loop = Timed(by_hand(step, view))
     telling, silent = replace(method.setting, on_outputs=told), replace(method.setting, on_outputs=unheard)
     means, floors = [], []

@@ -49,20 +49,18 @@ class Augment:
         )
 
 
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_DIVISORS = {dtype: torch.tensor(255, dtype=dtype, device="cpu") for dtype in _FLOATS}
+"""On the host, where a scalar costs no transfer."""
+
 CIFAR = Augment(padding=4, flip=True, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2615))
 TINY_IMAGENET = Augment(padding=4, flip=True, mean=(0.4802, 0.4480, 0.3975), std=(0.2770, 0.2691, 0.2821))
 
 
 def scaled(raw: Tensor, dtype: torch.dtype) -> Tensor:
-    """`uint8` divided by 255, in [0, 1], as `dtype`."""
-    return raw / _divisor(dtype)  # in one operation; a conversion and a division take half as long again
-
-
-@cache
-def _divisor(dtype: torch.dtype) -> Tensor:
-    """On the host, where a scalar costs no transfer."""
-    with torch.inference_mode(False):
-        return torch.tensor(255, dtype=dtype, device="cpu")
+    """Whole numbers `[...]` divided by 255, as `dtype`: `uint8` in [0, 1]."""
+    # In one operation; a conversion and a division take half as long again.
+    return raw / _DIVISORS[dtype] if raw.dtype is torch.uint8 else raw.to(dtype).div(255)
 
 
 def crop_and_flip(raw: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) -> Tensor:

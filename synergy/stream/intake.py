@@ -28,8 +28,6 @@ class Intake:
         self._dtype = numbers
         self._numbers = numbers
         self._device = device
-        self._looks = device.type == "cpu"
-        """Whether to look for NaN: a device would have to be waited for."""
 
     def fix(self, raw: Tensor) -> None:
         """From now on samples are like those of `raw` `[B, ...]`."""
@@ -57,7 +55,7 @@ class Intake:
             and shape
             and shape[0]
         ):
-            if self._dtype is self._numbers and self._looks and not isfinite(raw.sum().item()):
+            if self._dtype is self._numbers:
                 check_finite(raw)
             return raw
         raw = as_samples(raw, self._numbers, self._device)
@@ -75,35 +73,43 @@ class Intake:
             )
 
 
-def as_samples(given: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+_UNSTORABLE = (torch.uint16, torch.uint32, torch.uint64)
+"""Torch has next to no operations on these."""
+
+
+def as_samples(given: Any, dtype: torch.dtype, device: torch.device, name: str = "samples") -> Tensor:
     """A batch as it is stored: uint8 and other whole numbers as they are, all else in the network's precision.
 
     Args:
         given: tensor, array or nested lists, `[B, ...]`.
         dtype: of the network.
         device: of the network.
+        name: what to call them in an error.
 
     Raises:
-        UsageError: it is no batch of numbers, is empty, or holds NaN, infinity or what the precision cannot hold.
+        UsageError: it is no batch of numbers, is empty, of a type that cannot be stored, or holds NaN, infinity or what
+            the precision cannot hold.
     """
-    raw = given if isinstance(given, Tensor) else _tensor(given)
+    raw = given if isinstance(given, Tensor) else _tensor(given, name)
     if raw.requires_grad:
         raw = raw.detach()
     if raw.is_inference():  # nothing can learn from such a tensor itself
         raw = raw.clone()
     if raw.layout is not torch.strided or raw.is_nested or raw.is_meta:
-        raise UsageError("samples: given a sparse, nested or meta tensor; allowed: a dense one (x.to_dense())")
+        raise UsageError(f"{name}: given a sparse, nested or meta tensor; allowed: a dense one (x.to_dense())")
     if not raw.dim() or not raw.shape[0]:
-        raise UsageError(f"samples: given a tensor of shape {list(raw.shape)}; allowed: [B, ...] with B at least 1")
+        raise UsageError(f"{name}: given a tensor of shape {list(raw.shape)}; allowed: [B, ...] with B at least 1")
     if raw.is_complex():
-        raise UsageError(f"samples: given {raw.dtype}; allowed: real numbers")
+        raise UsageError(f"{name}: given {raw.dtype}; allowed: real numbers")
+    if raw.dtype in _UNSTORABLE:
+        raise UsageError(f"{name}: given {raw.dtype}; allowed: uint8, int32, int64 or floats (x.astype('int32'))")
     if raw.is_floating_point() or raw.dtype == torch.bool:
         raw = raw.to(dtype)
-        check_finite(raw)
+        check_finite(raw, name)
     return raw.to(device)
 
 
-def check_finite(raw: Tensor) -> None:
+def check_finite(raw: Tensor, name: str = "samples") -> None:
     """Raises UsageError if something in a batch `[B, ...]` is NaN or infinite. On a device that must be waited for
     nobody looks.
     """
@@ -111,12 +117,12 @@ def check_finite(raw: Tensor) -> None:
     if raw.is_cpu and not isfinite(raw.sum().item()) and not raw.isfinite().all():
         row = int((~raw.isfinite()).reshape(len(raw), -1).any(1).int().argmax())
         kind = str(raw.dtype).removeprefix("torch.")
-        raise UsageError(f"samples: number {row} of the batch holds NaN or infinity; allowed: finite {kind} numbers")
+        raise UsageError(f"{name}: number {row} of the batch holds NaN or infinity; allowed: finite {kind} numbers")
 
 
-def _tensor(given: Any) -> Tensor:
+def _tensor(given: Any, name: str = "samples") -> Tensor:
     if np.ma.is_masked(given):
-        raise UsageError("samples: given an array with masked values; allowed: numbers everywhere (x.filled(0))")
+        raise UsageError(f"{name}: given an array with masked values; allowed: numbers everywhere (x.filled(0))")
     try:
         # Torch shares an array's memory, and warns of one that cannot be written to.
         array = np.asarray(given)
@@ -125,6 +131,6 @@ def _tensor(given: Any) -> Tensor:
         return torch.from_numpy(array if array.flags.writeable and array.flags.c_contiguous else array.copy())
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"samples: given {reprlib.repr(given)}; allowed: a tensor, or an array or lists of numbers "
+            f"{name}: given {reprlib.repr(given)}; allowed: a tensor, or an array or lists of numbers "
             "(x.astype('float32') for other arrays)"
         ) from error

@@ -8,8 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from numpy import fromiter, int64
-from torch import Tensor, from_numpy
+from torch import Tensor
 
 from synergy.errors import UsageError
 
@@ -48,7 +47,7 @@ class Labels:
         """
         try:
             # By way of numpy: several times faster than `torch.tensor` of a list.
-            return from_numpy(fromiter(map(self._index.__getitem__, labels), int64, len(labels)))
+            return torch.from_numpy(np.fromiter(map(self._index.__getitem__, labels), np.int64, len(labels)))
         except (KeyError, TypeError):  # never seen, not hashable
             self._check_new(labels)
         return None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, is_grad_enabled, is_inference_mode_enabled, nn
+from torch import Tensor, nn
 
 from synergy import checkpoint, compute
 from synergy.data.augment import Augment
@@ -21,9 +22,8 @@ from synergy.methods.base import Method, MethodConfig, unheard
 from synergy.randomness import generator
 from synergy.state import State, collect, restore, restore_fresh
 from synergy.stream import labels as label_forms
-from synergy.stream.intake import Intake, as_samples
+from synergy.stream.intake import Intake, as_samples, check_finite
 from synergy.stream.labels import Labels, as_labels
-from synergy.stream.learning import Learning
 from synergy.stream.options import (
     ANSWERING,
     LEARNING,
@@ -41,6 +41,7 @@ from synergy.stream.recipe import OptimizerFactory, Recipe, SchedulerFactory
 from synergy.stream.rehearsal import output_shape, rehearse
 from synergy.stream.stored import Stored
 from synergy.stream.template import Template, check_range, kind_of
+from synergy.stream.trainer import Trainer
 from synergy.stream.view import Randomise, StreamView, Transform
 from synergy.types import Batch, Losses, Predictor
 
@@ -118,7 +119,7 @@ class Learner:
             for label in weights or ():
                 if self._labels.find([label]).item() < 0:
                     raise UsageError(f"class_weights: given {label!r}; allowed: labels that are in classes")
-        self._learning: Learning | None = None
+        self._trainer: Trainer | None = None
         """None until the first batch has shown what samples are like."""
         self._intake = Intake(template.dtype, template.device)
         self._target_shape: list[int] = []
@@ -150,38 +151,18 @@ class Learner:
             The named terms of the loss, detached scalars on the device.
 
         Raises:
-            UsageError: the batch is not one, or holds NaN, infinity, another shape than before, or a label that is none
-                of `classes`. Nothing was learned then.
+            UsageError: the batch is not one, holds NaN, infinity, another shape than before, a label that is none of
+                `classes`, or what the network cannot take. Nothing was learned then, unless by a method that learns
+                sample by sample (mer), from the samples before the one that the network could not take.
             TrainingError: the loss is not finite any more, or memory ran out.
         """
-        if not is_grad_enabled() or is_inference_mode_enabled():
+        if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
             with torch.inference_mode(False), torch.enable_grad():
                 return self.observe(x, y)
-        raw = self._intake(x)
-        if self._labels is None:
-            targets = self._targets(y, raw)
-            learning = self._learning or self._start(raw, targets[0])
-        else:
-            labels = as_labels(y, raw.shape[0])
-            outputs = self._labels.outputs(labels)
-            learning = self._learning or self._start(raw, None)
-            self._known = len(self._labels.known)
-            targets = self._learned(learning, labels) if outputs is None else outputs
-            if self._on_device:
-                targets = targets.to(self.device)
-        batch = Batch(raw, self._view(raw, self._rng), targets)
-        try:
-            if self._whose == ANSWERING:
-                self._predict_first(learning, batch)
-            losses = learning.step(batch)
-        except UsageError:
-            self._unlearn(learning)
-            raise
-        self._observed += 1
-        self._last_losses = losses
-        if self._observed % self._look_steps == 0 and losses and not isfinite(losses["loss"].item()):
-            raise self._lost(losses)
-        return losses
+        if self._observed:
+            return self._one_batch(x, y)
+        with self._tentatively():
+            return self._one_batch(x, y)
 
     def predict(self, x: Any, predictor: str | None = None) -> Any:
         """The most likely label of each sample, as a list; with `loss="mse"` the outputs `[B, ...]`.
@@ -215,18 +196,18 @@ class Learner:
         Raises:
             UsageError: as `predict`.
         """
-        answer = _chosen(self._ready(), predictor)
-        scores = self._answered(answer, self._intake(x))
+        trainer, raw = self._taught(), self._intake(x)
+        scores = self._answered(_chosen(trainer.predictors(), predictor), raw)
         if scores.dtype != self._view.dtype:  # under autocast
             scores = scores.to(self._view.dtype)
-        if self._labels is None or scores.shape[1] == len(self._labels.known):
+        if self._labels is None or scores.shape[1] == len(self._labels):
             return scores
         return scores[:, : len(self._labels)]
 
     @property
     def predictors(self) -> dict[str, Callable[[Any], Tensor]]:
         """The networks that can answer, by name, the recommended one first; each maps samples to `scores`."""
-        names = [] if self._learning is None else self._learning.predictors()
+        names = [] if self._trainer is None else self._trainer.predictors()
         return {name: lambda x, name=name: self.scores(x, name) for name in names}  # type: ignore[misc]
 
     def evaluate(self, x: Any, y: Any) -> dict[str, float]:
@@ -237,8 +218,8 @@ class Learner:
         Raises:
             UsageError: as `predict`, or there are not as many targets as samples.
         """
-        names = self._ready()
-        raw = self._intake(x)
+        trainer, raw = self._taught(), self._intake(x)
+        names = list(_some(trainer.predictors()))
         if self._labels is None:
             targets = self._targets(y, raw)
             return {name: float((self.scores(raw, name) - targets).square().mean()) for name in names}
@@ -249,8 +230,8 @@ class Learner:
     @property
     def memory(self) -> Stored:
         """What is in memory: its length, and `memory.summary()`."""
-        memories = [] if self._learning is None else self._learning.method.memories()
-        return Stored(memories, None if self._labels is None else self._labels.known)
+        method = None if self._trainer is None else self._trainer.method
+        return Stored(method, None if self._labels is None else self._labels.known)
 
     def forget(self, predicate: Callable[[Tensor, Any], bool]) -> int:
         """Take samples out of memory for good; the networks have learned from them all the same.
@@ -261,10 +242,7 @@ class Learner:
         Returns:
             How many were taken out.
         """
-        forgotten = self.memory.forget(predicate)
-        if forgotten and self._learning is not None:
-            self._learning.method.memory_changed()
-        return forgotten
+        return self.memory.forget(predicate)
 
     def metrics(self) -> dict[str, Any]:
         """What a dashboard shows: plain numbers and names, None where there is none yet.
@@ -294,7 +272,7 @@ class Learner:
             UsageError: nothing was learned yet, or a label is of a kind that a file cannot hold.
             OSError: the folder cannot be written, or the disk is full. What was there before is as it was.
         """
-        if self._learning is None or not self._observed:
+        if self._trainer is None or not self._observed:
             raise UsageError("save: nothing was learned yet; observe a batch first")
         try:
             labels = [label_forms.saved(label) for label in self.classes]
@@ -303,7 +281,7 @@ class Learner:
                 "labels": labels,
                 "class_weights": None if weights is None else label_forms.saved_weights(weights),
             }
-            checkpoint.write(self._saved(self._learning) | named, _folder(path))
+            checkpoint.write(self._saved(self._trainer) | named, _folder(path))
         except TypeError as error:
             raise UsageError(f"save: {error}") from error
 
@@ -369,7 +347,7 @@ class Learner:
             "class_weights": self._recipe.class_weights,
             "device": self.device.type,
         }
-        learned = None if self._learning is None else checkpoint.packed(self._saved(self._learning))
+        learned = None if self._trainer is None else checkpoint.packed(self._saved(self._trainer))
         return {
             "arguments": arguments | self._recipe.callables() | options,
             "options": self.options,
@@ -389,14 +367,29 @@ class Learner:
 
     # How it starts
 
-    def _start(self, raw: Tensor, target: Tensor | None) -> Learning:
+    @contextmanager
+    def _tentatively(self) -> Iterator[None]:
+        """Within, a batch that is refused leaves all as it was: network, labels and what is known of samples."""
+        recipe, net = self._recipe, self._recipe.template.net
+        recipe.template.net = deepcopy(net)  # a lazy layer takes its shape from the first batch it sees
+        known = 0 if self._labels is None else len(self._labels)
+        try:
+            yield
+        finally:
+            if not self._observed:
+                self._recipe, recipe.template.net = recipe, net
+                self._trainer, self._intake = None, Intake(self._view.dtype, self.device)
+                if self._labels is not None:
+                    self._labels.cut(known)
+
+    def _start(self, raw: Tensor, target: Tensor | None) -> Trainer:
         """Make the method, now that the first batch says what a sample is, and its target where that is no label."""
         outputs = self._look_at_network(raw)
         draws = rehearse(self._recipe, raw, self._labels, outputs)
         self._recipe = self._recipe.sized(raw[0].nbytes, LABEL if target is None else target.nbytes, outputs)
-        self._learning = Learning(self._recipe, outputs, self._labels, draws, self._heard())
+        self._trainer = Trainer(self._recipe, outputs, self._labels, draws, self._heard())
         self._intake.fix(raw)
-        return self._learning
+        return self._trainer
 
     def _look_at_network(self, raw: Tensor) -> int:
         """See that the network takes such samples, and gives what labels or targets need; how many outputs it has."""
@@ -410,10 +403,42 @@ class Learner:
 
     # One batch
 
+    def _one_batch(self, x: Any, y: Any) -> Losses:
+        raw = self._intake(x)
+        outputs: Tensor | None
+        if self._labels is None:
+            outputs = self._targets(y, raw)
+            trainer = self._trainer or self._start(raw, outputs[0])
+        else:
+            labels = as_labels(y, raw.shape[0])
+            outputs = self._labels.outputs(labels)
+            trainer = self._trainer or self._start(raw, None)
+            self._known = len(self._labels.known)
+            if outputs is None:
+                outputs = self._outputs_of_new(trainer, labels)
+            if self._on_device:
+                outputs = outputs.to(self.device)
+        try:
+            batch = Batch(raw, self._view(raw, self._rng), outputs)
+            answers = self._answers_before(trainer, batch) if self._whose == ANSWERING and self._observed else None
+            losses = trainer.step(batch)
+        except UsageError:
+            self._unlearn(trainer)
+            raise
+        if answers is not None:
+            self._count(batch, answers)
+        self._observed += 1
+        trainer.schedule()
+        self._last_losses = losses
+        if self._observed % self._look_steps == 0 and losses and not isfinite(losses["loss"].item()):
+            raise self._not_finite(losses)
+        return losses
+
     def _targets(self, y: Any, raw: Tensor) -> Tensor:
         """Numbers in the shape of the network's outputs; `[B]` for `[B, 1]`."""
-        targets = as_samples(y, self._view.dtype, self.device).to(self._view.dtype)
-        if self._learning is None:
+        targets = as_samples(y, self._view.dtype, self.device, "targets").to(self._view.dtype)
+        check_finite(targets, "targets")  # a whole number may be too large for the network's precision
+        if self._trainer is None:
             self._look_at_network(raw)
         expected = [len(raw), *self._target_shape]
         if targets.dim() == 1 and expected[1:] == [1]:
@@ -424,15 +449,13 @@ class Learner:
             )
         return targets
 
-    def _predict_first(self, learning: Learning, batch: Batch) -> None:
+    def _answers_before(self, trainer: Trainer, batch: Batch) -> Tensor:
         """Test, then train: what `predict` would say of a batch that is about to be learned. Raises UsageError too."""
-        if not self._observed:
-            return
-        answer = next(iter(learning.predictors().values()))
+        answer = next(iter(trainer.predictors().values()))
         inputs = self._view.plain(batch.raw) if self._view.is_random else batch.inputs
         try:
             with self._autocast():
-                self._count(batch, answer(inputs))
+                return answer(inputs)
         except LookupError as error:
             check_range(error)
             raise
@@ -450,47 +473,47 @@ class Learner:
         else:
             self._prequential.add(outputs.detach(), batch.labels, self._known)
 
-    def _learned(self, learning: Learning, labels: list[Hashable]) -> Tensor:
+    def _outputs_of_new(self, trainer: Trainer, labels: list[Hashable]) -> Tensor:
         """The outputs that stand for labels, `int64 [B]`, after the network was given those it lacked.
 
         Raises:
             UsageError: in `buffer_bytes` not even one sample will fit with so many outputs. Nothing has changed then.
         """
         assert self._labels is not None
-        missing = max(0, len({*self._labels.known, *labels}) - learning.outputs)
+        missing = max(0, len({*self._labels.known, *labels}) - trainer.outputs)
         if self._recipe.kind.stored_outputs:
             shape, dtype = self._intake.form()
-            self._recipe = self._recipe.sized(shape.numel() * dtype.itemsize, LABEL, learning.outputs + missing)
-            learning.shrink(self._recipe.config.as_mapping()["buffer_size"])
+            self._recipe = self._recipe.sized(shape.numel() * dtype.itemsize, LABEL, trainer.outputs + missing)
+            trainer.shrink(self._recipe.config.as_mapping()["buffer_size"], trainer.outputs + missing)
         outputs = self._labels.learn(labels)
-        learning.grow(missing, self._labels, self._recipe)
+        trainer.grow(missing, self._labels, self._recipe)
         return outputs
 
-    def _unlearn(self, learning: Learning) -> None:
+    def _unlearn(self, trainer: Trainer) -> None:
         """Labels that came with a batch that was refused are as unknown as before; the network keeps their outputs."""
-        if self._labels is not None and learning.takes_whole_batches:
+        if self._labels is not None and trainer.takes_whole_batches:
             self._labels.cut(self._known)
-            learning.grow(0, self._labels, self._recipe)
+            trainer.grow(0, self._labels, self._recipe)
 
     def _judged(self) -> str | None:
         """The predictor whose outputs are counted."""
-        if self._learning is None or self._whose == "off":
+        if self._trainer is None or self._whose == "off":
             return None
-        method = self._learning.method
+        method = self._trainer.method
         return method.outputs_of if self._whose == LEARNING else next(iter(method.predictors()))
 
-    def _lost(self, losses: Losses) -> TrainingError:
+    def _not_finite(self, losses: Losses) -> TrainingError:
         bound = "give clip_norm" if self.options.clip_norm is None else "scale the samples"
         return TrainingError(
             f"the loss became {float(losses['loss'])} at batch {self._observed}; lower lr or {bound}, and go on with "
             "the learner as it was saved last, or a fresh one"
         )
 
-    def _ready(self) -> Mapping[str, Predictor]:
-        """What can answer, if there is something."""
-        if self._learning is None or not self._observed:
+    def _taught(self) -> Trainer:
+        """What can answer, if anything was learned."""
+        if self._trainer is None or not self._observed:
             raise UsageError("predict: nothing was learned yet; observe a batch first")
-        return self._learning.predictors()
+        return self._trainer
 
     def _answered(self, answer: Predictor, raw: Tensor) -> Tensor:
         try:
@@ -507,7 +530,7 @@ class Learner:
     _COUNTERS = ("_rng", "_observed", "_last_losses")
     """Attributes of the learner's own that go on where they were."""
 
-    def _saved(self, learning: Learning) -> State:
+    def _saved(self, trainer: Trainer) -> State:
         shape, dtype = self._intake.form()
         options = self.options.as_mapping()
         return {
@@ -518,9 +541,9 @@ class Learner:
             "given": {name: given is not None for name, given in self._recipe.callables().items()},
             "fixed": self._labels is not None and self._labels.fixed,
             "sample": {"shape": list(shape), "dtype": str(dtype).removeprefix("torch.")},
-            "outputs": learning.outputs,
+            "outputs": trainer.outputs,
             "initial": dict(self._recipe.template.net.state_dict()),
-            **learning.state_dict(),
+            **trainer.state_dict(),
             "prequential": self._prequential.state_dict(),
             "learner": collect({name: vars(self)[name] for name in self._COUNTERS}),
         }
@@ -542,9 +565,9 @@ class Learner:
                 self._recipe.template.grow(missing)
         self._recipe.template.net.load_state_dict(state["initial"])
         draws = state["chance"] is not None
-        self._learning = Learning(self._recipe, state["outputs"], self._labels, draws, self._heard())
-        self._learning.load_state_dict(state)
-        self._check_memories(self._learning.method, example[:1])
+        self._trainer = Trainer(self._recipe, state["outputs"], self._labels, draws, self._heard())
+        self._trainer.load_state_dict(state)
+        self._check_memories(self._trainer.method, example[:1])
         restore_fresh(self._prequential, state["prequential"], "prequential")
         own = {name: vars(self)[name] for name in self._COUNTERS}
         restore(own, state["learner"])
@@ -578,10 +601,16 @@ def _whose(prequential: str, kind: type[Method[Any]]) -> str:
     return "off" if prequential == ANSWERING and kind.trains_to_answer else prequential
 
 
+def _some(predictors: Mapping[str, Predictor]) -> Mapping[str, Predictor]:
+    if not predictors:
+        raise UsageError("predict: there is nothing to answer from, since the memory is empty; observe a batch first")
+    return predictors
+
+
 def _chosen(predictors: Mapping[str, Predictor], name: str | None) -> Predictor:
     if name is None:
-        return next(iter(predictors.values()))
-    if not isinstance(name, str) or name not in predictors:
+        return next(iter(_some(predictors).values()))
+    if not isinstance(name, str) or name not in _some(predictors):
         raise unknown("predictor", str(name), predictors)
     return predictors[name]
 

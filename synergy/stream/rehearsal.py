@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from synergy.data.augment import Augment
 from synergy.errors import UsageError
 from synergy.randomness import TorchRandomness, generator
 from synergy.stream.labels import Labels
@@ -27,7 +28,10 @@ def output_shape(recipe: Recipe, raw: Tensor, labels: Labels | None) -> list[int
     """
     with TorchRandomness(recipe.options.seed, "learner/lazy", recipe.template.device).drawing():
         # A lazy layer draws its weights now.
-        answer = recipe.template.answer(_viewed(recipe, raw), recipe.autocast)
+        inputs = _viewed(recipe, raw)
+        before = inputs.clone()
+        answer = recipe.template.answer(inputs, recipe.autocast)
+    _check_unwritten(inputs, before)
     shape = list(answer.shape[1:])
     if labels is None:
         return shape
@@ -74,17 +78,26 @@ def rehearse(recipe: Recipe, raw: Tensor, labels: Labels | None, outputs: int) -
         except ValueError as error:
             check_normalised(error, len(inputs), one_by_one=recipe.kind.only_batch_size == 1)
             raise
-    if not torch.equal(inputs, before):
+    _check_unwritten(inputs, before)
+    return drawn[0]
+
+
+def _check_unwritten(inputs: Tensor, before: Tensor) -> None:
+    if not torch.equal(inputs.nan_to_num(), before.nan_to_num()):
         raise UsageError(
             "network: it writes to its inputs, which are your samples; allowed: one whose first operation is not in "
             "place (x - 1 for x.sub_(1), inplace=False)"
         )
-    return drawn[0]
 
 
 def _viewed(recipe: Recipe, raw: Tensor) -> Tensor:
     """What the network sees of a batch in training, after a look at the transform and the augment."""
     view, given = recipe.view, raw.clone()
+    if isinstance(view.transform, Augment) and raw.is_floating_point():
+        raise UsageError(
+            f"samples: given {raw.dtype} with an Augment, which scales 0 to 255 to [0, 1]; allowed: uint8 samples, or "
+            "a transform of your own"
+        )
     if view.augment is not None:
         augment = view.augment
         made = _tried("augment", lambda: augment(given, generator(recipe.options.seed, "learner/rehearsal")), given)

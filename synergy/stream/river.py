@@ -108,6 +108,7 @@ class RiverClassifier(base.MiniBatchClassifier):
             UsageError: a feature is no finite number, or a parameter of the model is not allowed.
             TrainingError: the loss is not finite any more, or memory ran out.
         """
+        _check_named(x)
         names = self._names or _sorted(x)
         self._learn(names, _row(x, names), [y])
 
@@ -118,6 +119,7 @@ class RiverClassifier(base.MiniBatchClassifier):
             UsageError: a feature is no finite number.
             TrainingError: the network answers NaN, since learning diverged.
         """
+        _check_named(x)
         if self.learner is None:
             return {}
         (found,) = probabilities(self.learner, _row(x, self._names)).tolist()
@@ -135,7 +137,7 @@ class RiverClassifier(base.MiniBatchClassifier):
         """
         names = self._names or _sorted(X.columns)
         if len(X):
-            self._learn(names, _rows(X, names), y.tolist())
+            self._learn(names, _rows(X, names), as_labels(y, len(X)))
 
     def predict_proba_many(self, X: pd.DataFrame) -> pd.DataFrame:  # noqa: N803
         """Probabilities: a row for each of `X`, a column for each class known so far; none before the first sample.
@@ -235,6 +237,12 @@ def _rows(frame: pd.DataFrame, names: list[Hashable]) -> Rows:
         # Row by row, so that the error is of the one that holds no numbers.
         rows = np.concatenate([_row(row, names) for row in chosen.to_dict("records")])
     return rows
+
+
+def _check_named(x: object) -> None:
+    """Raises UsageError if the features of a sample have no names."""
+    if not isinstance(x, Mapping):
+        raise UsageError(f"features: given {reprlib.repr(x)}; allowed: a mapping, {{name: number}}")
 
 
 def _no_number(x: Features) -> UsageError:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from synergy.errors import UsageError
 from synergy.memory.base import Forgetful, Memory
+from synergy.methods.base import Method
 
 CHUNK = 1000
 """Samples that are brought to the host at once."""
@@ -20,12 +21,13 @@ class Stored:
     """What a learner has in memory.
 
     Args:
-        memories: of its method.
+        method: whose memory it is; None before there is one.
         known: the label of each class; None where targets are numbers.
     """
 
-    def __init__(self, memories: Sequence[Memory], known: Sequence[Hashable] | None) -> None:
-        self._memories = memories
+    def __init__(self, method: Method[Any] | None, known: Sequence[Hashable] | None) -> None:
+        self._method = method
+        self._memories = [] if method is None else method.memories()
         self._known = known
 
     def __len__(self) -> int:
@@ -54,7 +56,10 @@ class Stored:
             raise UsageError(
                 f"predicate: given {predicate!r}; allowed: a callable, (sample, label) -> whether it must go"
             )
-        return sum(self._forget_from(memory, predicate) for memory in self._memories if len(memory))
+        forgotten = sum(self._forget_from(memory, predicate) for memory in self._memories if len(memory))
+        if forgotten and self._method is not None:
+            self._method.memory_changed()
+        return forgotten
 
     def _forget_from(self, memory: Memory, predicate: Callable[[Tensor, Any], bool]) -> int:
         if not isinstance(memory, Forgetful):

@@ -35,6 +35,7 @@ class Template:
             self.net = deepcopy(net).to(self.device)
         except (RuntimeError, ValueError, TypeError) as error:
             raise UsageError(f"network: it cannot be copied ({_first_line(error)}); give one that can") from error
+        self.device = next(self.net.parameters()).device  # "cuda:0" for "cuda"
         self.head = head
         if head is not None:
             classifier(self.net, head)

@@ -32,7 +32,7 @@ def net(outputs: int = 3, inputs: int = FEATURES) -> nn.Sequential:
 
 
 def method_of(learner: Learner) -> Any:
-    return learner._learning and learner._learning.method
+    return learner._trainer and learner._trainer.method
 
 
 def few(name: str) -> dict[str, Any]:
@@ -100,8 +100,8 @@ def test_known_logits_stay_when_a_class_comes(name: str) -> None:
         learner.observe(x, y)
     x = torch.randn(9, FEATURES)
     before = {predictor: learner.scores(x, predictor) for predictor in learner.predictors}
-    assert learner._learning is not None
-    learner._learned(learner._learning, ["new", "newer"])
+    assert learner._trainer is not None
+    learner._outputs_of_new(learner._trainer, ["new", "newer"])
     for predictor, old in before.items():
         new = learner.scores(x, predictor)
         assert new.shape == (9, 4)

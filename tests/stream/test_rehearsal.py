@@ -257,46 +257,6 @@ def test_a_number_without_a_row_in_the_embedding() -> None:
     learner.observe(good, [0, 1, 0, 1])
 
 
-def seen(learner: Learner) -> dict[str, Any]:
-    """What the learner says of itself, but for the bytes of its memory, which follow the network's outputs."""
-    metrics = learner.metrics()
-    return metrics | {"memory": metrics["memory"] | {"bytes": None}}
-
-
-@pytest.mark.parametrize("name", [name for name in FREE if name != "gdumb"])  # it only stores what it is given
-@pytest.mark.parametrize("judged", ["learning", "answering"])
-def test_the_labels_of_a_refused_batch_stay_unknown(name: str, judged: str, tmp_path: Path) -> None:
-    weights = {"c": 2.0} if name == "er" else None
-    learner = Learner(embedding(), name, class_weights=weights, prequential=judged, **few(name))
-    good, bad = torch.randint(0, 20, (4, 3)), torch.full((4, 3), 20)
-    for _ in range(3):
-        learner.observe(good, ["a", "b", "a", "b"])
-    scores, before = learner.scores(good), seen(learner)
-    raises("samples: a number is larger than the network's embedding", lambda: learner.observe(bad, [*"abcd"]))
-    if name == "mer":  # sample by sample: some may have been learned
-        assert learner.classes == [*"abcd"]
-        return
-    assert learner.classes == ["a", "b"] and seen(learner) == before
-    torch.testing.assert_close(learner.scores(good), scores)
-    learner.observe(good, ["a", "b", "d", "c"])
-    assert learner.classes == ["a", "b", "d", "c"] and learner.scores(good).shape == (4, 4)
-    learner.save(tmp_path / "saved")
-    other = Learner.load(tmp_path / "saved", embedding())
-    for each in (learner, other):
-        each.observe(good, ["e", "b", "d", "c"])
-    assert torch.equal(learner.scores(good), other.scores(good)) and learner.classes == other.classes
-
-
-def test_what_cannot_be_learned_from_memory_is_told_when_it_is_asked() -> None:
-    learner = Learner(embedding(), "gdumb", **few("gdumb"))
-    learner.observe(torch.zeros(4, 3, dtype=torch.int64), [0, 1, 0, 1])
-    learner.observe(torch.full((4, 3), 20), [0] * 4)
-    x = torch.zeros(1, 3, dtype=torch.int64)
-    raises("samples: a number is larger than the network's embedding", lambda: learner.predict(x))
-    assert learner.forget(lambda sample, _: bool((sample > 19).any())) > 0
-    assert learner.predict(x)[0] in (0, 1)
-
-
 def test_batch_statistics_alone_need_no_running_ones() -> None:
     own = nn.Sequential(nn.Linear(FEATURES, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 2))
     learner = Learner(own, "er", **few("er"))

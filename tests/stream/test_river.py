@@ -167,6 +167,19 @@ def test_a_first_sample_that_is_none_leaves_no_trace(x: dict[str, Any], message:
     assert model.predict_one({"other": 1.0}) == 1
 
 
+def test_features_need_names_and_labels_may_come_as_a_list() -> None:
+    model = RiverClassifier()
+    x: Any = [1, 2]
+    for call in (lambda: model.learn_one(x, 0), lambda: model.predict_proba_one(x)):
+        with pytest.raises(UsageError, match=r"features: given \[1, 2\]; allowed: a mapping, {name: number}"):
+            call()
+    frame, labels = pd.DataFrame({"a": [1.0, 2.0]}), ["x", "y"]
+    model.learn_many(frame, labels)  # type: ignore[arg-type]  # more than river asks for
+    assert set(model.predict_many(frame)) <= {"x", "y"}
+    with pytest.raises(UsageError, match="labels: given 1 for 2 samples"):
+        model.learn_many(frame, pd.Series(["x"]))
+
+
 @pytest.mark.parametrize("label", [[1], {"a": 1}, float("nan")])
 def test_a_first_label_that_is_none_leaves_no_trace(label: Any) -> None:
     model = RiverClassifier()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from synergy import compute
+from synergy.errors import UsageError
 from synergy.memory.base import Forgetful
 from synergy.methods.base import Method
 from synergy.randomness import TorchRandomness, generator
@@ -27,7 +28,7 @@ CHANCE = "learner/network"
 Context: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
-class Learning:
+class Trainer:
     """A method's steps, with errors in the user's terms, its answers, its growth, and its state.
 
     Args:
@@ -56,50 +57,45 @@ class Learning:
         self._randomness = partial(TorchRandomness, self._seed, CHANCE, recipe.template.device)
         self._chance = self._randomness() if draws else None
         self._context = _context(recipe, self._chance)
-        assert self.method.only_batch_size in (None, 1), "a method that learns from batches of one other size"
-        self.takes_whole_batches = self.method.only_batch_size is None
-        whole, single = self.method.observe, partial(_one_by_one, self.method)
-        self._observe: Callable[[Batch], Losses] = whole if self.takes_whole_batches else single
+        self.takes_whole_batches = self.method.only_batch_size != 1
+        step = self.method.observe if self.method.only_batch_size is None else partial(_in_its_size, self.method)
+        self._observe: Callable[[Batch], Losses] = step
 
     def step(self, batch: Batch) -> Losses:
         """Learn from one batch.
 
         Raises:
-            UsageError: a BatchNorm cannot normalise such a batch, or an embedding has no row of a number in it.
+            UsageError: a BatchNorm cannot normalise such a batch, an embedding has no row of a number in it, or the
+                method learns from batches of another size only.
             TrainingError: memory ran out.
         """
         try:
             if self._context is nullcontext:  # to enter and leave even that one takes longer than a small layer
-                losses = self._observe(batch)
-            else:
-                with self._context():
-                    losses = self._observe(batch)
-        except ValueError as error:
-            check_normalised(error, len(batch))
+                return self._observe(batch)
+            with self._context():
+                return self._observe(batch)
+        except (ValueError, LookupError, RuntimeError, MemoryError) as error:
+            _explain(error, len(batch))
             raise
-        except LookupError as error:
-            check_range(error)
-            raise
-        except (RuntimeError, MemoryError) as error:
-            compute.check_shortage(error)
-            raise
+
+    def schedule(self) -> None:
+        """A step of every learning rate schedule."""
         for scheduler in self._schedulers:
             scheduler.step()
-        return losses
 
     def predictors(self) -> dict[str, Predictor]:
         """What can answer; a method that trains to answer does so now, with the same chances whenever it does.
 
         Raises:
-            UsageError: it trains, and an embedding has no row of a number in memory.
+            UsageError, TrainingError: it trains, and what is in memory cannot be learned; as `step`.
         """
         if not self.method.trains_to_answer:
             return self.method.predictors()
         try:
-            with torch.inference_mode(False), torch.enable_grad(), self._randomness().drawing():
+            with self._context(), torch.inference_mode(False), torch.enable_grad(), self._randomness().drawing():
                 return self.method.predictors()
-        except LookupError as error:
-            check_range(error)
+        except (ValueError, LookupError, RuntimeError, MemoryError) as error:
+            _explain(error, 1)
             raise
 
     @property
@@ -107,9 +103,9 @@ class Learning:
         """Of the network."""
         return self.method.setting.n_classes
 
-    def shrink(self, buffer_size: int) -> None:
-        """Keep no more than `buffer_size` samples in memory from now on, drawn at random from those that are there."""
-        rng = generator(self._seed, f"learner/shrink/{buffer_size}")
+    def shrink(self, buffer_size: int, outputs: int) -> None:
+        """Keep no more than `buffer_size` samples, drawn at random, now that each is about to hold `outputs` logits."""
+        rng = generator(self._seed, f"learner/shrink/{outputs}")
         for memory in self.method.memories():
             if isinstance(memory, Forgetful) and buffer_size < memory.capacity:
                 memory.shrink(buffer_size, rng)
@@ -137,11 +133,35 @@ class Learning:
             restore_fresh(self._chance, state["chance"], "chance")
 
 
-def _one_by_one(method: Method[Any], batch: Batch) -> Losses:
-    """A step for each sample of a batch; the losses of the last one."""
-    parts = zip(batch.raw.split(1), batch.inputs.split(1), batch.labels.split(1), strict=True)
-    losses = [method.observe(Batch(*part)) for part in parts]
-    return losses[-1]
+def _in_its_size(method: Method[Any], batch: Batch) -> Losses:
+    """A step with a batch of the one size that a method learns from; one sample at a time if that is 1.
+
+    Returns:
+        The losses of the last step.
+
+    Raises:
+        UsageError: the batch is of another size.
+    """
+    size = method.only_batch_size
+    if size == 1:
+        parts = zip(batch.raw.split(1), batch.inputs.split(1), batch.labels.split(1), strict=True)
+        losses = [method.observe(Batch(*part)) for part in parts]
+        return losses[-1]
+    if size != len(batch):
+        raise UsageError(
+            f"samples: given a batch of {len(batch)}; allowed: {size}, the one size the method learns from"
+        )
+    return method.observe(batch)
+
+
+def _explain(error: Exception, n: int) -> None:
+    """Raises a UsageError or TrainingError in its place if the error is a known one of a step with `n` samples."""
+    if isinstance(error, ValueError):
+        check_normalised(error, n)
+    elif isinstance(error, LookupError):
+        check_range(error)
+    elif isinstance(error, RuntimeError | MemoryError):
+        compute.check_shortage(error)
 
 
 def _context(recipe: Recipe, chance: TorchRandomness | None) -> Context:
