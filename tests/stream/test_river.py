@@ -174,7 +174,7 @@ def test_features_need_names_and_labels_may_come_as_a_list() -> None:
         with pytest.raises(UsageError, match=r"features: given \[1, 2\]; allowed: a mapping, {name: number}"):
             call()
     frame, labels = pd.DataFrame({"a": [1.0, 2.0]}), ["x", "y"]
-    model.learn_many(frame, labels)  # type: ignore[arg-type]  # more than river asks for
+    model.learn_many(frame, labels)
     assert set(model.predict_many(frame)) <= {"x", "y"}
     with pytest.raises(UsageError, match="labels: given 1 for 2 samples"):
         model.learn_many(frame, pd.Series(["x"]))
