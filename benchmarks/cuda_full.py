@@ -3,7 +3,7 @@
     SYNERGY_DATA=folder python benchmarks/cuda_full.py --out records [--parts parity sync step seq-cifar10 gcil]
     python benchmarks/cuda_full.py --device cpu --tiny --out records     # does it run at all
 
-Parts: `parity` compares a step on the device with the same step on the CPU; `sync` takes SYNERGy steps while any wait
+Parts: `parity` compares a step on the device with the same step on the CPU; `sync` takes SYNERgy steps while any wait
 for the device is an error; `step` is benchmarks/resnet_step.py there; `seq-cifar10` and `gcil` (unif and longtail) are
 whole runs with tuned values, their records written to `--out`.
 """
@@ -36,7 +36,7 @@ TINY = {"width": 4, "max_tasks": 2, "max_steps_per_task": 3}
 
 
 def learner(device: torch.device, width: int) -> Synergy:
-    """SYNERGy on a ResNet with a small memory, every update at every step."""
+    """SYNERgy on a ResNet with a small memory, every update at every step."""
 
     def net(name: str) -> torch.nn.Module:
         return ResNet18(10, width, generator=torch.Generator().manual_seed(0)).to(device)

@@ -4,7 +4,7 @@
 
 Every method learns the same stream (permuted digits blown up to 28x28, batch 128, memory 500 and full, replay 128).
 Methods take turns, a few dozen steps each, and the median over the turns counts, so that what else the machine does
-hits all alike. SYNERGy runs with its published update probabilities.
+hits all alike. SYNERgy runs with its published update probabilities.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A SYNERGy step and an exact Fisher pass on the ResNet-18, against the convolutions they are made of.
+"""A SYNERgy step and an exact Fisher pass on the ResNet-18, against the convolutions they are made of.
 
     python benchmarks/resnet_step.py [--device cuda] [--width 64] [--turns 5]
 
@@ -101,7 +101,7 @@ def _convolve(inputs: Tensor, layer: nn.Conv2d, backward: bool) -> None:
 
 
 def step(width: int, device: torch.device, last: bool, precision: str, turns: int) -> float:
-    """Seconds of one step of SYNERGy without a Fisher pass, memory full."""
+    """Seconds of one step of SYNERgy without a Fisher pass, memory full."""
     config = SynergyConfig(buffer_size=FISHER, minibatch_size=REPLAY, fisher_update_freq=0.0, lr=0.01)
     method = Synergy(config, Setting(lambda name: build(width, device, last), CIFAR, 10))
     generator = torch.Generator().manual_seed(1)

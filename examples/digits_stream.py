@@ -53,7 +53,8 @@ def held_out_accuracy(learner: Learner) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shown = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=shown)
     parser.add_argument("--steps", type=int, default=1000, help="batches in all (default 1000)")
     steps = parser.parse_args().steps
     if steps < 1:

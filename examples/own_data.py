@@ -64,7 +64,8 @@ def shifted(raw: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shown = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=shown)
     parser.add_argument("--epochs", type=int, default=5, help="how often a day's photos are seen (default 5)")
     epochs = parser.parse_args().epochs
     if epochs < 1:

@@ -64,7 +64,8 @@ def network() -> nn.Module:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shown = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=shown)
     parser.add_argument("--steps", type=int, default=1920, help="batches in all (default 1920)")
     parser.add_argument("--seed", type=int, default=0, help="of the machine (default 0)")
     arguments = parser.parse_args()

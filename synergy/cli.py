@@ -9,8 +9,9 @@ import reprlib
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -90,7 +91,7 @@ def _command(arguments: list[str]) -> int:
     parser.add_argument("--version", action="version", version=release())
     parser.add_argument("command", nargs="?", help=f"one of: {', '.join(commands)}; --help after it says more")
     if arguments and arguments[0] not in ("-h", "--help", "--version"):
-        raise unknown("command", arguments[0], commands)
+        raise _no_command(arguments[0], commands)
     parser.parse_args(arguments)
     parser.print_help()
     return 0
@@ -292,6 +293,13 @@ def _report(arguments: list[str]) -> int:
     if picture is not None:
         _say(f"\npicture: {picture}")
     return 0
+
+
+def _no_command(given: str, commands: Iterable[str]) -> UsageError:
+    names = [*commands, "--help", "--version"]
+    if not given.startswith("-") or get_close_matches(given, names):
+        return unknown("command", given, names)
+    return UsageError(f"{given}: given in place of a command; did you mean 'synergy run'? allowed: {', '.join(names)}")
 
 
 def _records(paths: Sequence[Path]) -> list[Record]:

@@ -53,7 +53,9 @@ class OutputConfig(Options):
     """What a run leaves, and where."""
 
     output_dir: str = option("runs", "folder of all runs")
-    experiment_id: str | None = option(None, "name of the run's own folder; by default made of what is run")
+    experiment_id: str | None = option(
+        None, "name of the run's folder, with -2 if there is one; by default of what is run"
+    )
     csv_log: bool = option(False, "also write the published code's CSV columns, a file for each predictor")
     tensorboard: bool = option(False, "also write TensorBoard events")
     checkpoint_every: int | None = option(None, "write a checkpoint after this many steps and after every task", low=1)

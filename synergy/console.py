@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Never
 
+import numpy as np
 from tqdm import tqdm
 
 from synergy.compute import device_name
@@ -142,7 +143,8 @@ class Progress(Listener):
         averages: dict[str, list[str]] = {}
         for (predictor, protocol), evaluation in evaluations.items():
             seen = evaluation.accuracies[: index + 1]
-            averages.setdefault(protocol, []).append(f"{predictor} {sum(seen) / len(seen):.2f}")
+            # As the metrics compute it, so that the last line and the table end in the same digit.
+            averages.setdefault(protocol, []).append(f"{predictor} {np.mean(seen):.2f}")
         text = "   ".join(f"{protocol}: {', '.join(each)}" for protocol, each in averages.items())
         self._say(f"task {index + 1:>{width}}/{self._n_tasks}  {text or 'no answer before the last task'}")
 

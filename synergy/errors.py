@@ -20,6 +20,12 @@ class TrainingError(RuntimeError):
 def unknown(kind: str, given: str, allowed: Iterable[str]) -> UsageError:
     """The error for a name that does not exist: names it, the nearest match, and all that do exist."""
     names = sorted(allowed)
-    nearest = get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{nearest[0]}'?" if nearest else ";"
+    spelt = {_plain(name): name for name in names}
+    nearest = get_close_matches(_plain(given), spelt, n=1, cutoff=0.5)
+    hint = f"; did you mean '{spelt[nearest[0]]}'?" if nearest else ";"
     return UsageError(f"unknown {kind} '{given}'{hint} allowed: {', '.join(names)}")
+
+
+def _plain(name: str) -> str:
+    """A name without what people write differently: capitals, dashes, and `++` for `pp`."""
+    return name.casefold().replace("+", "p").replace("-", "_")

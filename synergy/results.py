@@ -238,9 +238,15 @@ def is_of_many(path: Path) -> bool:
 
 def _content(path: Path, name: str) -> tuple[Path, bytes]:
     """The file at `path`, or the one called `name` in the folder at `path`."""
+    folder = None
     try:
-        path = path / name if path.is_dir() else path
+        if path.is_dir():
+            folder, path = path, path / name
         return path, path.read_bytes()
+    except FileNotFoundError as error:
+        if folder is None:
+            raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UsageError(f"{folder}: holds no {name}; name the folder of a run, or of all runs") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:

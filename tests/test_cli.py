@@ -57,9 +57,19 @@ def assert_refused(outcome: Outcome, *parts: str) -> None:
 RUN = "run --dataset rot-digits --model er"
 MISTAKES = [
     # what to run
-    ("runn", ["unknown command 'runn'; did you mean 'run'? allowed: list, report, resume, run"]),
-    ("--dataset rot-digits --model er", ["unknown command '--dataset'"]),
-    ("--bogus", ["unknown command '--bogus'"]),
+    ("runn", ["unknown command 'runn'; did you mean 'run'? allowed: --help, --version, list, report, resume, run"]),
+    (
+        "--dataset rot-digits --model er",
+        ["--dataset: given in place of a command; did you mean 'synergy run'? allowed"],
+    ),
+    ("--bogus", ["--bogus: given in place of a command"]),
+    ("--verison", ["unknown command '--verison'; did you mean '--version'?"]),
+    ("help", ["unknown command 'help'; did you mean '--help'?"]),
+    ("run --dataset rot-digits --model ER", ["unknown method 'ER'; did you mean 'er'?"]),
+    ("run --dataset rot-digits --model DER++", ["unknown method 'DER++'; did you mean 'derpp'?"]),
+    ("run --dataset rot-digits --model iCaRL", ["unknown method 'iCaRL'; did you mean 'icarl'?"]),
+    ("run --dataset rot-digits --model A-GEM", ["unknown method 'A-GEM'; did you mean 'agem'?"]),
+    ("run --dataset Rot-MNIST --model er", ["unknown scenario 'Rot-MNIST'; did you mean 'rot-mnist'?"]),
     ("run", ["--dataset is missing; allowed: ", "rot-digits"]),
     ("run --dataset rot-digits", ["--model is missing; allowed: ", "synergy"]),
     ("run --dataset rot-digit --model er", ["unknown scenario 'rot-digit'; did you mean 'rot-digits'?"]),
@@ -169,7 +179,7 @@ MISTAKES = [
     ("report", ["the following arguments are required: RUN"]),
     ("report nosuch", ["nosuch: cannot be read: No such file or directory"]),
     ("report nosuch.jsonl", ["nosuch.jsonl: cannot be read: No such file or directory"]),
-    ("report empty", ["empty/record.json: cannot be read: No such file or directory"]),
+    ("report empty", ["empty: holds no record.json; name the folder of a run, or of all runs"]),
     ("report file", ["file: not strict JSON"]),
     (f"report {'x' * 300}", [f"{'x' * 300}: cannot be read: File name too long"]),
     (f"report {'x' * 300}.jsonl", ["cannot be read: File name too long"]),

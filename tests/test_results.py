@@ -299,9 +299,9 @@ def test_no_damage_is_more_than_a_usage_error(data: st.DataObject) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"record\.json: cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r": holds no record\.json; name the folder of a run"):
         results.read(tmp_path)
-    with pytest.raises(UsageError, match=r"results\.jsonl: cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r": holds no results\.jsonl; name the folder of a run"):
         results.read_all(tmp_path)
 
 
