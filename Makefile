@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/synergy run --dataset rot-digits --model sgd --load_best_args --output_dir $(DEMO) --experiment_id sgd
 	$(BIN)/synergy run --dataset rot-digits --model er --buffer_size 200 --load_best_args --output_dir $(DEMO) --experiment_id er
 	$(BIN)/synergy run --dataset rot-digits --model synergy --buffer_size 200 --load_best_args --output_dir $(DEMO) --experiment_id synergy
-	$(BIN)/synergy report $(DEMO)/sgd $(DEMO)/er $(DEMO)/synergy --picture $(DEMO)/accuracy.png
+	$(BIN)/synergy report $(DEMO)/synergy $(DEMO)/er $(DEMO)/sgd --picture $(DEMO)/accuracy.png
 
 # One thread a process, also for those that tests start: there are as many processes as cores.
 test: .venv/installed

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from synergy.config import OutputConfig, PresetChoice, RunConfig, TrainingConfig, build, from_toml
+from synergy.config import OutputConfig, PresetChoice, RunConfig, TrainingConfig, build, chosen_in, from_toml
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.methods import METHODS, method_class
 from synergy.options import Option, Options
@@ -154,6 +154,8 @@ def _run_config(arguments: list[str]) -> RunConfig:
     if first.config is not None:
         in_file, method_in_file, from_file = from_toml(Path(first.config))
         scenario, method = scenario or in_file, method or method_in_file
+        if (scenario, method) != (in_file, method_in_file):
+            from_file = chosen_in(Path(first.config))
     if {"-h", "--help"} & set(arguments):
         _run_parser(scenario, method).print_help()
         raise SystemExit(0)

@@ -191,6 +191,19 @@ def from_toml(path: Path) -> tuple[str, str, dict[str, Any]]:
     return str(names["scenario"]), str(names["method"]), values
 
 
+def chosen_in(path: Path) -> dict[str, Any]:
+    """The options in a `config.toml` without those that were defaults there, for a run of something else.
+
+    Raises:
+        UsageError: as `from_toml`.
+    """
+    values = from_toml(path)[2]
+    origins = _content(path).get("provenance", {})
+    if not isinstance(origins, dict):
+        return values
+    return {name: value for name, value in values.items() if not str(origins.get(name)).startswith("default")}
+
+
 def as_it_was(path: Path) -> RunConfig:
     """The configuration in the `config.toml` of a run, with the origin that every value had there.
 

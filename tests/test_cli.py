@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synergy import cli, results
+from synergy.config import build
 from synergy.data import decode
 from synergy.errors import UsageError
 from synergy.methods import METHODS
@@ -245,6 +246,18 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path, line: str, par
 
 
 @posix
+def test_a_configuration_taken_for_something_else_leaves_its_defaults_behind(tmp_path: Path) -> None:
+    first = "run --dataset seq-digits --model er --buffer_size 60 --seed 3 --max_steps_per_task 2 --max_tasks 1"
+    assert call(*first.split(), "--experiment_id", "ex", "--output_dir", tmp_path).code == 0
+    file = tmp_path / "ex" / "config.toml"
+    arguments = ["run", "--config", file, "--dataset", "rot-digits", "--experiment_id", "other"]
+    assert call(*arguments).code == 0
+    other = results.read(tmp_path / "other").config
+    assert other["scenario"] == build("rot-digits", "er", {}).as_mapping()["scenario"]
+    assert (other["training"]["batch_size"], other["training"]["n_epochs"]) == (16, 1)
+    assert (other["method"]["buffer_size"], other["training"]["seed"]) == (60, 3)
+
+
 @pytest.mark.parametrize("line", ["resume locked", "report locked", "run --config locked/config.toml"])
 def test_a_folder_that_may_not_be_entered(tmp_path: Path, line: str) -> None:
     (tmp_path / "locked").mkdir(mode=0)
