@@ -159,15 +159,15 @@ def overhead(name: str, features: int, kind: torch.dtype, prequential: str, step
     return Cost(own, added, counting, viewing, statistics.median(floors), statistics.median(passes))
 
 
-def rate(call: Callable[[Tensor], object], singles: list[Tensor], turns: int = 30) -> float:
-    """Calls per second: the median over turns of all samples one after the other."""
+def rate(call: Callable[[Tensor], object], singles: list[Tensor], turns: int = 30) -> tuple[float, float]:
+    """Calls per second, all samples one after the other: the median over turns, and the quickest of them."""
     rates = []
     for _ in range(turns):
         began = time.perf_counter()
         for x in singles:
             call(x)
         rates.append(len(singles) / (time.perf_counter() - began))
-    return statistics.median(rates)
+    return statistics.median(rates), max(rates)
 
 
 def main() -> None:
@@ -197,11 +197,12 @@ def main() -> None:
         raw, labels = samples(1000, FEATURES["digits"], torch.float32)
         learner.observe(raw, labels)
         singles = list(raw.split(1))
-        predicted = rate(learner.predict, singles)
+        predicted, quickest = rate(learner.predict, singles)
         with torch.no_grad():
-            alone = rate(network_of(learner), singles)
+            alone, quickest_alone = rate(network_of(learner), singles)
         print(
-            f"{method:<8} digits  single predictions per second {predicted:8.0f} (its network alone {alone:.0f})  "
+            f"{method:<8} digits  single predictions per second {predicted:8.0f}, in the quickest turn {quickest:.0f} "
+            f"(its network alone {alone:.0f} and {quickest_alone:.0f})  "
             f"at least {RATE}: {'yes' if predicted >= RATE else 'NO'}"
         )
 

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from synergy import Learner
 from synergy.data.augment import CIFAR
 from synergy.methods.sgd import FineTuning
-from tests.stream.test_learner import FEATURES, FREE, few, method_of, net, raises
+from tests.stream.test_learner import FEATURES, FREE, few, method_of, net, raises, same_scores
 from tests.stream.test_rehearsal import X, Y, embedding, normed
 
 
@@ -116,16 +116,19 @@ def test_a_schedule_that_ends_does_not_uncount_what_was_learned() -> None:
 
 
 def test_a_first_batch_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
-    learner = Learner(nn.Linear(FEATURES, 2), "der", buffer_bytes=48, minibatch_size=1)
+    own = nn.Linear(FEATURES, 2)
+    learner = Learner(own, "der", buffer_bytes=48, minibatch_size=1)
     x = torch.randn(6, FEATURES)
     raises("buffer_bytes: given 48; allowed: at least 56", lambda: learner.observe(x, list(range(6))))
     assert learner.classes == [] and learner.metrics()["batches"] == 0
     for call in (lambda: learner.predict(x), lambda: learner.predict_proba(x), lambda: learner.save(tmp_path / "it")):
         raises("(predict|save): nothing was learned yet", call)
     assert copy.deepcopy(learner).classes == []
-    learner.observe(torch.randn(6, FEATURES, dtype=torch.float64), [0, 1] * 3)
-    fresh = Learner(nn.Linear(FEATURES, 2), "der", buffer_bytes=48, minibatch_size=1)
-    assert learner.classes == [0, 1] and fresh.classes == []
+    fresh = Learner(own, "der", buffer_bytes=48, minibatch_size=1)
+    for each in (learner, fresh):
+        each.observe(x, [0, 1] * 3)
+        each.observe(x, [1, 0] * 3)
+    assert learner.classes == [0, 1] and same_scores(learner, fresh)
 
 
 def test_a_lazy_layer_takes_no_shape_from_what_is_refused() -> None:
