@@ -63,7 +63,9 @@ class _Parser(argparse.ArgumentParser):
     """Complains in one line, and knows the nearest flag to a mistyped one."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+        message = re.sub("the following arguments are required: (.*)", r"\1 is missing", message)
+        message = re.sub("expected (one|at least one) argument", r"given no value; allowed: \1", message)
+        raise UsageError(message.removeprefix("argument "))
 
     def parse_strictly(
         self, arguments: Sequence[str], owners: Callable[[str], list[str]] = lambda flag: []
@@ -192,7 +194,12 @@ def _run_parser(scenario: str | None, method: str | None) -> _Parser:
     what.add_argument("--load_best_args", action="store_true", default=False, help="start from tuned values")
     help_nearest = "the same, of the nearest buffer size where there are none for the one given"
     what.add_argument("--nearest_best_args", action="store_true", default=False, help=help_nearest)
-    what.add_argument("--config", default=None, metavar="FILE", help="start from the config.toml of another run")
+    what.add_argument(
+        "--config",
+        default=None,
+        metavar="RUN",
+        help="start from the config.toml of another run (the file, or its folder)",
+    )
     if scenario is not None:
         _add_options(parser, f"options of {scenario}", scenario_class(scenario).Config)
     if method is not None:
@@ -292,6 +299,8 @@ def _report(arguments: list[str]) -> int:
     # Drawn before anything is said: a table in front of an error looks like all that was asked for.
     picture = None if parsed.picture is None else report.accuracy_over_time(records, Path(parsed.picture))
     _say(table)
+    if spread := console.over_seeds(records):
+        _say(f"\n{spread}")
     if picture is not None:
         _say(f"\npicture: {picture}")
     return 0
@@ -306,15 +315,23 @@ def _no_command(given: str, commands: Iterable[str]) -> UsageError:
 
 def _records(paths: Sequence[Path]) -> list[Record]:
     """Each record once, also where `runs/*` names both the folder of a run and the file with the results of all."""
-    from synergy import results
-
     found: dict[object, Record] = {}
     for path in paths:
-        for record in results.read_all(path) if results.is_of_many(path) else [results.read(path)]:
+        for record in _records_at(path):
             found.setdefault((record.run_id, record.measured), record)
     if not found:
         raise UsageError(f"{', '.join(map(str, paths))}: holds no runs; name the folder of a run, or of all runs")
     return list(found.values())
+
+
+def _records_at(path: Path) -> list[Record]:
+    """That of a run, or those of all runs in a folder, also of those that did not finish."""
+    from synergy import results
+
+    if not results.is_of_many(path):
+        return [results.read(path)]
+    finished = results.read_all(path)
+    return [*finished, *results.read_unlisted(path, finished)] if path.is_dir() else finished
 
 
 @contextmanager

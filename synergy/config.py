@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # the command line prints its help without torch
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
+CONFIG_NAME = "config.toml"
+"""Of the file in a run's folder."""
 TABLES = ("scenario", "method", "training", "output")
 
 _RUN_ID = re.compile(r"(?!.*\.jsonl$)[^\W_][\w.-]{0,199}")
@@ -64,6 +66,8 @@ class OutputConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.output_dir:
+            raise UsageError("output_dir: given ''; allowed: the name of a folder ('.' for this one)")
         if self.experiment_id is not None and not _RUN_ID.fullmatch(self.experiment_id):
             raise UsageError(
                 f"experiment_id: given {reprlib.repr(self.experiment_id)}; allowed: up to 200 letters, digits, '.', "
@@ -168,7 +172,7 @@ def build(
 
 
 def from_toml(path: Path) -> tuple[str, str, dict[str, Any]]:
-    """Scenario name, method name and all options in a `config.toml`.
+    """Scenario name, method name and all options in a `config.toml`, or in that of a run's folder.
 
     Raises:
         UsageError: the file is missing, is not TOML, or has other tables than a configuration.
@@ -221,6 +225,7 @@ def as_it_was(path: Path) -> RunConfig:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
+        path = path / CONFIG_NAME if path.is_dir() else path
         return tomllib.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error

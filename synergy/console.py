@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from synergy.compute import device_name
 from synergy.evaluate import Evaluations
-from synergy.results import Accuracies, Record
+from synergy.results import Accuracies, Record, repetitions
 from synergy.run import Prepared
 from synergy.train import Listener
 from synergy.types import Task
@@ -36,7 +36,7 @@ METRICS = {
 WIDTH = 100
 """Of a paragraph; a table takes what it needs."""
 
-_NUMBER = re.compile(r"(-|-?\d+(\.\d+)?( s)?)?")
+_NUMBER = re.compile(r"(-|-?\d+(\.\d+)?( ± \d+\.\d+)?( s)?)?")
 
 
 def table(rows: Sequence[Sequence[str]], headings: int = 1) -> str:
@@ -200,6 +200,31 @@ def comparison(records: Sequence[Record]) -> str:
         if not record.accuracies:
             rows.append([run, method, "none", *("-" for _ in names), seconds])
     return table(rows, headings=2)
+
+
+def over_seeds(records: Sequence[Record]) -> str:
+    """A line for each configuration that was run with several seeds, its metrics as mean ± sample standard deviation.
+
+    Empty if there is none.
+    """
+    groups, names = repetitions(records), _known(records)
+    heading = ["runs", "method", "answer", *(METRICS[name] for name in names), "seeds"]
+    rows = [[text.rpartition(" ")[part] for text in heading] for part in (0, 2)]
+    for group in groups:
+        first = group[0]
+        for each in first.accuracies:
+            if each.predictor == first.answer().predictor:
+                metrics = [record.find(each.predictor, each.protocol).metrics for record in group]
+                values = [_spread([of_run.get(name) for of_run in metrics]) for name in names]
+                runs = f"{_run(first)} and {len(group) - 1} more"
+                rows.append([runs, first.name_of("method"), f"{each.predictor}, {each.protocol}", *values])
+                rows[-1].append(str(len(group)))
+    return f"mean ± standard deviation over seeds\n{table(rows, headings=2)}" if groups else ""
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.2f} ± {np.std(known, ddof=1):.2f}" if len(known) == len(values) else "-"
 
 
 def _known(records: Sequence[Record]) -> list[str]:

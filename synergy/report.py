@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from synergy.types import Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 FORMATS = ("pdf", "png", "svg")
@@ -30,6 +32,8 @@ def accuracy_over_time(records: Sequence[Record], path: Path) -> Path:
     A panel for each run: a thin line for each task, from when it was learned on, and a thick one for the average over
     the tasks seen by then.
 
+    Runs that learned no more than one task are left out; a warning says so.
+
     Returns:
         Where the picture lies.
 
@@ -41,13 +45,19 @@ def accuracy_over_time(records: Sequence[Record], path: Path) -> Path:
     if not 0 < len(drawable) <= MOST_RUNS:
         given = f"given {len(drawable)}; allowed: 1 to {MOST_RUNS}"
         raise UsageError(f"a picture over time shows runs that learned more than one task: {given}")
+    if missing := [record.run_id for record in records if record not in drawable]:
+        reason = "learned no more than one task, which has no course"
+        warnings.warn(f"not in the picture: {', '.join(missing)}: {reason}", stacklevel=2)
     columns = min(len(drawable), COLUMNS)
     rows = -(-len(drawable) // columns)
     figure = _figure(path, 0.8 + 3.2 * columns, 3.6 * rows)
-    for number, record in enumerate(drawable, start=1):
-        panel = figure.add_subplot(rows, columns, number)
-        _draw(panel, record)
-        panel.set_ylabel("accuracy, percent" if number % columns == 1 % columns else "")
+    most = max(len(record.answer().matrix) for record in drawable)
+    panels = [figure.add_subplot(rows, columns, number + 1) for number in range(len(drawable))]
+    for number, (panel, record) in enumerate(zip(panels, drawable, strict=True)):
+        _draw(panel, record, most)
+        panel.set_ylabel("accuracy, percent" if number % columns == 0 else "")
+    if any(_is_per_task(record.answer()) for record in drawable):
+        _add_key(figure, panels, most)
     return _save(figure, path)
 
 
@@ -156,25 +166,50 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _draw(panel: Axes, record: Record) -> None:
-    import matplotlib
-
+def _draw(panel: Axes, record: Record, most: int) -> None:
+    """One run; colours tell tasks apart, the same ones in all panels, of which one has the `most` tasks."""
     answer = record.answer()
     tasks = range(1, len(answer.matrix) + 1)
-    colours = matplotlib.colormaps["viridis"]
-    per_task = len(answer.matrix[0]) == len(answer.matrix)
-    for k in range(len(tasks)) if per_task else ():
+    for k in range(len(tasks)) if _is_per_task(answer) else ():
         line = [_or_gap(row[k]) for row in answer.matrix[k:]]
-        panel.plot(tasks[k:], line, color=colours(k / len(tasks)), linewidth=0.8, marker=".", markersize=3)
+        panel.plot(tasks[k:], line, color=_colours(most)(k), linewidth=0.8, marker=".", markersize=3)
     average = _averages(answer)
     panel.plot(tasks, average, color="black", linewidth=2.2, label="average over tasks seen")
-    name, scenario = record.name_of("method"), record.name_of("scenario")
-    panel.set_title(f"{name} ({answer.predictor}), {scenario}\nfinal average {average[-1]:.1f} %", fontsize=9)
+    method = f"{record.name_of('method')} ({answer.predictor}, {answer.protocol}) on {record.name_of('scenario')}"
+    panel.set_title(f"{_shortened(record.run_id)}\n{method}\nfinal average {average[-1]:.1f} %", fontsize=8)
     panel.set_xlabel("tasks learned")
     panel.locator_params(axis="x", integer=True)
     panel.set_ylim(0, 101)
     panel.grid(alpha=0.25, linewidth=0.5)
     panel.legend(loc="lower left", fontsize=7, frameon=False)
+
+
+def _add_key(figure: Figure, panels: Sequence[Axes], most: int) -> None:
+    """The colour of each task, beside the panels."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import BoundaryNorm
+    from matplotlib.ticker import MaxNLocator
+
+    edges = [k + 0.5 for k in range(most + 1)]
+    scale = ScalarMappable(BoundaryNorm(edges, most), _colours(most))
+    key = figure.colorbar(scale, ax=list(panels), label="accuracy on task (thin lines)", aspect=30, pad=0.01)
+    key.ax.minorticks_off()
+    key.set_ticks([tick for tick in MaxNLocator(8, integer=True).tick_values(1, most) if 1 <= tick <= most])
+
+
+def _colours(most: int) -> Colormap:
+    import matplotlib
+
+    return matplotlib.colormaps["viridis"].resampled(most + 1)  # the last, a light yellow, is hard to see
+
+
+def _is_per_task(answer: Accuracies) -> bool:
+    """Whether each task has a test split of its own."""
+    return len(answer.matrix[0]) == len(answer.matrix)
+
+
+def _shortened(name: str, longest: int = 44) -> str:
+    return name if len(name) <= longest else f"{name[: longest // 2]}…{name[-longest // 2 + 1 :]}"
 
 
 def _or_gap(accuracy: float | None) -> float:

@@ -11,13 +11,12 @@ import dataclasses
 import json
 import math
 import reprlib
-import types
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias
 
-from synergy import files
+from synergy import files, strict_json
 from synergy.errors import UsageError, unknown
 from synergy.types import ProtocolName
 
@@ -224,6 +223,40 @@ def read_all(path: Path) -> list[Record]:
     return [_record(line, f"{path}: line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
+def read_unlisted(folder: Path, listed: Sequence[Record]) -> list[Record]:
+    """The records in the folders of runs below `folder` that are not `listed`: those that failed or were interrupted.
+
+    One that cannot be read is left out with a warning. Raises UsageError if the folder cannot be looked at.
+    """
+    known = {record.run_id for record in listed}
+    try:
+        paths = sorted(path for path in folder.glob(f"*/{RECORD_NAME}") if path.parent.name not in known)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be read: {error.strerror}") from error
+    found = []
+    for path in paths:
+        try:
+            found.append(read(path))
+        except UsageError as error:
+            warnings.warn(f"{error}; it is left out", stacklevel=2)
+    return found
+
+
+def repetitions(records: Iterable[Record]) -> list[list[Record]]:
+    """Finished runs that differ in nothing but the seed, at least two of them, grouped, in the order they come in.
+
+    Of several with one seed the last counts. Where the data lie and what a run leaves makes no difference.
+    """
+    groups: dict[str, dict[int, Record]] = {}
+    for record in records:
+        if record.status == "finished":
+            config = {name: options for name, options in record.config.items() if name != "output"}
+            training = {n: v for n, v in config.get("training", {}).items() if n not in ("seed", "data_dir", "device")}
+            key = json.dumps([config | {"training": training}, record.source], sort_keys=True)
+            groups.setdefault(key, {})[record.seed] = record
+    return [list(of_seed.values()) for of_seed in groups.values() if len(of_seed) > 1]
+
+
 def is_of_many(path: Path) -> bool:
     """Whether `path` is a `results.jsonl`, or the folder of one.
 
@@ -256,7 +289,7 @@ def _content(path: Path, name: str) -> tuple[Path, bytes]:
 def _is_torn(line: bytes) -> bool:
     """Whether a line without an end breaks off. The beginning of a JSON object never is a whole one."""
     try:
-        _from_json(line)
+        strict_json.parse(line)
     except UsageError:
         return bool(line.strip())
     return False
@@ -264,9 +297,9 @@ def _is_torn(line: bytes) -> bool:
 
 def _record(line: bytes, where: str) -> Record:
     try:
-        content = _from_json(line)
+        content = strict_json.parse(line)
         _check_version(content)
-        record: Record = _decode(Record, content, "")
+        record: Record = strict_json.decode(Record, content, "")
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
     return record
@@ -275,7 +308,7 @@ def _record(line: bytes, where: str) -> Record:
 def _check_version(content: Any) -> None:
     """Before anything else, since another version may have other fields."""
     version = _field(content, "schema_version")
-    _decode(int, version, "schema_version")
+    strict_json.decode(int, version, "schema_version")
     if version > SCHEMA_VERSION:
         raise UsageError(
             f"schema_version: given {reprlib.repr(version)}, written by a newer release; "
@@ -291,72 +324,5 @@ def _field(content: Any, name: str) -> Any:
     return content[name]
 
 
-def _from_json(text: bytes) -> Any:
-    """Strict JSON: unlike Python's own reader this one refuses NaN, infinity and numbers too large for a float."""
-    try:
-        return json.loads(text.decode(), parse_float=_parse_float, parse_constant=_parse_float)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"not strict JSON: {error}") from error
-
-
-def _parse_float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{reprlib.repr(text)[1:-1]} is not a finite number")
-    return value
-
-
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _decode(kind: Any, value: Any, at: str) -> Any:
-    """`value`, read from JSON, as the type `kind` a field was declared with; `at` names the field in errors."""
-    if kind is Any:
-        return value
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _decode_dataclass(kind, value, at)
-    form, parts = get_origin(kind), get_args(kind)
-    if form is types.UnionType:
-        (inner,) = (part for part in parts if part is not types.NoneType)
-        return None if value is None else _decode(inner, value, at)
-    if form is Literal:
-        return value if value in parts else _refuse(at, value, "one of " + ", ".join(parts))
-    if form is tuple:
-        items = value if isinstance(value, list) else _refuse(at, value, "a list")
-        return tuple(_decode(parts[0], item, f"{at}[{index}]") for index, item in enumerate(items))
-    if form in (dict, Mapping):
-        table = value if isinstance(value, dict) else _refuse(at, value, "an object")
-        return {key: _decode(parts[1], item, f"{at}[{reprlib.repr(key)}]") for key, item in table.items()}
-    return _decode_scalar(kind, value, at)
-
-
-def _decode_dataclass(kind: type, value: Any, at: str) -> Any:
-    table = value if isinstance(value, dict) else _refuse(at, value, "an object")
-    hints = get_type_hints(kind)
-    prefix = f"{at}." if at else ""
-    for name in table:
-        if name not in hints:
-            raise unknown(f"field of {at or 'a record'}", reprlib.repr(name)[1:-1], hints)
-    for name in hints:
-        if name not in table:
-            raise UsageError(f"{prefix}{name}: this field is missing")
-    values = {name: _decode(hint, table[name], prefix + name) for name, hint in hints.items()}
-    try:
-        return kind(**values)
-    except UsageError as error:
-        raise UsageError(f"{prefix}{error}") from None
-
-
-def _decode_scalar(kind: type, value: Any, at: str) -> Any:
-    """A bool is no number here, whatever Python says; a whole number may stand for a float, if a float can hold it."""
-    is_bool = isinstance(value, bool)
-    if kind is float and isinstance(value, int) and not is_bool and abs(value) < 2**1023:
-        return float(value)
-    if isinstance(value, kind) and is_bool == (kind is bool):
-        return value
-    return _refuse(at, value, {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind])
-
-
-def _refuse(at: str, value: Any, allowed: str) -> NoReturn:
-    raise UsageError(f"{at}: given {reprlib.repr(value)}; allowed: {allowed}")

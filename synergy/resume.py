@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from synergy import checkpoint, csv_log, files, results
-from synergy.config import RunConfig, as_it_was
+from synergy.config import CONFIG_NAME, RunConfig, as_it_was
 from synergy.errors import UsageError
 from synergy.results import Record
-from synergy.run import CONFIG_NAME, Session, origin, owned, prepare, shell_word, writing, writing_into
+from synergy.run import Session, origin, owned, prepare, shell_word, writing, writing_into
 from synergy.state import State, restore_fresh, same
 from synergy.train import Listener
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from synergy import compute, csv_log, files, results, tensorboard_log
 from synergy.checkpoint import Series
-from synergy.config import RunConfig
+from synergy.config import CONFIG_NAME, RunConfig
 from synergy.data import sources
 from synergy.errors import TrainingError, UsageError
 from synergy.evaluate import Evaluations
@@ -41,7 +41,6 @@ from synergy.types import ProtocolName
 if sys.platform != "win32":
     import resource
 
-CONFIG_NAME = "config.toml"
 CHECKPOINTS_NAME = "checkpoint"
 
 
@@ -126,6 +125,11 @@ def check_compatible(
 
 
 def _check_schedule(schedule: Schedule, scenario: AnyScenario) -> None:
+    if schedule.max_tasks is not None and schedule.max_tasks > scenario.n_tasks:
+        raise UsageError(
+            f"max_tasks: given {schedule.max_tasks}; allowed: at most {scenario.n_tasks}, the tasks of "
+            f"{scenario.name} (or leave it out)"
+        )
     tasks = map(scenario.task, range(schedule.tasks(scenario)))
     if not any(map(schedule.steps, tasks)):
         raise UsageError(
@@ -291,6 +295,8 @@ def _new_folder(output_dir: Path, config: RunConfig) -> Path:
         undo.callback(folder.rmdir)
         files.write_atomically(folder / CONFIG_NAME, config.to_toml())
         undo.pop_all()
+    if number > 1 and config.output.experiment_id is not None:
+        warnings.warn(f"experiment_id: there is a run '{name}' already; this one is '{folder.name}'", stacklevel=2)
     return folder
 
 

@@ -30,7 +30,7 @@ TREES = {module_name(path): ast.parse(path.read_text()) for path in sorted(PACKA
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "release"),
-    ("options", "randomness", "types", "state", "compute"),
+    ("options", "randomness", "types", "state", "compute", "strict_json"),
     ("ops",),
     ("data",),
     ("memory", "nets"),
@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("train",),
     ("csv_log", "tensorboard_log", "checkpoint"),
     ("run",),
-    ("checks", "report", "console", "resume", "stream", "sweep"),
+    ("checks", "report", "console", "resume", "stream"),
     ("cli",),
 )
 """From the ground up: a module imports from floors below its own, and from its own package. A new one needs a place."""

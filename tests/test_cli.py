@@ -77,7 +77,7 @@ MISTAKES = [
     ("run --dataset rot-digit", ["unknown scenario 'rot-digit'; did you mean 'rot-digits'?"]),
     ("run --model synergi", ["unknown method 'synergi'; did you mean 'synergy'?"]),
     ("run --dataset rot-digits --model synergi", ["unknown method 'synergi'; did you mean 'synergy'?"]),
-    ("run --dataset", ["argument --dataset: expected one argument"]),
+    ("run --dataset", ["--dataset: given no value; allowed: one"]),
     ("run --help --model nosuch", ["unknown method 'nosuch'"]),
     ("run --dataset mnist-360 --model joint", ["joint needs task boundaries and mnist-360 has none"]),
     ("run --dataset rot-digits --model lwf", ["lwf answers under class-IL, task-IL only"]),
@@ -87,17 +87,17 @@ MISTAKES = [
     (f"{RUN} --ema_alpha 0.9", ["unknown flag '--ema_alpha'"]),
     (f"{RUN} --buffer 200", ["unknown flag '--buffer'; did you mean '--buffer_size'?"]),
     (f"{RUN} extra", ["unknown argument 'extra'"]),
-    (f"{RUN} --seed", ["argument --seed: expected one argument"]),
+    (f"{RUN} --seed", ["--seed: given no value; allowed: one"]),
     (f"{RUN} --validation=yes", ["--validation: ignored explicit argument 'yes'"]),
     (f"{RUN} $'a\\nb'", ["unknown argument"]),
     # values
-    (f"{RUN} --seed one", ["argument --seed: given 'one'; allowed: a whole number"]),
-    (f"{RUN} --seed 1.5", ["argument --seed: given '1.5'; allowed: a whole number"]),
+    (f"{RUN} --seed one", ["error: --seed: given 'one'; allowed: a whole number"]),
+    (f"{RUN} --seed 1.5", ["error: --seed: given '1.5'; allowed: a whole number"]),
     (f"{RUN} --seed -1", ["seed: given -1; allowed: at least 0"]),
     (f"{RUN} --seed {10**400}", ["seed: given 1000", "allowed: a whole number below 2^63"]),
-    (f"{RUN} --lr fast", ["argument --lr: given 'fast'; allowed: a number"]),
-    (f"{RUN} --buffer_size 1e3", ["argument --buffer_size: given '1e3'; allowed: a whole number"]),
-    (f"{RUN} --lr {'x' * 300}", ["argument --lr: given 'xxx", "...", "; allowed: a number"]),
+    (f"{RUN} --lr fast", ["error: --lr: given 'fast'; allowed: a number"]),
+    (f"{RUN} --buffer_size 1e3", ["error: --buffer_size: given '1e3'; allowed: a whole number"]),
+    (f"{RUN} --lr {'x' * 300}", ["error: --lr: given 'xxx", "...", "; allowed: a number"]),
     (f"{RUN} --lr -0.1", ["lr: given -0.1; allowed: at least 0"]),
     (f"{RUN} --lr nan", ["lr: given nan; allowed: a finite number"]),
     (f"{RUN} --lr inf", ["lr: given inf; allowed: a finite number"]),
@@ -127,7 +127,7 @@ MISTAKES = [
     ),
     # angles
     (f"{RUN} --rotation_angles 10 20", ["rotation_angles: given 2 angles; allowed: one for each of the 20 tasks"]),
-    (f"{RUN} --rotation_angles", ["argument --rotation_angles: expected at least one argument"]),
+    (f"{RUN} --rotation_angles", ["--rotation_angles: given no value; allowed: at least one"]),
     (f"{RUN} --n_tasks 2 --rotation_angles 10 x", ["rotation_angles: given '10 x'; allowed: numbers, or a file of"]),
     (f"{RUN} --n_tasks 2 --rotation_angles 10 nan", ["rotation_angles: given nan; allowed: a finite number"]),
     (f"{RUN} --n_tasks 2 --rotation_angles 10 400", ["rotation_angles: given 400.0; allowed: at least -360 and at"]),
@@ -147,6 +147,8 @@ MISTAKES = [
     (f"{RUN} --experiment_id a/b", ["experiment_id: given 'a/b'; allowed: up to 200 letters"]),
     (f"{RUN} --experiment_id ..", ["experiment_id: given '..'"]),
     (f"{RUN} --experiment_id /abs", ["experiment_id: given '/abs'"]),
+    (f"{RUN} --output_dir=", ["output_dir: given ''; allowed: the name of a folder"]),
+    (f"{RUN} --max_tasks 21", ["max_tasks: given 21; allowed: at most 20, the tasks of rot-digits (or leave it out)"]),
     (f"{RUN} --experiment_id results.jsonl", ["experiment_id: given 'results.jsonl'"]),
     # data
     ("run --dataset rot-mnist --model er --data_dir nosuch", ["--data_dir: nosuch is not a folder"]),
@@ -156,19 +158,23 @@ MISTAKES = [
         "run --dataset rot-mnist --model er --data_dir empty",
         ["no Parquet files in empty/mnist", "ylecun/mnist could not be had from the hub", "rot-digits, need neither"],
     ),
+    (
+        "run --dataset rot-mnist --model er --data_dir half/mnist",
+        ["half/mnist holds Parquet files itself; allowed: the folder above it, which holds mnist/train-*.parquet"],
+    ),
     ("run --dataset rot-mnist --model er", ["neither --data_dir nor SYNERGY_DATA is set", "rot-digits, need neither"]),
     ("run --dataset rot-mnist --model er --data_dir half", ["half/mnist is not complete: it has no test-*.parquet"]),
     ("run --dataset rot-mnist --model er --data_dir damaged", ["train-0.parquet"]),
     # configuration files
     ("run --config nosuch.toml", ["cannot read the configuration nosuch.toml: No such file or directory"]),
-    ("run --config empty", ["cannot read the configuration empty: Is a directory"]),
+    ("run --config empty", ["cannot read the configuration empty/config.toml: No such file or directory"]),
     (f"run --config {'x' * 300}", [f"cannot read the configuration {'x' * 300}: File name too long"]),
     ("run --config a\0b", ["the configuration a"]),
     ("run --config binary", ["the configuration binary is not TOML"]),
     ("run --config tables.toml", ["unknown table in tables.toml 'trainig'; did you mean 'training'?"]),
     ("run --config options.toml", ["unknown option of er on rot-digits (configuration file) 'sed'; did you mean 'se"]),
     # going on
-    ("resume", ["the following arguments are required: RUN"]),
+    ("resume", ["error: RUN is missing"]),
     ("resume nosuch", ["nosuch: no folder of a run, it has no config.toml; name one below --output_dir"]),
     ("resume long", ["unknown table in long/config.toml 'xxx", "...", "; allowed: "]),
     ("resume other", ["the configuration other/config.toml is not TOML"]),
@@ -177,7 +183,7 @@ MISTAKES = [
     ("resume a\0b", ["no folder of a run"]),
     ("resume around", ["around: no folder of a run"]),
     # reports
-    ("report", ["the following arguments are required: RUN"]),
+    ("report", ["error: RUN is missing"]),
     ("report nosuch", ["nosuch: cannot be read: No such file or directory"]),
     ("report nosuch.jsonl", ["nosuch.jsonl: cannot be read: No such file or directory"]),
     ("report empty", ["empty: holds no record.json; name the folder of a run, or of all runs"]),
@@ -497,10 +503,48 @@ def test_a_report_of_runs_of_all_runs_and_of_both(tmp_path: Path) -> None:
     ]
     assert {table.code for table in tables} == {0}
     assert len({table.out for table in tables}) == 1
-    assert len(tables[0].out.splitlines()) == 4
+    table, spread = tables[0].out.split("\n\n")
+    assert len(table.splitlines()) == 4
+    first, *_, last = spread.splitlines()
+    assert first == "mean ± standard deviation over seeds"
+    assert last.split()[:5] == ["rot-digits-sgd-seed0", "(partial)", "and", "1", "more"]
     drawn = call("report", *folders, "--picture", tmp_path / "new" / "a.png")
     assert drawn.out == tables[0].out + f"\npicture: {tmp_path}/new/a.png\n"
     assert (tmp_path / "new" / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.filterwarnings("default:.*record.json. not strict JSON")
+def test_a_report_of_a_folder_has_all_its_runs(tmp_path: Path) -> None:
+    assert run(tmp_path, "rot-digits", "sgd", *BRIEF).code == 0
+    assert run(tmp_path, "rot-digits", "sgd", *BRIEF, "--lr", 1e30, "--experiment_id", "diverged").code == 1
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "record.json").write_text("{")
+    outcome = call("report", tmp_path)
+    assert outcome.code == 0
+    assert [line.split()[:2] for line in outcome.out.splitlines()[2:]] == [
+        ["rot-digits-sgd-seed0", "(partial)"],
+        ["diverged", "(partial,"],
+    ]
+    assert f"{tmp_path}/damaged/record.json: not strict JSON" in outcome.err
+    assert outcome.err.endswith("it is left out\n")
+
+
+@pytest.mark.filterwarnings("default:experiment_id")
+def test_a_run_says_that_its_name_was_taken(tmp_path: Path) -> None:
+    arguments = ["rot-digits", "sgd", *BRIEF, "--experiment_id", "mine"]
+    assert run(tmp_path, *arguments).err == ""
+    second = run(tmp_path, *arguments)
+    assert second.err == "synergy: warning: experiment_id: there is a run 'mine' already; this one is 'mine-2'\n"
+    assert (tmp_path / "mine-2" / "record.json").exists()
+
+
+def test_a_run_starts_from_the_folder_of_another(tmp_path: Path) -> None:
+    assert run(tmp_path, "rot-digits", "sgd", *BRIEF, "--lr", 0.03, "--experiment_id", "first").code == 0
+    arguments = ["--config", tmp_path / "first", "--experiment_id", "second"]
+    assert call("run", *arguments).code == 0
+    first, second = (results.read(tmp_path / name) for name in ("first", "second"))
+    assert second.config["method"]["lr"] == 0.03
+    assert second.accuracies == first.accuracies
 
 
 @pytest.mark.filterwarnings("default:torn.jsonl")
@@ -544,7 +588,7 @@ PARTS = st.one_of(
 )
 
 
-@pytest.mark.filterwarnings("default:buffer_size")
+@pytest.mark.filterwarnings("default:buffer_size", "default:experiment_id")
 @settings(max_examples=250)
 @given(st.sampled_from(BEGINNINGS), st.lists(PARTS, max_size=3))
 def test_any_arguments_end_in_an_exit_code(

@@ -11,6 +11,7 @@ import termios
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -271,6 +272,29 @@ def test_a_comparison_has_a_line_for_each_protocol_of_the_answer() -> None:
     assert lines[2].split()[:4] == ["seq-digits-synergy-0", "synergy", "semantic,", "class-IL"]
     assert lines[3].split()[:4] == ["seq-digits-synergy-0", "synergy", "semantic,", "task-IL"]
     assert lines[4].split()[:5] == ["working", "synergy", "working,", "class-IL", "50.00"]
+
+
+def seeded(seed: int, final: float, **changes: Any) -> Record:
+    answer, *others = RECORD.accuracies
+    config = {**RECORD.config, "training": {**RECORD.config["training"], "seed": seed}}
+    metrics = {**answer.metrics, "final_average": final}
+    accuracies = (replace(answer, metrics=metrics), *others)
+    return replace(RECORD, run_id=f"run{seed}", seed=seed, config=config, accuracies=accuracies, **changes)
+
+
+def test_runs_that_differ_in_their_seed_are_summed_up() -> None:
+    runs = [seeded(0, 50.0), seeded(1, 53.0), seeded(2, 59.0), seeded(2, 56.0), seeded(3, 0.0, status="interrupted")]
+    title, *_, first, _ = console.over_seeds(runs).splitlines()
+    assert title == "mean ± standard deviation over seeds"
+    assert first.split()[:9] == ["run0", "and", "2", "more", "synergy", "semantic,", "class-IL", "53.00", "±"]
+    assert first.split()[9] == "3.00"  # of 50, 53 and 56: a seed that was run again counts once
+    assert first.split()[-1] == "3"
+
+
+def test_one_seed_and_other_options_are_no_repetition() -> None:
+    other = replace(seeded(1, 50.0), config={**RECORD.config, "method": {**RECORD.config["method"], "lr": 0.5}})
+    smaller = replace(seeded(2, 50.0), source={**RECORD.source, "train_samples": 7})
+    assert console.over_seeds([seeded(0, 50.0), other, smaller]) == ""
 
 
 def test_a_comparison_tells_runs_that_are_not_whole() -> None:

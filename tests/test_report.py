@@ -53,8 +53,10 @@ def test_matrices_of_every_kind(tmp_path: Path, matrix: tuple[tuple[float | None
 
 
 def test_runs_that_have_nothing_to_draw_are_left_out(tmp_path: Path) -> None:
-    unfinished, one_task = replace(RECORD, status="failed", accuracies=()), record_of((50.0,))
-    path = report.accuracy_over_time([unfinished, RECORD, one_task], tmp_path / "picture.png")
+    unfinished = replace(RECORD, run_id="a", status="failed", accuracies=())
+    one_task = replace(record_of((50.0,)), run_id="b")
+    with pytest.warns(UserWarning, match="not in the picture: a, b: learned no more than one task"):
+        path = report.accuracy_over_time([unfinished, RECORD, one_task], tmp_path / "picture.png")
     with Image.open(path) as picture:
         assert picture.size == (600, 540)
 

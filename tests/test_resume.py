@@ -482,7 +482,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_resume_takes_a_run_and_nothing_else(tmp_path: Path) -> None:
-    assert "the following arguments are required: RUN" in call("resume").err
+    assert "error: RUN is missing" in call("resume").err
     outcome = call("resume", tmp_path, "--lr", "0.1")
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
     assert "unknown flag '--lr'" in outcome.err

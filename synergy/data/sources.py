@@ -106,6 +106,16 @@ def _rows(split: Split, chosen: NDArray[np.bool_]) -> Split:
 
 def _load_published(published: Published, data_folder: Path | None, cache_parent: Path) -> Source:
     folder = data_folder / published.name if data_folder is not None else None
+    if (
+        data_folder is not None
+        and folder is not None
+        and not folder.is_dir()
+        and any(data_folder.glob("train-*.parquet"))
+    ):
+        raise UsageError(
+            f"{data_folder} holds Parquet files itself; allowed: the folder above it, which holds {published.name}/"
+            "train-*.parquet"
+        )
     files = _find(folder, published) if folder is not None else None
     origin = "folder" if files is not None else f"hub {published.hub_id}"
     counts = (published.train_samples, published.test_samples)

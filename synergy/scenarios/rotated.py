@@ -23,7 +23,10 @@ class RotatedConfig(ScenarioConfig):
 
     n_tasks: int = option(20, "tasks, each with an angle of its own", low=1, high=1000)
     rotation_angles: tuple[float, ...] | None = option(
-        None, "angles in degrees, one for each task, in place of those drawn from U[0, 180)", low=-360, high=360
+        None,
+        "angles in degrees, one for each task, or a file of them, in place of those drawn from U[0, 180)",
+        low=-360,
+        high=360,
     )
 
 
