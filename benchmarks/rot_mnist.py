@@ -9,6 +9,7 @@ pass over 500 samples relative to one forward and backward pass of the same samp
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -99,6 +100,7 @@ def start_up() -> None:
 
 def main() -> None:
     """Run it all and print."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         given = {"buffer_size": MEMORY, "output_dir": folder}
         record, _ = execute(prepare(build("rot-mnist", "synergy", given, PresetChoice(wanted=True))))

@@ -335,6 +335,12 @@ def make(folder: Path) -> None:
     files.sync_folder(folder.parent)
 
 
+def mistaken(message: str) -> NoReturn:
+    """End as after a wrong argument."""
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     """Serve until told to stop."""
     shown = argparse.RawDescriptionHelpFormatter
@@ -354,8 +360,10 @@ def main() -> None:
         with files.owned(folder / "lock"):
             serve(options)
     except BlockingIOError:
-        sys.exit(f"state {folder}: another service uses it; name another folder")
-    except (UsageError, TrainingError, OSError) as error:
+        mistaken(f"state {folder}: another service uses it; name another folder")
+    except UsageError as error:
+        mistaken(str(error))
+    except (TrainingError, OSError) as error:
         sys.exit(f"{error}")
 
 

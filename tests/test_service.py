@@ -457,17 +457,18 @@ def test_another_network_is_refused(folder: Path) -> None:
         Service(folder, 5, 1000)
 
 
-def test_one_service_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["service.py", "--state", str(folder), "--port", "0"])
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
+def test_one_service_at_a_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(module, "serve", lambda _: pytest.fail("it would have begun"))
     (folder / "lock").touch()
-    with files.owned(folder / "lock"), pytest.raises(SystemExit, match="another service uses it"):
-        module.main()
+    with files.owned(folder / "lock"):
+        assert ended(monkeypatch, "--state", str(folder), "--port", "0") == 2
+    assert "another service uses it" in capsys.readouterr().err
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, *options: str) -> str | int | None:
-    """What the service says as it ends at once, or its exit code."""
+    """The exit code of a service that ends at once."""
     monkeypatch.setattr(sys, "argv", ["service.py", *options])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as caught:
@@ -502,17 +503,23 @@ def test_numbers_are_in_their_range(
     assert last.endswith(f"argument {option}: given '{value}'; allowed: whole numbers {allowed}")
 
 
-def test_a_file_is_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "state"):
-        said = ended(monkeypatch, "--state", str(path))
-        assert said == f"state: given {path}, which is a file or inside one; allowed: a folder"
+        assert ended(monkeypatch, "--state", str(path)) == 2
+        said = capsys.readouterr().err
+        assert said == f"state: given {path}, which is a file or inside one; allowed: a folder\n"
 
 
-def test_a_port_in_use_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        said = ended(monkeypatch, "--state", str(folder), "--port", str(port))
+        assert ended(monkeypatch, "--state", str(folder), "--port", str(port)) == 2
+        said = capsys.readouterr().err
     assert str(said).startswith(f"port: given {port} of 127.0.0.1 (Address already in use); allowed: one that is free")
     assert not (folder / "journal").exists()
 
