@@ -29,8 +29,10 @@ CONFIG_NAME = "config.toml"
 """Of the file in a run's folder."""
 TABLES = ("scenario", "method", "training", "output")
 
-_RUN_ID = re.compile(r"(?!.*\.jsonl$)[^\W_][\w.-]{0,199}")
+_RUN_ID = re.compile(r"(?!.*\.jsonl$)[^\W_][\w.-]*")
 """Names a folder beside `results.jsonl`, never one elsewhere."""
+LONGEST_RUN_ID = 200
+"""Bytes; file systems allow 255, and a number may come at its end."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,11 @@ class OutputConfig(Options):
         super().__post_init__()
         if not self.output_dir:
             raise UsageError("output_dir: given ''; allowed: the name of a folder ('.' for this one)")
-        if self.experiment_id is not None and not _RUN_ID.fullmatch(self.experiment_id):
+        name = self.experiment_id
+        if name is not None and not (_RUN_ID.fullmatch(name) and len(name.encode()) <= LONGEST_RUN_ID):
             raise UsageError(
-                f"experiment_id: given {reprlib.repr(self.experiment_id)}; allowed: up to 200 letters, digits, '.', "
-                "'_' and '-', a letter or digit first, without .jsonl at the end"
+                f"experiment_id: given {reprlib.repr(name)}; allowed: up to {LONGEST_RUN_ID} bytes of letters, digits, "
+                "'.', '_' and '-', a letter or digit first, without .jsonl at the end"
             )
 
 
@@ -96,7 +99,10 @@ class RunConfig:
 
     @property
     def partial(self) -> bool:
-        """Whether the run is a smaller one than the benchmark asks for."""
+        """Whether the run was cut short by a budget, or its network made narrower.
+
+        Fewer tasks or epochs by the options of a scenario make another benchmark, which the configuration tells.
+        """
         budget = self.training.max_steps_per_task is not None or self.training.max_tasks is not None
         return budget or self.scenario.reduced
 

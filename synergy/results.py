@@ -63,11 +63,12 @@ class Measured:
 
     Attributes:
         started_at: UTC, ISO 8601.
-        wall_s, cpu_s: seconds the whole run took, by the clock and on the processors.
+        wall_s, cpu_s: seconds the run took from its first step on, once data and scenario were there, to its end, by
+            the clock and on the processors.
         train_s, evaluate_s: seconds by the clock, in training and in evaluation.
-        peak_memory_mb: most memory held at once, in 10^6 bytes, on the accelerator if there is one; 0 where the
-            system does not say.
-        steps_per_s: optimiser steps per second of training.
+        peak_memory_mb: most memory held at once, in 10^6 bytes, on the accelerator if there is one, else by the whole
+            process since it began; 0 where the system does not say.
+        steps_per_s: steps per second of training.
     """
 
     started_at: str
@@ -90,7 +91,7 @@ class Record:
         provenance: where the value of each option came from ("flag", "default", "preset: <source>").
         source: of the data: name, origin, train_samples, test_samples, complete.
         task_classes: the labels of each task.
-        steps: optimiser steps taken.
+        steps: batches of the stream that were learned. A method may take more or fewer optimiser steps.
         versions: of Python and the libraries, by name.
         accuracies: one per predictor and protocol, the recommended predictor first.
         final_losses: the terms of the last loss, by name; None where not finite (NaN and infinity become None).
@@ -252,7 +253,8 @@ def repetitions(records: Iterable[Record]) -> list[list[Record]]:
         if record.status == "finished":
             config = {name: options for name, options in record.config.items() if name != "output"}
             training = {n: v for n, v in config.get("training", {}).items() if n not in ("seed", "data_dir", "device")}
-            key = json.dumps([config | {"training": training}, record.source], sort_keys=True)
+            source = {name: fact for name, fact in record.source.items() if name != "origin"}
+            key = json.dumps([config | {"training": training}, source], sort_keys=True)
             groups.setdefault(key, {})[record.seed] = record
     return [list(of_seed.values()) for of_seed in groups.values() if len(of_seed) > 1]
 

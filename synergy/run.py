@@ -95,6 +95,7 @@ def prepare(config: RunConfig) -> Prepared:
         n_classes=scenario.n_classes,
         n_tasks=scenario.n_tasks,
         max_tasks=training.max_tasks,
+        max_steps_per_task=training.max_steps_per_task,
         batch_size=training.batch_size,
         n_epochs=training.n_epochs,
         seed=training.seed,
@@ -130,11 +131,17 @@ def _check_schedule(schedule: Schedule, scenario: AnyScenario) -> None:
             f"max_tasks: given {schedule.max_tasks}; allowed: at most {scenario.n_tasks}, the tasks of "
             f"{scenario.name} (or leave it out)"
         )
-    tasks = map(scenario.task, range(schedule.tasks(scenario)))
-    if not any(map(schedule.steps, tasks)):
+    small = [task for task in map(scenario.task, range(schedule.tasks(scenario))) if not schedule.steps(task)]
+    if small and (scenario.boundaries or len(small) == schedule.tasks(scenario)):
+        size = min(map(len, small))
         raise UsageError(
-            f"batch_size: given {scenario.setting.batch_size}; allowed: at most {len(scenario.task(0))}, the samples "
-            "of the first task, since a last batch that is not full is left out and nothing would be learned"
+            f"batch_size: given {scenario.setting.batch_size}; allowed: at most {size}, the samples of the smallest "
+            "task, since a last batch that is not full is left out and nothing would be learned of it"
+        )
+    if small:
+        phases = ", ".join(str(task.index + 1) for task in small)
+        warnings.warn(
+            f"nothing is learned in phase {phases}: fewer samples than a batch (lower batch_size)", stacklevel=2
         )
 
 

@@ -207,10 +207,11 @@ class Training:
         vars(self).update(progress, last_losses=losses, evaluations=evaluations, baseline=baseline)
 
     def _check_memories(self) -> None:
-        raw, labels = next(self.scenario.task(0).batches(0))
+        task = self.scenario.task(0)
+        raw, labels = task.take(torch.zeros(1, dtype=torch.int64, device=task.labels.device))
         n = self.scenario.n_classes
         for memory in self.method.memories():
-            check_samples(memory, raw[:1], labels[:1], n, dict.fromkeys(self.method.stored_outputs, (n,)))
+            check_samples(memory, raw, labels, n, dict.fromkeys(self.method.stored_outputs, (n,)))
 
     def _check_progress(self, task: int, taken: int, begun: bool, steps: int) -> None:
         tasks = self.schedule.tasks(self.scenario)
@@ -240,16 +241,13 @@ class Training:
 
     def _batches(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
         """Those that are left of the task."""
-        passed, left = self.taken, self.schedule.steps(task) - self.taken
-        for epoch in range(self.schedule.n_epochs):
-            in_epoch = len(task.order(epoch))
-            if passed >= in_epoch:
-                passed -= in_epoch
-                continue
+        left = self.schedule.steps(task) - self.taken
+        epoch, passed = divmod(self.taken, max(1, len(task.order(0))))
+        while left:
             for batch in itertools.islice(task.batches(epoch, passed), left):
                 left -= 1
                 yield batch
-            passed = 0
+            epoch, passed = epoch + 1, 0
 
     def _step(self, raw: Tensor, labels: Tensor) -> None:
         if self.should_stop():

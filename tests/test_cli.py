@@ -127,6 +127,7 @@ MISTAKES = [
     ),
     # angles
     (f"{RUN} --rotation_angles 10 20", ["rotation_angles: given 2 angles; allowed: one for each of the 20 tasks"]),
+    (f"{RUN} --rotation_angles=", ["rotation_angles: given none; allowed: one for each task, or leave the option out"]),
     (f"{RUN} --rotation_angles", ["--rotation_angles: given no value; allowed: at least one"]),
     (f"{RUN} --n_tasks 2 --rotation_angles 10 x", ["rotation_angles: given '10 x'; allowed: numbers, or a file of"]),
     (f"{RUN} --n_tasks 2 --rotation_angles 10 nan", ["rotation_angles: given nan; allowed: a finite number"]),
@@ -144,7 +145,8 @@ MISTAKES = [
     # where to write
     (f"{RUN} --output_dir file", ["output_dir: cannot write to 'file': File exists; name another folder"]),
     (f"{RUN} --output_dir file/deeper", ["output_dir: cannot write to 'file/deeper': Not a directory; name another"]),
-    (f"{RUN} --experiment_id a/b", ["experiment_id: given 'a/b'; allowed: up to 200 letters"]),
+    (f"{RUN} --experiment_id a/b", ["experiment_id: given 'a/b'; allowed: up to 200 bytes of letters"]),
+    (f"{RUN} --experiment_id {'é' * 101}", ["experiment_id: given 'ééé", "allowed: up to 200 bytes of letters"]),
     (f"{RUN} --experiment_id ..", ["experiment_id: given '..'"]),
     (f"{RUN} --experiment_id /abs", ["experiment_id: given '/abs'"]),
     (f"{RUN} --output_dir=", ["output_dir: given ''; allowed: the name of a folder"]),

@@ -346,7 +346,9 @@ def test_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_batch_larger_than_every_task(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"batch_size: given 500; allowed: at most 290, the samples of the first task"):
+    with pytest.raises(
+        UsageError, match=r"batch_size: given 500; allowed: at most 286, the samples of the smallest task"
+    ):
         prepare(config_of("seq-digits", "sgd", tmp_path, batch_size=500))
     assert prepare(config_of("rot-digits", "sgd", tmp_path, batch_size=5000)).scenario.setting.batch_size == 5000
 

@@ -113,6 +113,12 @@ def test_number_of_steps(schedule: Schedule, steps: int) -> None:
     assert loop.steps == len(method.batches) == steps
 
 
+def test_a_budget_that_is_spent_ends_the_task_whatever_the_epochs() -> None:
+    loop, method = training(schedule=Schedule(n_epochs=10**9, max_steps_per_task=3))
+    loop.run()
+    assert len(method.batches) == 6
+
+
 def test_every_sample_of_an_epoch_once_and_the_last_batch_smaller() -> None:
     loop, method = training(schedule=Schedule(n_epochs=2, max_tasks=1))
     loop.run()

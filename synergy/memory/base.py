@@ -80,11 +80,17 @@ class Drawn(Memory):
         super().__init__(capacity)
         self._draw_rng = draw_rng
 
-    def draw(self, n: int) -> Samples:
-        """`n` different samples (all of them if there are fewer), copied. The memory must not be empty."""
+    def draw(self, n: int, rng: np.random.Generator | None = None) -> Samples:
+        """`n` different samples (all of them if there are fewer), copied. The memory must not be empty.
+
+        Args:
+            n: at least 1.
+            rng: decides in place of the memory's own generator, for a draw that is not for replay.
+        """
         assert len(self), "nothing to draw from an empty memory"
         size = min(n, len(self))
-        return self.store.get(self._draw_rng.choice(len(self), size=size, replace=False, shuffle=False))
+        rng = self._draw_rng if rng is None else rng
+        return self.store.get(rng.choice(len(self), size=size, replace=False, shuffle=False))
 
 
 class Forgetful(Memory, ABC):

@@ -52,6 +52,18 @@ class Reservoir(Drawn, Forgetful):
         """
         self.store.keep(positions)
 
+    def shrink(self, capacity: int, rng: np.random.Generator) -> None:
+        """Go on with fewer slots, as if there had never been more: which ones stay is drawn from `rng`.
+
+        They are drawn among all that were ever filled. A slot that was given up and is not filled again counts like one
+        that is, or else those that are would stay with too high a probability.
+        """
+        used = min(self.seen, self.capacity)
+        if used > capacity:
+            chosen = np.sort(rng.choice(used, size=capacity, replace=False, shuffle=False))
+            self.keep(chosen[chosen < len(self)])
+        self.store.shrink(capacity)
+
 
 def reservoir_slots(
     numbers: np.ndarray[tuple[int], np.dtype[np.int64]],

@@ -20,7 +20,7 @@ class AGem(Method[ReplayConfig]):
     If g.r < 0 then g <- g - (g.r / r.r) r. One SGD step along g. At the end of a task `buffer_size // n_tasks` random
     samples of it enter memory.
 
-    Deviations: none.
+    Deviations: none from the paper. The published code works out the share of a task and then stores a whole batch.
     """
 
     Config = ReplayConfig

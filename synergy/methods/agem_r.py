@@ -19,7 +19,8 @@ class AGemR(Method[ReplayConfig]):
     Update rule: g is the gradient of CE(f(x), y), r that of CE(f(x_m), y_m) on a draw that is not augmented. If g.r < 0
     then g <- g - (g.r / r.r) r. One SGD step along g; then the raw x enters a reservoir.
 
-    Deviations: none.
+    Deviations: from the paper the memory, a reservoir. From the published code: there x_m is not normalised where the
+    stream is; here it is what the network sees when it answers.
     """
 
     Config = ReplayConfig

@@ -59,11 +59,13 @@ class Setting:
         build_net: makes a network; the same name gives the same weights. On the device.
         augment: the view of raw samples, for replay.
         n_classes: outputs of the network.
-        n_tasks: tasks of the stream, 1 where there are no boundaries.
+        n_tasks: stretches of the stream after which the method is evaluated. Only where there are boundaries are they
+            tasks that it is told of.
         batch_size: samples of a stream batch, the last of an epoch may be smaller.
         n_epochs: passes over each task.
         seed: of the run.
         max_tasks: the run stops after so many tasks; None: after the last.
+        max_steps_per_task: a task ends after so many steps; None: with its last batch.
         fisher_memory_mb: bound on intermediate results of a Fisher pass, MiB.
         objective: what is minimised, for methods that take any.
         make_optimizer: from parameters and a learning rate; plain SGD by default.
@@ -79,6 +81,7 @@ class Setting:
     n_epochs: int = 1
     seed: int = 0
     max_tasks: int | None = None
+    max_steps_per_task: int | None = None
     fisher_memory_mb: int = 1024
     objective: Objective = CROSS_ENTROPY
     make_optimizer: Callable[[list[nn.Parameter], float], torch.optim.Optimizer] = torch.optim.SGD

@@ -87,9 +87,12 @@ class CLSER(Method[ClserConfig]):
         replay = self.memory.draw(self.config.minibatch_size)
         inputs = self.setting.augment(replay.raw, self.augment_rng)
         target = self._target(inputs, replay.labels)
+        own = (
+            self.net(inputs) if self.own_pass else None
+        )  # first: the joint batch has the last word on running statistics
         logits = self.net(torch.cat([batch.inputs, inputs]))
         self.setting.on_outputs(batch, logits)
-        replayed = self.net(inputs) if self.own_pass else logits[len(batch) :]
+        replayed = logits[len(batch) :] if own is None else own
         ce = F.cross_entropy(logits, torch.cat([batch.labels, replay.labels]))
         consistency = F.mse_loss(replayed, target)
         return {"loss": ce + self.config.reg_weight * consistency, "ce": ce, "consistency": consistency}

@@ -27,7 +27,9 @@ class ErAce(Method[ReplayConfig]):
 
     Deviations from the published code: there classes that have not been seen yet stay in the first term; by the paper's
     rule only those present in the batch are in it. There the first task is plain fine-tuning, for which a method must
-    know where a task ends; here the rule holds from the first step on.
+    know where a task ends; here the rule holds from the first step on. There stream and memory have passes of their
+    own; here they share one, which with BatchNorm is not the same. From the paper: the second term is over all outputs,
+    also those of classes that have not been seen.
     """
 
     Config = ReplayConfig

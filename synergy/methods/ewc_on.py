@@ -39,9 +39,11 @@ class EwcOn(Method[EwcConfig]):
     F being zero in the first task. At the end of a task F <- gamma F + F_task and theta* <- theta, where
     F_task = mean over the task's training set of p_n (grad log p(y_n | x_n))^2 with p_n = p(y_n | x_n).
 
-    Deviations from the paper: the weights p_n, which are the published code's. From that code: F_task is taken on
-    samples that are not augmented, it changes no running statistics, and it is divided by the number of samples, not by
-    that number rounded up to full batches. It went over the task one sample at a time; this is exact as well.
+    Deviations from the paper: the weights p_n, which are the published code's; the labels are those of the data, not
+    drawn from the network's answers; and the penalty has no factor 1/2, so that e_lambda is half of the paper's. From
+    that code: F_task is taken on samples that are not augmented, it changes no running statistics, and it is divided by
+    the number of samples, not by that number rounded up to full batches. It went over the task one sample at a time;
+    this is exact as well.
     """
 
     Config = EwcConfig

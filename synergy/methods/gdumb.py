@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from synergy.errors import TrainingError, UsageError
 from synergy.memory.class_balanced import ClassBalanced
 from synergy.memory.store import Samples, check_room
 from synergy.methods.base import Answer, Method, ReplayConfig, Setting
@@ -28,6 +29,19 @@ class GdumbConfig(ReplayConfig):
     maxlr: float | None = option(None, "learning rate at the start of a fit; by default lr", low=0)
     minlr: float = option(0.0005, "learning rate at the end of a fit", low=0)
     fitting_epochs: int = option(256, "passes of a fit over memory", low=1)
+
+    @property
+    def highest(self) -> float:
+        """Learning rate at the start of a fit."""
+        return self.lr if self.maxlr is None else self.maxlr
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.minlr > self.highest:
+            raise UsageError(
+                f"minlr: given {self.minlr}; allowed: at most {self.highest}, the learning rate at the start "
+                f"({'lr' if self.maxlr is None else 'maxlr'})"
+            )
 
 
 class GDumb(Method[GdumbConfig]):
@@ -77,8 +91,7 @@ class GDumb(Method[GdumbConfig]):
         net = self.setting.build_net("fit")
         weights = Flat(net)
         order_rng, augment_rng = self.setting.rng("order"), self.setting.rng("augment")
-        highest = config.lr if config.maxlr is None else config.maxlr
-        optimizer = self.setting.optimizer(weights, highest)
+        optimizer = self.setting.optimizer(weights, config.highest)
         n_batches = math.ceil(len(memory) / config.minibatch_size)
         schedule = CosineAnnealingLR(optimizer, config.fitting_epochs * n_batches, config.minlr)
         for _ in range(config.fitting_epochs):
@@ -88,6 +101,8 @@ class GDumb(Method[GdumbConfig]):
                 weights.backward(F.cross_entropy(net(inputs), memory.labels[chosen]))
                 optimizer.step()
                 schedule.step()
+        if not weights.values.isfinite().all():
+            raise TrainingError(f"a fit with a learning rate of {config.highest} diverged; lower lr (or maxlr)")
         return net
 
 

@@ -37,7 +37,9 @@ class Gem(Method[GemConfig]):
     1/2 v^T (G G^T + 0.001 I) v + (G g)^T v subject to v >= gamma. One SGD step along g. At the end of a task
     `buffer_size // n_tasks` random samples of it enter memory.
 
-    Deviations: the program is solved as non-negative least squares; should the solver not converge, g stays as it is.
+    Deviations: from the paper, the samples of a task are drawn when it ends, as in the published code, where the paper
+    keeps its last ones. The program is solved as non-negative least squares; should the solver not converge or a
+    gradient not be finite, g stays as it is.
     """
 
     Config = GemConfig

@@ -60,6 +60,7 @@ class GSS(Method[GssConfig]):
         self.optimizer = setting.optimizer(self.weights, config.lr)
         self.memory = GradientSelected(config.buffer_size, setting.rng("selection"), setting.rng("replay"))
         self.augment_rng = setting.rng("augment")
+        self.comparison_rng = setting.rng("comparison")
 
     def observe(self, batch: Batch) -> Losses:
         losses = [self._step(batch, number) for number in range(self.config.batch_num)]
@@ -85,7 +86,8 @@ class GSS(Method[GssConfig]):
         """Of each sample, then of the batch, `[B + 1]`."""
         if not len(self.memory):
             return np.full(len(batch) + 1, FIRST_SCORE)
-        stored, plain = self.memory.draw(self.config.gss_minibatch_size), self.setting.augment.plain
+        stored = self.memory.draw(self.config.gss_minibatch_size, self.comparison_rng)
+        plain = self.setting.augment.plain
         single, mean = greatest_cosines(
             self.net,
             (plain(batch.raw), batch.labels),

@@ -53,7 +53,7 @@ class HAL(Method[HalConfig]):
 
     Deviations: anchors and the mean embedding see the network in evaluation mode, so that BatchNorm's statistics are
     those of data, and all anchors of a task are sought in one batch. Fine-tuning takes whole passes over memory in even
-    batches of at most `minibatch_size`; in the published code a pass is one draw.
+    batches of at most `minibatch_size`; in the published code a pass is one draw, of the stream's batch size.
     """
 
     Config = HalConfig
@@ -67,6 +67,7 @@ class HAL(Method[HalConfig]):
         self.optimizer = setting.optimizer(self.weights, config.lr)
         self.memory = Ring(config.buffer_size, setting.n_tasks, setting.rng("replay"))
         self.augment_rng = setting.rng("augment")
+        self.finetuning_augment_rng = setting.rng("finetuning/augment")
         self.order_rng = setting.rng("order")
         self.anchor_rng = setting.rng("anchors")
         self.anchors = self.weights.values.new_empty(0)
@@ -127,7 +128,7 @@ class HAL(Method[HalConfig]):
         for _ in range(self.config.finetuning_epochs):
             order = torch.from_numpy(self.order_rng.permutation(len(memory))).to(memory.labels.device)
             for chosen in order.tensor_split(n_batches):
-                inputs = self.setting.augment(memory.raw[chosen], self.augment_rng)
+                inputs = self.setting.augment(memory.raw[chosen], self.finetuning_augment_rng)
                 weights.backward(F.cross_entropy(net(inputs), memory.labels[chosen]))
                 optimizer.step()
         return net

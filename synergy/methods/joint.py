@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from synergy.methods.base import Answer, Method, MethodConfig, Setting
 from synergy.ops.vectors import Flat
@@ -16,8 +20,8 @@ class Joint(Method[MethodConfig]):
     Reference: none; the upper bound of every comparison.
 
     Update rule: after the last task of the run, `n_epochs` passes over the data of all tasks so far in random order,
-    each step one SGD step on CE(f(x), y) with the stream's batch size. It has no answer before that, and so no
-    accuracy.
+    each step one SGD step on CE(f(x), y) with the stream's batch size; not more of them than the tasks of a partial run
+    have together. It has no answer before that, and so no accuracy.
 
     Deviations: none.
     """
@@ -43,14 +47,19 @@ class Joint(Method[MethodConfig]):
         parts = [each.train() for each in (*task.earlier(), task)]
         raw, labels = torch.cat([part.raw for part in parts]), torch.cat([part.labels for part in parts])
         del parts
-        for _ in range(self.setting.n_epochs):
-            order = torch.from_numpy(self.order_rng.permutation(len(labels))).to(labels.device)
-            for start in range(0, len(order), self.setting.batch_size):
-                chosen = order[start : start + self.setting.batch_size]
-                inputs = self.setting.augment(raw[chosen], self.augment_rng)
-                self.weights.backward(F.cross_entropy(self.net(inputs), labels[chosen]))
-                self.optimizer.step()
+        budget = self.setting.max_steps_per_task
+        steps = None if budget is None else budget * (task.index + 1)
+        for chosen in itertools.islice(self._batches(len(labels)), steps):
+            chosen = chosen.to(labels.device)
+            inputs = self.setting.augment(raw[chosen], self.augment_rng)
+            self.weights.backward(F.cross_entropy(self.net(inputs), labels[chosen]))
+            self.optimizer.step()
         self.trained = True
+
+    def _batches(self, n: int) -> Iterator[Tensor]:
+        """Indices of the samples of each step, on the host."""
+        for _ in range(self.setting.n_epochs):
+            yield from torch.from_numpy(self.order_rng.permutation(n)).split(self.setting.batch_size)
 
     def predictors(self) -> dict[str, Predictor]:
         return {"joint": Answer(self.net)} if self.trained else {}

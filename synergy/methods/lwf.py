@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar
@@ -33,8 +34,8 @@ class LwF(Method[LwfConfig]):
     Intelligence.
 
     Update rule: at the start of every task but the first, `n_epochs` passes over the task's samples of new classes
-    train the new outputs of the classifier alone, by CE among the new classes, on features in evaluation mode. The
-    network is then frozen as f_old. One SGD step for each batch on
+    (as many batches of them as the task takes) train the new outputs of the classifier alone, by CE among the new
+    classes, on features in evaluation mode. The network is then frozen as f_old. One SGD step for each batch on
 
         CE over all classes seen (f(x), y) + alpha * H(softmax(f_old(x) / T), softmax(f(x) / T)) + wd_reg * |theta|^2,
 
@@ -42,8 +43,9 @@ class LwF(Method[LwfConfig]):
     augmented, in evaluation mode. In the first task there is no second term.
 
     Deviations from the published code: it records f_old of the whole task at its start; here f_old of each batch is
-    taken from the frozen network when it is needed, which is the same. It fixes T at 2; here softmax_temp is what it
-    says. Classes need not come in the order of their labels nor only once.
+    taken from the frozen network when it is needed. There f_old sees images that are not normalised, where the stream's
+    are; here the view that is used for answers. It fixes T at 2; here softmax_temp is what it says. Classes need not
+    come in the order of their labels nor only once.
     """
 
     Config = LwfConfig
@@ -76,14 +78,14 @@ class LwF(Method[LwfConfig]):
     def _train_outputs(self, new: Tensor, task: Task) -> None:
         """Train the outputs `new` (`bool [K]`) alone: those of other classes have no gradient, nor have features."""
         self.net.eval()
-        for epoch in range(self.setting.n_epochs):
-            for raw, labels in task.batches(epoch):
-                chosen = new[labels]
-                if chosen.any():
-                    with torch.no_grad():
-                        features = self.net.features(self.setting.augment(raw[chosen], self.augment_rng))
-                    self.weights.backward(cross_entropy_among(new, self.net.classifier(features), labels[chosen]))
-                    self.optimizer.step()
+        batches = itertools.chain.from_iterable(task.batches(epoch) for epoch in range(self.setting.n_epochs))
+        for raw, labels in itertools.islice(batches, self.setting.max_steps_per_task):
+            chosen = new[labels]
+            if chosen.any():
+                with torch.no_grad():
+                    features = self.net.features(self.setting.augment(raw[chosen], self.augment_rng))
+                self.weights.backward(cross_entropy_among(new, self.net.classifier(features), labels[chosen]))
+                self.optimizer.step()
         self.net.train()
 
     def observe(self, batch: Batch) -> Losses:

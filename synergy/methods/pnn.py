@@ -35,7 +35,8 @@ class PNN(Method[MethodConfig]):
     outputs for all classes, of which those of other tasks are never used. Convolutional columns are residual, and
     connected stage by stage, where the paper's have three convolutions.
 
-    Deviations from the published code, of ResNets: its connections into a stage are whole residual stages of their own,
+    Deviations from the published code: its cross-entropy is over all outputs, of which those of other tasks are left
+    out only in the answers. Of ResNets: its connections into a stage are whole residual stages of their own,
     here 1x1 convolutions; it has none into the first stage. There the earlier columns go through the new column's first
     BatchNorm, without their own connections, in training mode, so that a column sees others than those that answer;
     here it sees them as they are.

@@ -70,6 +70,7 @@ class Synergy(Method[SynergyConfig]):
         self.optimizer = setting.optimizer(self.theta, config.lr)
         self.memory = Reservoir(config.buffer_size, setting.rng("reservoir"), setting.rng("replay"))
         self.augment_rng = setting.rng("augment")
+        self.fisher_augment_rng = setting.rng("fisher/augment")
         self.coins = setting.rng("coins")
         self.own_pass = has_batch_norm(self.net)
         self.fisher: Tensor | None = None
@@ -85,7 +86,7 @@ class Synergy(Method[SynergyConfig]):
         self.memory.offer(Samples(batch.raw, batch.labels))
         if coin(self.coins, self.config.ema_update_freq):
             average_(self.phi.values, self.theta.values, warm_decay(self.steps, self.config.ema_alpha))
-        if coin(self.coins, self.config.fisher_update_freq):
+        if coin(self.coins, self.config.fisher_update_freq) and len(self.memory):
             self._update_fisher()
         return {name: term.detach() for name, term in losses.items()}
 
@@ -98,9 +99,12 @@ class Synergy(Method[SynergyConfig]):
         inputs = self.setting.augment(replay.raw, self.augment_rng)
         with torch.no_grad():
             target = self.semantic(inputs)
+        own = (
+            self.net(inputs) if self.own_pass else None
+        )  # first: the joint batch has the last word on running statistics
         logits = self.net(torch.cat([batch.inputs, inputs]))
         self.setting.on_outputs(batch, logits)
-        replayed = self.net(inputs) if self.own_pass else logits[len(batch) :]
+        replayed = logits[len(batch) :] if own is None else own
         ce = self.setting.objective.loss(logits, torch.cat([batch.labels, replay.labels]))
         consistency = F.mse_loss(replayed, target)
         return {"loss": ce + self.config.reg_weight * consistency, "ce": ce, "consistency": consistency}
@@ -116,7 +120,7 @@ class Synergy(Method[SynergyConfig]):
 
     def _update_fisher(self) -> None:
         memory = self.memory.all()
-        inputs = self.setting.augment(memory.raw, self.augment_rng)
+        inputs = self.setting.augment(memory.raw, self.fisher_augment_rng)
         new = fisher_diagonal(
             self.semantic,
             inputs,

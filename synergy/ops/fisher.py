@@ -68,13 +68,14 @@ def fisher_diagonal(
         inputs: `[N, ...]`, N at least 1.
         targets: `[N, ...]`, for a classifier the labels `int64 [N]`.
         weighted: weigh each sample by its likelihood p(y_n | x_n); otherwise every weight is 1.
-        filter_means: a 2-d convolution's weight gets the mean over each filter instead of single elements: cheaper.
+        filter_means: a convolution's weight gets the mean over each filter instead of single elements: cheaper. A
+            transposed convolution has no filters in this sense.
         log_likelihood: the model's, by default that of a classifier.
         memory_mb: bound on intermediate results, in MiB; samples are taken in chunks that fit.
 
     Returns:
-        One tensor for each of `net.parameters()`, in their order and shape; with `filter_means`, `[O, 1, 1, 1]` for the
-        weights of 2-d convolutions.
+        One tensor for each of `net.parameters()`, in their order and shape; with `filter_means`, `[O, 1, ...]` for the
+        weights of convolutions.
     """
     assert len(inputs) == len(targets) > 0, "the Fisher information of no samples is not defined"
     job = _Job(net, inputs, targets, weighted, filter_means, log_likelihood, memory_mb * 2**20)
@@ -240,7 +241,7 @@ def _by_single_samples(job: _Job, parameters: Mapping[str, nn.Parameter]) -> tup
         scores.append(singles.scores)
     if job.filter_means:
         for parameter in sums.keys() & _filters(job.net):
-            sums[parameter] = sums[parameter].mean((1, 2, 3), keepdim=True)
+            sums[parameter] = sums[parameter].mean(tuple(range(1, parameter.dim())), keepdim=True)
     return sums, None if vectorised else torch.cat(scores)
 
 
@@ -338,7 +339,8 @@ def _is_shortage(error: Exception) -> bool:
 
 
 def _filters(net: nn.Module) -> set[Tensor]:
-    return {module.weight for module in net.modules() if isinstance(module, nn.Conv2d)}
+    """The weights of convolutions, `[O, ...]`."""
+    return {module.weight for module in net.modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)}
 
 
 def layers_with_rules(net: nn.Module) -> list[nn.Module]:

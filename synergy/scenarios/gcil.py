@@ -63,7 +63,7 @@ class GcilCifar100(Scenario[GcilConfig]):
     Reference: Mi et al. 2020, "Generalized Class Incremental Learning", CVPR workshops.
 
     Raises:
-        UsageError: a phase has too few samples for its classes.
+        UsageError: a phase has too few samples for its classes, or there are not enough for all phases.
     """
 
     Config = GcilConfig
@@ -88,6 +88,11 @@ class GcilCifar100(Scenario[GcilConfig]):
         base = 1.0 if config.weight_dist == "unif" else LONG_TAIL
         weights = np.power(base, np.arange(self.n_classes))
         self.phases = draw_phases(self.train.labels.cpu().numpy(), weights, config)
+        if len(self.phases) < config.n_tasks:
+            raise UsageError(
+                f"n_tasks: given {config.n_tasks}; allowed: at most {len(self.phases)}, by which all samples are used "
+                f"(or lower --epoch_size, which is {config.epoch_size})"
+            )
 
     @property
     def n_tasks(self) -> int:
@@ -139,7 +144,7 @@ def draw_phases(
         `config.n_tasks` phases, or fewer if all samples are used before.
     """
     rng = generator(config.gil_seed, "gcil/phases")
-    left = [list(rng.permutation(np.flatnonzero(labels == label))) for label in range(len(weights))]
+    left = [_in_random_order(label, labels, config.gil_seed) for label in range(len(weights))]
     phases: list[Phase] = []
     while len(phases) < config.n_tasks and any(left):
         available = [label for label, samples in enumerate(left) if samples]
@@ -148,10 +153,17 @@ def draw_phases(
         counts = _counts(weights[classes] / weights[classes].sum(), config.epoch_size, rng)
         taken = []
         for label, count in zip(classes, counts, strict=True):
-            taken.append(tuple(int(i) for i in left[label][:count]))
+            taken.append(tuple(left[label][:count]))
             left[label] = left[label][count:]
         phases.append(Phase(tuple(int(label) for label in classes), tuple(taken)))
     return phases
+
+
+def _in_random_order(label: int, labels: np.ndarray[tuple[int], np.dtype[np.int64]], seed: int) -> list[int]:
+    """Indices of the samples of a class. By a generator of its own: how many there are has no effect on the phases."""
+    rng = generator(seed, f"gcil/samples/{label}")
+    order: list[int] = rng.permutation(np.flatnonzero(labels == label)).tolist()
+    return order
 
 
 def _counts(

@@ -44,6 +44,8 @@ class Rotated(Scenario[RotatedConfig]):
 
     def __init__(self, config: RotatedConfig, setting: StreamSetting) -> None:
         super().__init__(config, setting)
+        if config.rotation_angles == ():
+            raise UsageError("rotation_angles: given none; allowed: one for each task, or leave the option out")
         if config.rotation_angles is not None and len(config.rotation_angles) != config.n_tasks:
             given = len(config.rotation_angles)
             raise UsageError(

@@ -132,6 +132,8 @@ class Learner:
         self._known = 0
         """Labels known before the batch in hand."""
         self._observed = 0
+        self._unproved = True
+        """Whether nobody has seen yet what is answered after the last batch."""
         self._last_losses: Losses = {}
 
     @property
@@ -173,6 +175,7 @@ class Learner:
 
         Raises:
             UsageError: nothing was learned yet, the samples have another shape, or there is no such predictor.
+            TrainingError: the answers to the first samples after a batch are not finite.
         """
         scores = self.scores(x, predictor)
         if self._labels is None:
@@ -184,7 +187,7 @@ class Learner:
         """Probabilities `[B, len(classes)]` of the classes known so far.
 
         Raises:
-            UsageError: as `predict`, or the learner predicts numbers, not classes.
+            UsageError, TrainingError: as `predict`, or the learner predicts numbers, not classes.
         """
         if self._labels is None:
             raise UsageError("predict_proba: there are no classes with loss=mse; use predict")
@@ -194,10 +197,12 @@ class Learner:
         """Logits `[B, len(classes)]` of the classes known so far; with `loss="mse"` the outputs `[B, ...]`.
 
         Raises:
-            UsageError: as `predict`.
+            UsageError, TrainingError: as `predict`.
         """
         trainer, raw = self._taught(), self._intake(x)
         scores = self._answered(_chosen(trainer.predictors(), predictor), raw)
+        if self._unproved:
+            self._prove(scores)
         if scores.dtype != self._view.dtype:  # under autocast
             scores = scores.to(self._view.dtype)
         if self._labels is None or scores.shape[1] == len(self._labels):
@@ -216,7 +221,7 @@ class Learner:
         A label that was never seen counts as a mistake.
 
         Raises:
-            UsageError: as `predict`, or there are not as many targets as samples.
+            UsageError, TrainingError: as `predict`, or there are not as many targets as samples.
         """
         trainer, raw = self._taught(), self._intake(x)
         names = list(_some(trainer.predictors()))
@@ -428,10 +433,11 @@ class Learner:
         if answers is not None:
             self._count(batch, answers)
         self._observed += 1
+        self._unproved = True
         trainer.schedule()
         self._last_losses = losses
         if self._observed % self._look_steps == 0 and losses and not isfinite(losses["loss"].item()):
-            raise self._not_finite(losses)
+            raise self._diverged(f"the loss became {float(losses['loss'])} at")
         return losses
 
     def _targets(self, y: Any, raw: Tensor) -> Tensor:
@@ -502,11 +508,21 @@ class Learner:
         method = self._trainer.method
         return method.outputs_of if self._whose == LEARNING else next(iter(method.predictors()))
 
-    def _not_finite(self, losses: Losses) -> TrainingError:
+    def _prove(self, scores: Tensor) -> None:
+        """Raises TrainingError if the first answers after a batch are not finite.
+
+        The step may have ruined the network, and no loss will tell before the next one: it would answer with its first
+        label, whatever it is asked.
+        """
+        if not scores.isfinite().all():
+            raise self._diverged("the answers are NaN or infinite after")
+        self._unproved = False
+
+    def _diverged(self, what: str) -> TrainingError:
         bound = "give clip_norm" if self.options.clip_norm is None else "scale the samples"
         return TrainingError(
-            f"the loss became {float(losses['loss'])} at batch {self._observed}; lower lr or {bound}, and go on with "
-            "the learner as it was saved last, or a fresh one"
+            f"{what} batch {self._observed}; lower lr or {bound}, and go on with the learner as it was saved last, "
+            "or a fresh one"
         )
 
     def _taught(self) -> Trainer:

@@ -64,6 +64,23 @@ def test_a_batch_at_a_time_equals_one_by_one(capacity: int, sizes: list[int], se
     assert content.raw[:, 0, 0, 0].tolist() == [number % 256 for number in expected]
 
 
+@pytest.mark.parametrize("forgotten", [0, 5, 10])
+def test_fewer_slots_after_some_were_given_up(forgotten: int) -> None:
+    """Of 40 samples offered, those not taken out stay with the same probability: 5 slots for 40."""
+    runs, counts = 2000, np.zeros(40)
+    for seed in range(runs):
+        memory = reservoir(10, 2 * seed)
+        memory.offer(numbered(0, 20))
+        memory.keep(np.flatnonzero(memory.all().labels.numpy() >= forgotten))
+        memory.shrink(5, np.random.default_rng(seed + 10**6))
+        assert memory.capacity == 5
+        memory.offer(numbered(20, 20))
+        counts[memory.all().labels.numpy()] += 1
+    assert not counts[:forgotten].any()
+    assert counts[forgotten:].mean() == pytest.approx(runs * 5 / 40, rel=0.05)
+    assert chisquare(counts[forgotten:]).pvalue > 0.001
+
+
 @pytest.mark.parametrize("batch", [1, 7, 50])
 def test_every_sample_stays_with_the_same_probability(batch: int) -> None:
     runs, n, capacity = 1500, 50, 10

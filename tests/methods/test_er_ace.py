@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from synergy.methods.base import ReplayConfig
 from synergy.methods.er_ace import ErAce, present_cross_entropy
-from tests.methods import small
+from tests.methods import normalised, small
 
 
 def test_cross_entropy_is_among_the_classes_of_the_batch() -> None:
@@ -41,4 +41,16 @@ def test_memory_competes_among_all_classes() -> None:
 
     method.observe(first)
     torch.testing.assert_close(method.observe(second)["loss"], loss.detach())
+    small.assert_same_weights(method.net, by_hand)
+
+
+def test_with_batch_norm_stream_and_memory_share_a_pass() -> None:
+    method = ErAce(ReplayConfig(lr=0.5, buffer_size=6, minibatch_size=6), small.setting(build_net=normalised.build))
+    first, second = small.batch(1), small.batch(2, classes=(2, 3))
+    method.observe(first)
+    by_hand = small.twin(method.net)
+    logits = by_hand(torch.cat([second.inputs, first.inputs]))
+    loss = F.cross_entropy(logits[:6, 2:4], second.labels - 2) + F.cross_entropy(logits[6:], first.labels)
+    small.step(by_hand, loss, lr=0.5)
+    method.observe(second)
     small.assert_same_weights(method.net, by_hand)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synergy.methods.base import Answer
 from synergy.methods.esmer import ESMER, EsmerConfig, usual_mean
 from synergy.ops.vectors import parameter_vector
 from tests.methods import small
@@ -22,8 +23,9 @@ def averaged(old: nn.Module, new: nn.Module, decay: float) -> None:
     nn.utils.vector_to_parameters(theta, old.parameters())
 
 
-def test_four_steps_by_hand() -> None:
-    esmer = method()
+@pytest.mark.parametrize(("ema_alpha", "loss_alpha"), [(0.999, 0.99), (0.6, 0.55)])
+def test_four_steps_by_hand(ema_alpha: float, loss_alpha: float) -> None:
+    esmer = method(ema_model_alpha=ema_alpha, loss_alpha=loss_alpha)
     net, phi = small.twin(esmer.net), small.twin(esmer.net)
     mu, memory_x, memory_y = 0.0, list[Tensor](), list[Tensor]()
     scaled = 0
@@ -45,10 +47,11 @@ def test_four_steps_by_hand() -> None:
         small.step(net, loss, lr=0.5)
         memory_x += [x for x, _ in offered]
         memory_y += [y for _, y in offered]
-        averaged(phi, net, decay=1 - 1 / (t + 1))
+        averaged(phi, net, decay=min(1 - 1 / (t + 1), ema_alpha))
         values = torch.tensor(surprises, dtype=torch.float64)
         usual = values[values <= values.mean() + values.std()]
-        mu = (1 - 1 / t) * mu + float(usual.mean()) / t
+        decay = min(1 - 1 / t, loss_alpha)
+        mu = decay * mu + (1 - decay) * float(usual.mean())
 
         ours = esmer.observe(batch)
         torch.testing.assert_close(ours["loss"], loss.detach())
@@ -59,6 +62,15 @@ def test_four_steps_by_hand() -> None:
         assert torch.equal(small.AUGMENT.plain(stored.raw), torch.stack(memory_x))
         assert torch.equal(stored.labels, torch.stack(memory_y))
     assert 0 < scaled < 18, "the test needs samples of both kinds"
+
+
+def test_the_averaged_network_answers() -> None:
+    esmer = method()
+    assert {name: answer.net for name, answer in esmer.predictors().items() if isinstance(answer, Answer)} == {
+        "averaged": esmer.averaged,
+        "working": esmer.net,
+    }
+    assert next(iter(esmer.predictors())) == "averaged"
 
 
 def test_a_wide_margin_is_plain_replay() -> None:

@@ -11,7 +11,7 @@ from synergy.methods import ewc_on
 from synergy.methods.ewc_on import EwcConfig, EwcOn
 from synergy.ops.vectors import parameter_vector
 from synergy.types import Task
-from tests.methods import small
+from tests.methods import normalised, small
 
 
 def fisher_one_by_one(net: nn.Module, task: Task) -> Tensor:
@@ -44,3 +44,12 @@ def test_penalty_and_fisher_over_three_tasks(monkeypatch: pytest.MonkeyPatch) ->
         fisher, anchor = 0.6 * fisher + fisher_one_by_one(by_hand, task), parameter_vector(by_hand)
         torch.testing.assert_close(method.fisher, fisher, rtol=1e-9, atol=1e-15)
         assert torch.equal(method.anchor, parameter_vector(method.net))
+
+
+def test_the_fisher_information_leaves_running_statistics_alone() -> None:
+    method = EwcOn(EwcConfig(), small.setting(build_net=normalised.build))
+    method.observe(small.batch(1))
+    before = normalised.statistics(method.net)
+    method.end_task(small.task(0))
+    assert torch.equal(normalised.statistics(method.net), before)
+    assert method.fisher.any()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from synergy.errors import UsageError
 from synergy.methods.fdr import FDR, FdrConfig, function_distance
-from tests.methods import small
+from tests.methods import normalised, small
 
 
 def softmax(row: list[float]) -> list[float]:
@@ -68,3 +68,14 @@ def test_every_task_has_the_same_share() -> None:
 def test_a_memory_smaller_than_the_number_of_tasks_is_refused() -> None:
     with pytest.raises(UsageError, match="given 3; allowed: at least 4"):
         FDR(FdrConfig(buffer_size=3, minibatch_size=3), small.setting(n_tasks=4))
+
+
+def test_logits_are_those_of_the_network_as_it_answers() -> None:
+    method = FDR(FdrConfig(buffer_size=4, minibatch_size=4), small.setting(build_net=normalised.build))
+    method.observe(small.batch(1))
+    before = normalised.statistics(method.net)
+    method.end_task(small.task(0))
+    assert torch.equal(normalised.statistics(method.net), before)
+    kept = method.memory.of(0)
+    answers = small.twin(method.net).eval()(small.AUGMENT.plain(kept.raw)).detach()
+    torch.testing.assert_close(kept.extras["logits"], answers)

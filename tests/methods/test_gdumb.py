@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from synergy.errors import UsageError
+from synergy.errors import TrainingError, UsageError
 from synergy.methods.base import Answer
 from synergy.methods.gdumb import GDumb, GdumbConfig
 from synergy.ops.vectors import parameter_vector
@@ -102,3 +102,17 @@ def test_lr_stands_in_for_maxlr() -> None:
 def test_a_memory_too_small_is_refused() -> None:
     with pytest.raises(UsageError, match=r"buffer_size: given 4; allowed: at least 5, one sample for each class"):
         method(buffer_size=4)
+
+
+def test_the_learning_rate_cannot_rise() -> None:
+    with pytest.raises(UsageError, match=r"minlr: given 0.0005; allowed: at most 0.0001, .* \(lr\)"):
+        GdumbConfig(lr=0.0001)
+    with pytest.raises(UsageError, match=r"minlr: given 0.2; allowed: at most 0.1, .* \(maxlr\)"):
+        GdumbConfig(maxlr=0.1, minlr=0.2)
+
+
+def test_a_fit_that_diverges_has_no_answer() -> None:
+    method = GDumb(GdumbConfig(lr=1e200, buffer_size=6, minibatch_size=6), small.setting())
+    method.observe(small.batch(1))
+    with pytest.raises(TrainingError, match=r"a fit with a learning rate of 1e\+200 diverged; lower lr \(or maxlr\)"):
+        method.predictors()

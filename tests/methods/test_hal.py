@@ -166,3 +166,16 @@ def test_anchors_grow_and_keep_their_precision() -> None:
     other.observe(small.batch(2))
     with pytest.raises(ValueError, match="'anchors' is a tensor of float32"):
         method().load_state_dict(state | {"anchors": state["anchors"].float()})
+
+
+def test_the_fine_tuned_copy_takes_all_its_passes_over_memory() -> None:
+    hal = method(finetuning_epochs=3)
+    hal.observe(small.batch(1))
+    memory, by_hand = hal.memory.all(), small.twin(hal.net)
+    order_rng = hal.setting.rng("order")
+    for _ in range(3):
+        order = torch.from_numpy(order_rng.permutation(len(memory)))
+        for chosen in order.tensor_split(-(-len(memory) // 3)):
+            inputs = small.AUGMENT.plain(memory.raw[chosen])
+            small.step(by_hand, F.cross_entropy(by_hand(inputs), memory.labels[chosen]), lr=0.5)
+    small.assert_same_weights(hal._fine_tuned(), by_hand)

@@ -67,3 +67,17 @@ def test_by_hand() -> None:
 def test_it_answers_after_the_last_task_of_the_run(max_tasks: int | None, expected: list[bool]) -> None:
     setting = replace(small.setting(n_tasks=3), max_tasks=max_tasks)
     assert learn(setting, len(expected)) == expected
+
+
+def test_it_takes_no_more_steps_than_the_tasks_of_a_partial_run() -> None:
+    joint = Joint(MethodConfig(lr=0.3), small.setting(n_epochs=5, batch_size=6, max_steps_per_task=2))
+    for task in tasks(2):
+        joint.begin_task(task)
+        joint.end_task(task)
+    parts = [task.train() for task in tasks(2)]
+    raw, labels = torch.cat([part.raw for part in parts]), torch.cat([part.labels for part in parts])
+    net, order = small.build_net("net"), small.setting().rng("order").permutation(20)
+    for start in (0, 6, 12, 18):  # 2 steps for each of 2 tasks
+        chosen = order[start : start + 6]
+        small.step(net, F.cross_entropy(net(small.AUGMENT.plain(raw[chosen])), labels[chosen]), lr=0.3)
+    small.assert_same_weights(joint.net, net)

@@ -9,7 +9,7 @@ from torch import nn
 from synergy.methods.kder import KDER, KderConfig
 from synergy.ops.vectors import parameter_vector
 from synergy.types import Batch
-from tests.methods import small
+from tests.methods import normalised, small
 
 
 def loss_of(net: nn.Module, previous: nn.Module, stream: Batch, replay: Batch) -> torch.Tensor:
@@ -37,3 +37,19 @@ def test_the_target_is_the_network_of_one_step_before() -> None:
     assert torch.equal(parameter_vector(method.previous), parameter_vector(start))
     method.observe(third)
     small.assert_same_weights(method.net, after_third)
+
+
+def test_with_batch_norm_replay_has_a_pass_of_its_own_in_training_mode() -> None:
+    setting = small.setting(build_net=normalised.build)
+    method = KDER(KderConfig(lr=0.5, reg_weight=0.7, buffer_size=6, minibatch_size=6), setting)
+    memory, second, third = small.batch(1), small.batch(2), small.batch(3)
+    method.observe(memory)
+    method.memory.seen = 2**50  # nothing more is taken in
+    previous: nn.Module = normalised.build("net")
+    by_hand = small.twin(method.net)
+    for batch in (second, third):
+        before = small.twin(by_hand)
+        small.step(by_hand, loss_of(by_hand, previous, batch, memory), lr=0.5)
+        method.observe(batch)
+        small.assert_same_weights(method.net, by_hand)
+        previous = before

@@ -14,8 +14,8 @@ from synergy.errors import UsageError
 from synergy.methods.lwf import LwF, LwfConfig, distillation
 from synergy.nets.backbone import Backbone
 from synergy.ops.vectors import parameter_vector
-from synergy.types import Batch
-from tests.methods import small
+from synergy.types import Batch, Task
+from tests.methods import normalised, small
 
 OLD, NEW = (0, 1), (2, 3)  # and 4 is never seen
 FLIP = Augment(flip=True, dtype=torch.float64)
@@ -132,3 +132,28 @@ def test_a_network_without_features_is_refused() -> None:
 
     with pytest.raises(UsageError, match="given Sequential; allowed for lwf: a Backbone"):
         LwF(LwfConfig(), small.setting(build_net=build_net))
+
+
+@pytest.mark.parametrize(("budget", "steps"), [(None, 4), (3, 3), (9, 4)])
+def test_warm_up_takes_every_epoch_in_its_own_order(budget: int | None, steps: int) -> None:
+    method = LwF(LwfConfig(lr=0.5), small.setting(n_epochs=2, max_steps_per_task=budget))
+    method.begin_task(small.task(0, classes=OLD))
+    by_hand, samples = small.twin(method.net), small.samples(101, 10, NEW)
+    parts = [torch.arange(10).split(6), torch.arange(10).flip(0).split(6)]
+    task = Task(1, samples, lambda epoch: parts[epoch])
+    for chosen in [*parts[0], *parts[1]][:steps]:
+        warm_up_by_hand(by_hand, *task.take(chosen))
+    method.begin_task(task)
+    small.assert_same_weights(method.net, by_hand)
+
+
+def test_warm_up_and_the_frozen_network_leave_running_statistics_alone() -> None:
+    method = LwF(LwfConfig(), small.setting(build_net=normalised.build))
+    method.begin_task(small.task(0, classes=OLD))
+    method.observe(small.batch(1, classes=OLD))
+    before = normalised.statistics(method.net)
+    method.begin_task(small.task(1, classes=NEW))
+    assert torch.equal(normalised.statistics(method.net), before)
+    method.observe(small.batch(2, classes=NEW))
+    assert not torch.equal(normalised.statistics(method.net), before)
+    assert torch.equal(normalised.statistics(method.old), before)

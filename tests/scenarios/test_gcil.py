@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,6 +118,20 @@ def test_labels_are_numbered_by_first_appearance() -> None:
         assert set(test.labels.tolist()) == set(test.classes) == seen
         assert [in_order.index(label) for label in original(test.raw)] == test.labels.tolist()
         assert len(test) == 4 * len(seen)
+
+
+def test_phases_do_not_depend_on_how_many_samples_there_are() -> None:
+    config = GcilConfig(n_tasks=4, phase_class_upper=8, epoch_size=60)
+    more, fewer = (draw_phases(labels(n), weights("unif", CLASSES), config) for n in (120, 100))
+    assert [phase.counts() for phase in more] == [phase.counts() for phase in fewer]
+
+
+def test_a_stream_is_never_shorter_than_asked() -> None:
+    setting, config = stream().setting, GcilConfig(n_tasks=999, epoch_size=250)
+    most = len(draw_phases(setting.source.train.labels.numpy(), weights("unif", 100), config))
+    with pytest.raises(UsageError, match=f"n_tasks: given {most + 1}; allowed: at most {most}, by which all samples"):
+        GcilCifar100(replace(config, n_tasks=most + 1), setting)
+    assert GcilCifar100(replace(config, n_tasks=most), setting).n_tasks == most
 
 
 def test_the_run_seed_shuffles_batches_but_not_phases() -> None:

@@ -513,6 +513,20 @@ def test_forget_takes_out_what_the_predicate_names() -> None:
     assert learner.memory.summary()["per_class"]["green"] > 0
 
 
+def test_learning_goes_on_when_everything_was_forgotten() -> None:
+    """A reservoir that has seen much takes in nothing for a while, but the coin for its Fisher information falls."""
+    learner = Learner(net(), "synergy", buffer_size=10, minibatch_size=10, fisher_update_freq=1.0)
+    stream = batches(80)
+    for x, y in stream[:60]:
+        learner.observe(x, y)
+    learner.forget(lambda sample, label: True)
+    empty = 0
+    for x, y in stream[60:]:
+        learner.observe(x, y)
+        empty += not len(learner.memory)
+    assert empty
+
+
 def test_forget_before_the_first_batch() -> None:
     assert Learner(net(), "er").forget(lambda sample, label: True) == 0
     assert Learner(net(), "sgd").memory.summary() == {"samples": 0, "capacity": 0, "bytes": 0, "per_class": {}}
@@ -662,6 +676,17 @@ def test_a_batch_norm_needs_two_samples() -> None:
     learner = Learner(own, "er", buffer_size=40)
     learner.observe(torch.randn(2, FEATURES), [0, 1])
     learner.observe(torch.randn(1, FEATURES), [1])
+
+
+@pytest.mark.parametrize(("method", "predictor"), [("er", None), ("synergy", "working"), ("gdumb", None)])
+def test_a_network_that_went_astray_does_not_answer(method: str, predictor: str | None) -> None:
+    learner = Learner(net(), method, buffer_size=40, lr=1e38)
+    ((x, y),) = batches(1)
+    learner.observe(x, y)
+    with pytest.raises(
+        TrainingError, match=r"the answers are NaN or infinite after batch 1; lower lr or|diverged; lower lr"
+    ):
+        learner.predict(x, predictor)
 
 
 def test_a_loss_that_is_not_finite_ends_it() -> None:
