@@ -5,6 +5,8 @@ DEMO := runs/demo
 
 .PHONY: demo test lint lock clean
 
+# One thread: to share such small steps out takes longer than to make them as soon as another process wants a core.
+demo: export OMP_NUM_THREADS = 1
 demo: .venv/installed
 	rm -rf $(DEMO)
 	$(BIN)/synergy run --dataset rot-digits --model sgd --load_best_args --output_dir $(DEMO) --experiment_id sgd

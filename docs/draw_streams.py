@@ -21,7 +21,8 @@ def main() -> None:
     for dist in ("unif", "longtail"):
         gcil = checks.scenario("gcil-cifar100", options={"weight_dist": dist})
         assert isinstance(gcil, GcilCifar100)
-        report.class_counts([phase.counts() for phase in gcil.phases], gcil.n_classes, FOLDER / f"gcil-{dist}.png")
+        counts, title = [phase.counts() for phase in gcil.phases], f"gcil-cifar100 --weight_dist {dist}"
+        report.class_counts(counts, gcil.n_classes, FOLDER / f"gcil-{dist}.png", title)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ LONGEST_LINE = 5000
 DESCRIPTION = """\
 Continual learning: SYNERgy, its baselines and its benchmarks.
 
-  synergy run --dataset rot-digits --model synergy     train and evaluate (no data needed for *-digits)
+  synergy run --dataset rot-digits --model synergy --buffer_size 200 --load_best_args
+                                                       train and evaluate (no data needed for *-digits)
   synergy resume RUN                                   go on with a run that was stopped
   synergy list                                         methods, scenarios and tuned values
   synergy report RUN [RUN ...]                         compare runs, draw a picture

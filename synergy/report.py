@@ -82,16 +82,18 @@ def stream(scenario: AnyScenario, path: Path, tasks: int = 5, samples: int = 8) 
             panel.set_xticks([])
             panel.set_yticks([])
             if place == 0:
-                panel.set_ylabel(f"task {number + 1}" if shown > 1 else f"after {number}/{len(rows)}", fontsize=8)
+                task = "task" if scenario.boundaries else "phase"
+                panel.set_ylabel(f"{task} {number + 1}" if shown > 1 else f"after {number}/{len(rows)}", fontsize=8)
     return _save(figure, path)
 
 
-def class_counts(counts: Sequence[Mapping[int, int]], n_classes: int, path: Path) -> Path:
+def class_counts(counts: Sequence[Mapping[int, int]], n_classes: int, path: Path, title: str = "") -> Path:
     """Draw how many samples of each class every phase of a stream has, as a heat map.
 
     Args:
         counts: of each phase: label -> samples.
         n_classes: labels are 0 to `n_classes - 1`.
+        title: above it.
 
     Returns:
         Where the picture lies.
@@ -108,6 +110,7 @@ def class_counts(counts: Sequence[Mapping[int, int]], n_classes: int, path: Path
     panel.locator_params(axis="y", integer=True)
     panel.set_xlabel("class (label of the source)")
     panel.set_ylabel("phase")
+    panel.set_title(title, fontsize=10)
     figure.colorbar(image, ax=panel, label="samples")
     return _save(figure, path)
 

@@ -116,7 +116,7 @@ MISTAKES = [
     (f"{RUN} --device gpu", ["device: given 'gpu'; allowed: one of auto, cpu, cuda, mps"]),
     (f"{RUN} --notes \udcff", ["notes: given '\\udcff'; allowed: text in UTF-8"]),
     ("run --dataset seq-digits --model er --n_tasks 3", ["n_tasks: given 3; allowed: a divisor of the 10 classes"]),
-    ("run --dataset seq-digits --model er --batch_size 999", ["batch_size: given 999; allowed: at most 290"]),
+    ("run --dataset seq-digits --model er --batch_size 999", ["batch_size: given 999; allowed: at most 271"]),
     (
         "run --dataset rot-digits --model synergy --ema_alpha 2",
         ["ema_alpha: given 2.0; allowed: at least 0 and at mos"],
@@ -188,6 +188,10 @@ MISTAKES = [
     ("report", ["error: RUN is missing"]),
     ("report nosuch", ["nosuch: cannot be read: No such file or directory"]),
     ("report nosuch.jsonl", ["nosuch.jsonl: cannot be read: No such file or directory"]),
+    (
+        "report killed",
+        ["killed: the run has not ended, it holds no record.json yet; go on with: synergy resume killed"],
+    ),
     ("report empty", ["empty: holds no record.json; name the folder of a run, or of all runs"]),
     ("report file", ["file: not strict JSON"]),
     (f"report {'x' * 300}", [f"{'x' * 300}: cannot be read: File name too long"]),
@@ -217,6 +221,8 @@ def furnish(folder: Path) -> None:
     """The files and folders that the mistakes above name."""
     (folder / "file").write_text("no folder\n")
     (folder / "empty.jsonl").write_text("")
+    (folder / "killed").mkdir()
+    (folder / "killed" / "config.toml").write_text("")
     (folder / "binary").write_bytes(b"\xff\xfe\x00\x01")
     for name in ("empty", "half/mnist", "damaged/mnist", "torn", "newer", "folder.png", "other", "unreadable", "long"):
         (folder / name).mkdir(parents=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/streams.md")
+PAGES = ("README.md", "docs/streams.md", "docs/python.md")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 
