@@ -197,6 +197,16 @@ def test_everything_else_goes_the_general_way(memory_mb: int) -> None:
     assert_equals_oracle(seeded(Odd), *samples((7, 6, 3)), tolerance=1e-10, memory_mb=memory_mb)
 
 
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d])
+def test_convolutions_of_other_dimensions(kind: Callable[..., nn.Module]) -> None:
+    """A filter is one whatever its dimensions; a transposed convolution has none."""
+    dimensions = 3 if kind is nn.Conv3d else 1
+    layer = seeded(lambda: kind(2, 4, 2))
+    features = layer(torch.zeros(1, 2, *[3] * dimensions, dtype=torch.float64)).numel()
+    net = seeded(lambda: nn.Sequential(layer, nn.Tanh(), nn.Flatten(), nn.Linear(features, CLASSES)))
+    assert_equals_oracle(net, *samples((5, 2, *[3] * dimensions)), tolerance=1e-10)
+
+
 def test_batch_norm_over_features_uses_the_running_statistics() -> None:
     net = seeded(lambda: nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, CLASSES))).eval()
     assert_equals_oracle(net, *samples((6, 3)), tolerance=1e-10)

@@ -28,9 +28,9 @@ def fisher_one_by_one(net: nn.Module, inputs: Tensor, labels: Tensor, weighted: 
 
 
 def filter_means(net: nn.Module, fisher: list[Tensor]) -> list[Tensor]:
-    """What `filter_means=True` must give: the mean over every filter of a 2-d convolution."""
-    filters = {id(module.weight) for module in net.modules() if isinstance(module, nn.Conv2d)}
+    """What `filter_means=True` must give: the mean over every filter of a convolution."""
+    filters = {id(module.weight) for module in net.modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)}
     return [
-        value.mean((1, 2, 3), keepdim=True) if id(parameter) in filters else value
+        value.mean(list(range(1, value.dim())), keepdim=True) if id(parameter) in filters else value
         for parameter, value in zip(net.parameters(), fisher, strict=True)
     ]
