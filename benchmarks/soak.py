@@ -162,7 +162,7 @@ def draw(trace: Trace, verdict: Verdict, path: Path) -> None:
         panel.legend(loc="lower right", frameon=False)
     learned_panel.plot(observed, trace.accuracy, linewidth=1)
     learned_panel.set_ylabel("accuracy before\nlearning, percent")
-    learned_panel.set_ylim(0, 100)
+    learned_panel.set_ylim(0, 104)
     labels = learned_panel.twinx()
     labels.step(observed, trace.classes, where="post", color="tab:gray", linewidth=1)
     labels.set_ylabel("labels seen", color="tab:gray")

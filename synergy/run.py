@@ -102,7 +102,7 @@ def prepare(config: RunConfig) -> Prepared:
         fisher_memory_mb=training.fisher_memory_mb,
     )
     schedule = Schedule(training.n_epochs, training.max_steps_per_task, training.max_tasks)
-    _check_schedule(schedule, scenario)
+    check_schedule(schedule, scenario)
     net = build_net("net")
     n_parameters = sum(p.numel() for p in net.parameters())
     method = method_type(config.method, setting)
@@ -125,7 +125,8 @@ def check_compatible(
         )
 
 
-def _check_schedule(schedule: Schedule, scenario: AnyScenario) -> None:
+def check_schedule(schedule: Schedule, scenario: AnyScenario) -> None:
+    """Raises UsageError if a task would not be learned, or there are fewer than asked for; warns of a phase."""
     if schedule.max_tasks is not None and schedule.max_tasks > scenario.n_tasks:
         raise UsageError(
             f"max_tasks: given {schedule.max_tasks}; allowed: at most {scenario.n_tasks}, the tasks of "

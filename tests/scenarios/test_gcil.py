@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from synergy.data.sources import Source, SourceInfo
 from synergy.errors import UsageError
+from synergy.run import check_schedule
 from synergy.scenarios.base import StreamSetting
 from synergy.scenarios.gcil import LONG_TAIL, GcilCifar100, GcilConfig, Phase, draw_phases
+from synergy.train import Schedule
 from synergy.types import Split
 
 CLASSES = 12
@@ -140,6 +142,18 @@ def test_the_run_seed_shuffles_batches_but_not_phases() -> None:
     a, b = one.task(0), other.task(0)
     assert sorted(original(a.train().raw)) == sorted(original(b.train().raw))
     assert not torch.equal(torch.cat(list(a.order(0))), torch.cat(list(b.order(0))))
+
+
+def test_phases_smaller_than_a_batch_are_told() -> None:
+    setting = replace(stream().setting, batch_size=45)
+    mixed = GcilCifar100(GcilConfig(n_tasks=10, phase_class_upper=2, epoch_size=50), setting)
+    small = [index + 1 for index in range(10) if len(mixed.task(index)) < 45]
+    assert 0 < len(small) < 10
+    with pytest.warns(UserWarning, match=f"nothing is learned in phase {', '.join(map(str, small))}: fewer samples"):
+        check_schedule(Schedule(), mixed)
+    single = GcilCifar100(GcilConfig(n_tasks=10, phase_class_upper=1, epoch_size=50), setting)
+    with pytest.raises(UsageError, match="batch_size: given 45; allowed: at most 30, the samples of the smallest task"):
+        check_schedule(Schedule(), single)
 
 
 def test_last_incomplete_batch_is_dropped() -> None:
