@@ -170,7 +170,7 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         Raises:
             NotFittedError: nothing was learned yet.
             ValueError: the table is not like the one that was learned.
-            TrainingError: the network answers NaN, since learning diverged.
+            TrainingError: the network does not answer with finite numbers, since learning diverged.
         """
         check_is_fitted(self, "learner_")
         found = probabilities(self.learner_, self._samples(X, reset=False))

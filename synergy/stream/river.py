@@ -117,7 +117,7 @@ class RiverClassifier(base.MiniBatchClassifier):
 
         Raises:
             UsageError: a feature is no finite number.
-            TrainingError: the network answers NaN, since learning diverged.
+            TrainingError: the network does not answer with finite numbers, since learning diverged.
         """
         _check_named(x)
         if self.learner is None:

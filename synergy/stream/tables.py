@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synergy.errors import TrainingError, UsageError
+from synergy.errors import UsageError
 from synergy.methods.base import Method, ReplayConfig
 from synergy.nets.backbone import Backbone
 from synergy.nets.mlp import linear
@@ -164,10 +164,10 @@ def probabilities(learner: Learner, rows: Any) -> np.ndarray[Any, np.dtype[np.fl
         rows: `[B, features]`.
 
     Raises:
-        UsageError: as `Learner.scores`.
-        TrainingError: they are NaN, since learning diverged.
+        UsageError: as `Learner.scores`, or the samples are so large that the network's answers are not finite.
+        TrainingError: as `Learner.scores`.
     """
     found: np.ndarray[Any, np.dtype[np.float64]] = learner.scores(rows).double().softmax(1).cpu().numpy()
     if np.isnan(found).any():
-        raise TrainingError("the network answers NaN, since learning diverged; learn anew, and lower lr or clip_norm")
+        raise UsageError("samples: the network's answers to them are NaN; allowed: smaller numbers (scale them)")
     return found

@@ -378,6 +378,10 @@ def test_answers_that_are_no_numbers_are_said_to_be_none(iris: Table) -> None:
         model.partial_fit(x * 1e18, y)
         model.partial_fit(x * 1e18, y)
     for answer in (model.predict, model.predict_proba):
-        with pytest.raises(TrainingError, match="answers NaN, since learning diverged; learn anew, and lower lr"):
+        with pytest.raises(TrainingError, match="the answers are NaN or infinite after batch"):
             answer(x)
     assert model.fit(x, y).score(x, y) > 0.8
+    large = pytest.raises(UsageError, match="samples: the network's answers to them are NaN; allowed: smaller numbers")
+    with np.errstate(all="ignore"), large:
+        model.predict(x * np.float32(1e38))
+    assert model.score(x, y) > 0.8
