@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -59,7 +60,8 @@ def final(name: str, method: str, seed: int, **changes: Any) -> float:
     _, _, batch_size, epochs = SETTINGS[name]
     kind = method_class(method)
     scenario = build(name, seed, kind.only_batch_size or batch_size)
-    learner = kind(kind.Config(**(options_of(name, method) | changes)), setting(scenario, seed))
+    whole = replace(setting(scenario, seed), n_epochs=epochs)
+    learner = kind(kind.Config(**(options_of(name, method) | changes)), whole)
     training = Training(learner, scenario, Schedule(epochs), seed=seed)
     training.run()
     return accuracies(training.evaluations, training.baseline)[0].metrics["final_average"]
