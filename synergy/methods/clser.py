@@ -87,9 +87,8 @@ class CLSER(Method[ClserConfig]):
         replay = self.memory.draw(self.config.minibatch_size)
         inputs = self.setting.augment(replay.raw, self.augment_rng)
         target = self._target(inputs, replay.labels)
-        own = (
-            self.net(inputs) if self.own_pass else None
-        )  # first: the joint batch has the last word on running statistics
+        # The replay pass comes first: the joint batch has the last word on running statistics.
+        own = self.net(inputs) if self.own_pass else None
         logits = self.net(torch.cat([batch.inputs, inputs]))
         self.setting.on_outputs(batch, logits)
         replayed = logits[len(batch) :] if own is None else own

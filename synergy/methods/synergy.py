@@ -99,9 +99,8 @@ class Synergy(Method[SynergyConfig]):
         inputs = self.setting.augment(replay.raw, self.augment_rng)
         with torch.no_grad():
             target = self.semantic(inputs)
-        own = (
-            self.net(inputs) if self.own_pass else None
-        )  # first: the joint batch has the last word on running statistics
+        # The replay pass comes first: the joint batch has the last word on running statistics.
+        own = self.net(inputs) if self.own_pass else None
         logits = self.net(torch.cat([batch.inputs, inputs]))
         self.setting.on_outputs(batch, logits)
         replayed = logits[len(batch) :] if own is None else own
