@@ -15,7 +15,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from synergy.config import OutputConfig, PresetChoice, RunConfig, TrainingConfig, build, chosen_in, from_toml
+from synergy.config import (
+    CONFIG_NAME,
+    OutputConfig,
+    PresetChoice,
+    RunConfig,
+    TrainingConfig,
+    build,
+    chosen_in,
+    from_toml,
+)
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.methods import METHODS, method_class
 from synergy.options import Option, Options
@@ -328,8 +337,12 @@ def _records(paths: Sequence[Path]) -> list[Record]:
 def _records_at(path: Path) -> list[Record]:
     """That of a run, or those of all runs in a folder, also of those that did not finish."""
     from synergy import results
+    from synergy.run import shell_word
 
     if not results.is_of_many(path):
+        if (path / CONFIG_NAME).is_file() and not (path / results.RECORD_NAME).exists():
+            hint = f"go on with: synergy resume {shell_word(path)}"
+            raise UsageError(f"{path}: the run has not ended, it holds no {results.RECORD_NAME} yet; {hint}")
         return [results.read(path)]
     finished = results.read_all(path)
     return [*finished, *results.read_unlisted(path, finished)] if path.is_dir() else finished

@@ -281,9 +281,6 @@ def _content(path: Path, name: str) -> tuple[Path, bytes]:
     except FileNotFoundError as error:
         if folder is None:
             raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-        if (folder / "config.toml").is_file():
-            hint = f"go on with: synergy resume {folder}"
-            raise UsageError(f"{folder}: the run has not ended, it holds no {name} yet; {hint}") from error
         raise UsageError(f"{folder}: holds no {name}; name the folder of a run, or of all runs") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error

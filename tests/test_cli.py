@@ -192,6 +192,7 @@ MISTAKES = [
         "report killed",
         ["killed: the run has not ended, it holds no record.json yet; go on with: synergy resume killed"],
     ),
+    ("report 'cut off'", ["go on with: synergy resume 'cut off'"]),
     ("report empty", ["empty: holds no record.json; name the folder of a run, or of all runs"]),
     ("report file", ["file: not strict JSON"]),
     (f"report {'x' * 300}", [f"{'x' * 300}: cannot be read: File name too long"]),
@@ -221,8 +222,9 @@ def furnish(folder: Path) -> None:
     """The files and folders that the mistakes above name."""
     (folder / "file").write_text("no folder\n")
     (folder / "empty.jsonl").write_text("")
-    (folder / "killed").mkdir()
-    (folder / "killed" / "config.toml").write_text("")
+    for name in ("killed", "cut off"):
+        (folder / name).mkdir()
+        (folder / name / "config.toml").write_text("")
     (folder / "binary").write_bytes(b"\xff\xfe\x00\x01")
     for name in ("empty", "half/mnist", "damaged/mnist", "torn", "newer", "folder.png", "other", "unreadable", "long"):
         (folder / name).mkdir(parents=True)

@@ -49,17 +49,17 @@ class Joint(Method[MethodConfig]):
         del parts
         budget = self.setting.max_steps_per_task
         steps = None if budget is None else budget * (task.index + 1)
-        for chosen in itertools.islice(self._batches(len(labels)), steps):
-            chosen = chosen.to(labels.device)
+        for chosen in itertools.islice(self._batches(labels), steps):
             inputs = self.setting.augment(raw[chosen], self.augment_rng)
             self.weights.backward(F.cross_entropy(self.net(inputs), labels[chosen]))
             self.optimizer.step()
         self.trained = True
 
-    def _batches(self, n: int) -> Iterator[Tensor]:
-        """Indices of the samples of each step, on the host."""
+    def _batches(self, labels: Tensor) -> Iterator[Tensor]:
+        """Indices of the samples of each step, `int64 [B]`, on their device: one transfer an epoch."""
         for _ in range(self.setting.n_epochs):
-            yield from torch.from_numpy(self.order_rng.permutation(n)).split(self.setting.batch_size)
+            order = torch.from_numpy(self.order_rng.permutation(len(labels))).to(labels.device)
+            yield from order.split(self.setting.batch_size)
 
     def predictors(self) -> dict[str, Predictor]:
         return {"joint": Answer(self.net)} if self.trained else {}

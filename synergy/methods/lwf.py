@@ -13,6 +13,7 @@ from torch import Tensor
 
 from synergy.methods.base import Answer, Method, MethodConfig, Setting
 from synergy.nets.backbone import need_backbone
+from synergy.ops.modes import evaluating
 from synergy.ops.vectors import Flat
 from synergy.options import option
 from synergy.types import Batch, Losses, Predictor, ProtocolName, Task
@@ -77,16 +78,15 @@ class LwF(Method[LwfConfig]):
 
     def _train_outputs(self, new: Tensor, task: Task) -> None:
         """Train the outputs `new` (`bool [K]`) alone: those of other classes have no gradient, nor have features."""
-        self.net.eval()
         batches = itertools.chain.from_iterable(task.batches(epoch) for epoch in range(self.setting.n_epochs))
-        for raw, labels in itertools.islice(batches, self.setting.max_steps_per_task):
-            chosen = new[labels]
-            if chosen.any():
-                with torch.no_grad():
-                    features = self.net.features(self.setting.augment(raw[chosen], self.augment_rng))
-                self.weights.backward(cross_entropy_among(new, self.net.classifier(features), labels[chosen]))
-                self.optimizer.step()
-        self.net.train()
+        with evaluating(self.net):
+            for raw, labels in itertools.islice(batches, self.setting.max_steps_per_task):
+                chosen = new[labels]
+                if chosen.any():
+                    with torch.no_grad():
+                        features = self.net.features(self.setting.augment(raw[chosen], self.augment_rng))
+                    self.weights.backward(cross_entropy_among(new, self.net.classifier(features), labels[chosen]))
+                    self.optimizer.step()
 
     def observe(self, batch: Batch) -> Losses:
         losses = self._losses(batch)
