@@ -2,11 +2,12 @@
 
     OMP_NUM_THREADS=1 python benchmarks/learner.py
 
-A step of the method is timed within `observe`, so that one and the same step is compared with and without what the
-learner adds, whatever else the machine does. Answers that are counted inside of the step count as added, and so do the
-numbers in [0, 1] that are made of uint8, though every loop must make them: how long that takes is shown. The floor is
-what a loop written out by hand adds that demands as much of its batches, and counts nothing. Of every
-hundred steps, in which all that is done rarely is done once, the mean is taken, and of all these means the median.
+One method takes all steps, in turn: by itself, out of a loop written by hand, and through the learner, so that
+whatever else the machine does falls on all three. Its own step is what no loop can do without: to make what the network
+sees of the samples (of uint8, numbers in [0, 1]) and to learn, from labels that are outputs already. The loop by hand
+demands as much of its batches as the learner does, and counts nothing. Of every hundred steps of each kind the mean is
+taken, since some of the work is done once in a hundred only, then what the others take longer than the first, and of
+these the median.
 Asked: at most 5 % or 50 us, whichever is more; and 10,000 predictions of single samples per second on one core.
 
 With `prequential="answering"` every batch takes a forward pass more, whose own time is the floor of what is added then:
@@ -21,22 +22,24 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from synergy import Learner
-from synergy.methods.base import Answer, unheard
+from synergy.methods.base import Answer, Method, unheard
 from synergy.nets.mlp import MLP
 from synergy.stream.view import StreamView
-from synergy.types import Batch, Losses
+from synergy.types import Batch
 
 BATCH, CLASSES, BUFFER, LR = 32, 10, 500, 0.01
+PRIME = 61
+"""Batches; no multiple of the kinds of steps, so that every kind sees every batch."""
 CHUNK = 100
-"""Steps of which a mean is taken."""
+"""Steps of a kind of which a mean is taken."""
 FEATURES = {"digits": 64, "mnist": 784}
 SHARE, SECONDS, RATE = 0.05, 50e-6, 10_000
 """Asked: of the method's own step; in seconds; predictions per second."""
@@ -60,49 +63,34 @@ class Cost:
     """Seconds a step."""
 
     own: float  # the method's step
-    added: float  # by the learner
-    counting: float  # of that, to know how well the batch was predicted
-    viewing: float  # of that, to make what the network sees of the samples
     by_hand: float  # what a loop written out adds
+    added: float  # by the learner
     forward: float  # pass of the answering network
 
 
-class Timed:
-    """A callable that knows how long its last call took."""
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self.call = call
-        self.seconds = 0.0
-
-    def __call__(self, *arguments: Any) -> Any:
-        began = time.perf_counter()
-        result = self.call(*arguments)
-        self.seconds = time.perf_counter() - began
-        return result
+Step: TypeAlias = Callable[[Tensor, Tensor], object]
+"""Of samples and labels."""
 
 
-@dataclass(frozen=True)
-class TimedView(StreamView):
-    """A view that knows how long its last call took."""
-
-    seconds: list[float] = field(default_factory=lambda: [0.0])
-
-    def __call__(self, raw: Tensor, rng: np.random.Generator) -> Tensor:
-        began = time.perf_counter()
-        inputs = super().__call__(raw, rng)
-        self.seconds[0] = time.perf_counter() - began
-        return inputs
+def method_of(learner: Learner) -> Method[Any]:
+    assert learner._trainer is not None, "a learner that has seen a batch"
+    return learner._trainer.method
 
 
 def network_of(learner: Learner) -> nn.Module:
     """The network that answers."""
-    assert learner._trainer is not None, "a learner that has seen a batch"
-    answer = next(iter(learner._trainer.predictors().values()))
+    answer = next(iter(method_of(learner).predictors().values()))
     assert isinstance(answer, Answer)
     return answer.net
 
 
-def by_hand(step: Callable[[Batch], Losses], view: StreamView) -> Callable[[Tensor, Tensor], None]:
+def alone(method: Method[Any], view: StreamView) -> Step:
+    """The method's own step."""
+    rng = np.random.default_rng(0)
+    return lambda x, y: method.observe(Batch(x, view(x, rng), y))
+
+
+def by_hand(method: Method[Any], view: StreamView) -> Step:
     """A loop's body: samples and loss must be finite, and labels may be of any kind."""
     outputs = {label: label for label in range(CLASSES)}
     rng = np.random.default_rng(0)
@@ -112,11 +100,18 @@ def by_hand(step: Callable[[Batch], Losses], view: StreamView) -> Callable[[Tens
             raise ValueError("a sample is not finite")
         labels = y.tolist()
         targets = torch.from_numpy(np.fromiter(map(outputs.__getitem__, labels), np.int64, len(labels)))
-        losses = step(Batch(x, view(x, rng), targets))
+        losses = method.observe(Batch(x, view(x, rng), targets))
         if not math.isfinite(losses["loss"].item()):
             raise ValueError("the loss is not finite")
 
     return observe
+
+
+def timed(call: Callable[..., object], *arguments: Tensor) -> float:
+    """Seconds a call takes."""
+    began = time.perf_counter()
+    call(*arguments)
+    return time.perf_counter() - began
 
 
 def overhead(name: str, features: int, kind: torch.dtype, prequential: str, steps: int) -> Cost:
@@ -124,39 +119,29 @@ def overhead(name: str, features: int, kind: torch.dtype, prequential: str, step
     learner = Learner(
         net(features), name, buffer_size=BUFFER, lr=LR, prequential=prequential, classes=range(CLASSES), seed=0
     )
-    raw, labels = samples(64 * BATCH, features, kind)
+    raw, labels = samples(PRIME * BATCH, features, kind)
     batches = list(zip(raw.split(BATCH), labels.split(BATCH), strict=True))
     for x, y in batches:  # fills the memory
         learner.observe(x, y)
-    trainer = learner._trainer
-    assert trainer is not None, "a learner that has seen batches"
-    method = trainer.method
-    observe, step, first = Timed(learner.observe), Timed(method.observe), Timed(learner._answers_before)
-    told, view = Timed(method.setting.on_outputs), TimedView(None, None, torch.float32)
-    vars(learner).update(_answers_before=first, _view=view)
-    trainer._observe = step
-    loop = Timed(by_hand(step, view))
-    telling, silent = replace(method.setting, on_outputs=told), replace(method.setting, on_outputs=unheard)
-    means, floors = [], []
+    method = method_of(learner)
+    telling, silent = method.setting, replace(method.setting, on_outputs=unheard)
+    view = learner._view
+    arms = [(alone(method, view), silent), (by_hand(method, view), silent), (learner.observe, telling)]
+    stream = itertools.cycle(batches)
+    means = []
     for _ in range(steps // CHUNK):
-        times, bare = [], []
-        method.setting = telling
-        for x, y in itertools.islice(itertools.cycle(batches), CHUNK):
-            observe(x, y)
-            counting = first.seconds if prequential == "answering" else told.seconds
-            own = step.seconds - told.seconds
-            times.append((own, observe.seconds - own, counting, view.seconds[0]))
-        method.setting = silent
-        for x, y in itertools.islice(itertools.cycle(batches), CHUNK):
-            loop(x, y)
-            bare.append(loop.seconds - step.seconds)
-        means.append([statistics.fmean(column) for column in zip(*times, strict=True)])
-        floors.append(statistics.fmean(bare))
-    forward = Timed(network_of(learner))
+        times: list[list[float]] = [[] for _ in arms]
+        for _ in range(CHUNK):
+            for (step, setting), seconds in zip(arms, times, strict=True):
+                method.setting = setting
+                seconds.append(timed(step, *next(stream)))
+        own, *longer = map(statistics.fmean, times)
+        means.append((own, *(mean - own for mean in longer)))
+    network = network_of(learner)
     with torch.no_grad():
-        passes = [(forward(learner._view.plain(x)), forward.seconds)[1] for x, _ in batches * 5]
-    own, added, counting, viewing = (statistics.median(column) for column in zip(*means, strict=True))
-    return Cost(own, added, counting, viewing, statistics.median(floors), statistics.median(passes))
+        forward = statistics.median(timed(network, view.plain(x)) for x, _ in batches * 5)
+    alone_s, by_hand_s, added = (statistics.median(column) for column in zip(*means, strict=True))
+    return Cost(alone_s, by_hand_s, added, forward)
 
 
 def rate(call: Callable[[Tensor], object], singles: list[Tensor], turns: int = 30) -> tuple[float, float]:
@@ -173,7 +158,7 @@ def rate(call: Callable[[Tensor], object], singles: list[Tensor], turns: int = 3
 def main() -> None:
     """Print a line for each case and the verdict."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000, help="per case (default: 2000)")
+    parser.add_argument("--steps", type=int, default=2000, help="of a kind, per case (default: 2000)")
     steps = parser.parse_args().steps
     torch.set_num_threads(1)
     for method in ("er", "synergy"):
@@ -188,8 +173,8 @@ def main() -> None:
                     print(
                         f"{method:<8}{name:<7}{str(kind).removeprefix('torch.'):<8}{prequential:<10}"
                         f"own step {1e6 * cost.own:5.0f} us  adds {1e6 * cost.added:4.0f} us "
-                        f"({cost.added / cost.own:5.1%}), {1e6 * cost.counting:3.0f} to count, "
-                        f"{1e6 * cost.viewing:2.0f} to view; by hand {1e6 * cost.by_hand:3.0f}; {verdict}",
+                        f"({cost.added / cost.own:5.1%}); by hand {1e6 * cost.by_hand:3.0f} "
+                        f"({cost.by_hand / cost.own:4.1%}); {verdict}",
                         flush=True,
                     )
     for method in ("er", "synergy"):
