@@ -180,8 +180,9 @@ def main() -> None:
                     print(
                         f"{method:<8}{name:<7}{str(kind).removeprefix('torch.'):<8}{prequential:<10}"
                         f"own step {1e6 * cost.own:5.0f} us "
-                        f"({1e6 * cost.viewing:2.0f} to view)  adds {1e6 * cost.added:4.0f} us ({cost.added / cost.own:5.1%}); "
-                        f"by hand {1e6 * cost.by_hand:3.0f} ({cost.by_hand / cost.own:4.1%}); {verdict}",
+                        f"({1e6 * cost.viewing:2.0f} to view)  adds {1e6 * cost.added:4.0f} us "
+                        f"({cost.added / cost.own:5.1%}); by hand {1e6 * cost.by_hand:3.0f} "
+                        f"({cost.by_hand / cost.own:4.1%}); {verdict}",
                         flush=True,
                     )
     for method in ("er", "synergy"):
