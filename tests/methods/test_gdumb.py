@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from synergy.errors import TrainingError, UsageError
 from synergy.methods.base import Answer
 from synergy.methods.gdumb import GDumb, GdumbConfig
 from synergy.ops.vectors import parameter_vector
+from synergy.randomness import torch_generator
 from synergy.state import same
 from synergy.types import Predictor
 from tests.methods import small
@@ -111,8 +113,18 @@ def test_the_learning_rate_cannot_rise() -> None:
         GdumbConfig(maxlr=0.1, minlr=0.2)
 
 
+def linear_layers(name: str) -> nn.Module:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Linear(4, small.CLASSES)).double()
+    rng = torch_generator(0, name)
+    for parameter in net.parameters():
+        nn.init.uniform_(parameter, -1, 1, generator=rng)
+    return net
+
+
 def test_a_fit_that_diverges_has_no_answer() -> None:
-    method = GDumb(GdumbConfig(lr=1e200, buffer_size=6, minibatch_size=6), small.setting())
+    # Two layers without ReLU: the answers multiply the weights, so they overflow whatever the weights were.
+    config = GdumbConfig(lr=1e200, buffer_size=6, minibatch_size=6)
+    method = GDumb(config, small.setting(build_net=linear_layers))
     method.observe(small.batch(1))
     with pytest.raises(TrainingError, match=r"a fit with a learning rate of 1e\+200 diverged; lower lr \(or maxlr\)"):
         method.predictors()

@@ -124,11 +124,12 @@ def test_a_margin_adds_at_least_so_much_of_each() -> None:
 
 
 def test_equal_normals_in_single_precision() -> None:
-    """The Gram matrix is singular, and rounding makes its smallest eigenvalue negative."""
+    """The Gram matrix is all but singular, and rounding makes its smallest eigenvalue negative."""
     normals = (300 * vectors(0, 1, 1000)).float().repeat(6, 1)
-    normals += 1e-4 * vectors(1, 6, 1000).float()
+    # Differences of about two units in the last place of the Gram matrix: the rounding of any processor outweighs them.
+    normals += 1e-3 * vectors(1, 6, 1000).float()
     vector = -normals[0] + vectors(2, 1000).float()
-    assert np.linalg.eigvalsh((normals @ normals.T).double().numpy()).min() < -1e-3
+    assert np.linalg.eigvalsh((normals @ normals.T).double().numpy()).min() < -1
     projected = onto_cone(vector, normals, margin=0, ridge=1e-3)
     assert projected.isfinite().all()
     cosines = (normals @ projected) / normals.norm(dim=1) / projected.norm()
