@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -35,22 +35,33 @@ class Labels:
             raise UsageError("classes: given none; allowed: at least one")
         self.known: list[Hashable] = list(self._index)
         """The label of each output."""
+        self._renumber()
 
     def __len__(self) -> int:
         return len(self.known)
 
-    def outputs(self, labels: Sequence[Hashable]) -> Tensor | None:
-        """The output of each label, `int64 [B]` on the host; None if some were never seen and can be learned.
+    def outputs(self, given: Any, n: int) -> Tensor | list[Hashable]:
+        """The output of each label, `int64 [n]` on the host; a list of the labels if some are yet to be learned.
+
+        Args:
+            given, n: as to `as_labels`.
 
         Raises:
-            UsageError: something cannot be a label, or the classes are fixed and a label is none of them.
+            UsageError: as `as_labels`; something cannot be a label, or the classes are fixed and a label is none of
+                them.
         """
+        if self._outputs_of_numbers is not None and _is_host_vector(given, n):
+            try:
+                return self._outputs_of_numbers.index_select(0, given)
+            except IndexError:  # a number that is no label yet
+                pass
+        labels = as_labels(given, n)
         try:
             # By way of numpy: several times faster than `torch.tensor` of a list.
-            return torch.from_numpy(np.fromiter(map(self._index.__getitem__, labels), np.int64, len(labels)))
+            return torch.from_numpy(np.fromiter(map(self._index.__getitem__, labels), np.int64, n))
         except (KeyError, TypeError):  # never seen, not hashable
             self._check_new(labels)
-        return None
+        return labels
 
     def find(self, labels: Sequence[Hashable]) -> Tensor:
         """The output of each label, `int64 [B]` on the host; -1 for one that was never seen.
@@ -66,13 +77,14 @@ class Labels:
         """Give every label that was never seen the next output; that of each label, `int64 [B]` on the host.
 
         Raises:
-            UsageError: as `outputs`.
+            UsageError: something cannot be a label, or the classes are fixed and a label is none of them.
         """
         self._check_new(labels)
         for label in labels:
             if label not in self._index:
                 self._index[label] = len(self.known)
                 self.known.append(label)
+        self._renumber()
         return self.find(labels)
 
     def cut(self, n: int) -> None:
@@ -80,6 +92,13 @@ class Labels:
         for label in self.known[n:]:
             del self._index[label]
         del self.known[n:]
+        self._renumber()
+
+    def _renumber(self) -> None:
+        """Where the labels are 0 to K - 1 in any order, as they mostly are, one look-up finds a whole batch."""
+        outputs = [self._index.get(number) for number in range(len(self._index))]
+        whole = bool(outputs) and None not in outputs
+        self._outputs_of_numbers = torch.from_numpy(np.array(outputs)) if whole else None
 
     def _check_new(self, labels: Sequence[Hashable]) -> None:
         for label in labels:
@@ -98,6 +117,17 @@ class _Table(Protocol):
 
     @property
     def ndim(self) -> int: ...
+
+
+def _is_host_vector(given: Any, n: int) -> TypeGuard[Tensor]:
+    """Whether it is a plain tensor `int64 [n]` on the host."""
+    return (
+        type(given) is Tensor
+        and given.dtype is torch.int64
+        and given.is_cpu
+        and given.layout is torch.strided
+        and given.shape == (n,)
+    )
 
 
 def as_labels(given: Any, n: int | None) -> list[Hashable]:

@@ -410,17 +410,14 @@ class Learner:
 
     def _one_batch(self, x: Any, y: Any) -> Losses:
         raw = self._intake(x)
-        outputs: Tensor | None
         if self._labels is None:
             outputs = self._targets(y, raw)
             trainer = self._trainer or self._start(raw, outputs[0])
         else:
-            labels = as_labels(y, raw.shape[0])
-            outputs = self._labels.outputs(labels)
+            found = self._labels.outputs(y, raw.shape[0])
             trainer = self._trainer or self._start(raw, None)
             self._known = len(self._labels.known)
-            if outputs is None:
-                outputs = self._outputs_of_new(trainer, labels)
+            outputs = self._outputs_of_new(trainer, found) if isinstance(found, list) else found
             if self._on_device:
                 outputs = outputs.to(self.device)
         try:
