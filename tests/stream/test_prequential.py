@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from synergy.stream.prequential import FADING, LARGEST, WAITING, Prequential, hits, squared_errors
 
@@ -74,6 +78,33 @@ def test_only_the_batch_and_what_is_known_counts() -> None:
     ):
         prequential.add(torch.tensor(outputs), torch.tensor([0]), known)
     assert prequential.mean() == pytest.approx(2 / 3)
+
+
+SIZES = st.tuples(st.integers(1, 3), st.integers(0, 2), st.integers(0, 2))
+"""Of a batch, of the rows told beyond it, and of the columns beyond the known ones."""
+
+
+@given(
+    st.one_of(st.lists(SIZES, min_size=1, max_size=5), st.builds(lambda one, n: [one] * n, SIZES, st.integers(1, 5)))
+)
+def test_batches_are_scored_as_one_by_one(batches: list[tuple[int, int, int]]) -> None:
+    """Even ones and uneven ones; each value is another, so that a wrong row would show."""
+    values = itertools.count()
+    heard: list[float] = []
+    prequential = Prequential(lambda answers, targets: (heard.extend(answers.flatten().tolist()), targets)[1])
+    expected = []
+    for n, rows, columns in batches:
+        outputs = torch.tensor([[next(values) for _ in range(2 + columns)] for _ in range(n + rows)]).float()
+        prequential.add(outputs, torch.ones(n), 2)
+        expected += outputs[:n, :2].flatten().tolist()
+    assert prequential.mean() == 1
+    assert heard == expected
+
+
+def test_the_first_of_the_highest_is_the_answer() -> None:
+    scores = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 2.0], [3.0, 1.0, 3.0]])
+    assert hits(scores, torch.tensor([0, 1, 0])).all()
+    assert not hits(scores, torch.tensor([1, 2, 2])).any()
 
 
 def test_large_answers_do_not_wait() -> None:
