@@ -275,10 +275,12 @@ class Learner:
 
         Raises:
             UsageError: nothing was learned yet, or a label is of a kind that a file cannot hold.
+            TrainingError: the loss is not finite any more. What was there before is as it was.
             OSError: the folder cannot be written, or the disk is full. What was there before is as it was.
         """
         if self._trainer is None or not self._observed:
             raise UsageError("save: nothing was learned yet; observe a batch first")
+        self._look()
         try:
             labels = [label_forms.saved(label) for label in self.classes]
             weights = self._recipe.class_weights
@@ -433,9 +435,15 @@ class Learner:
         self._unproved = True
         trainer.schedule()
         self._last_losses = losses
-        if self._observed % self._look_steps == 0 and losses and not isfinite(losses["loss"].item()):
-            raise self._diverged(f"the loss became {float(losses['loss'])} at")
+        if self._observed % self._look_steps == 0:
+            self._look()
         return losses
+
+    def _look(self) -> None:
+        """Raises TrainingError if the loss of the last batch is not finite."""
+        losses = self._last_losses
+        if losses and not isfinite(losses["loss"].item()):
+            raise self._diverged(f"the loss became {float(losses['loss'])} at")
 
     def _targets(self, y: Any, raw: Tensor) -> Tensor:
         """Numbers in the shape of the network's outputs; `[B]` for `[B, 1]`."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -694,6 +696,25 @@ def test_a_loss_that_is_not_finite_ends_it() -> None:
     with pytest.raises(TrainingError, match=r"the loss became .* at batch .*; lower lr or give clip_norm, and go on"):
         for x, y in batches(20):
             learner.observe(1e3 * x, y)
+
+
+@pytest.mark.parametrize("look_steps", [1, 100], ids=["host", "accelerator"])
+def test_a_learner_that_went_astray_does_not_replace_one_that_was_saved(tmp_path: Path, look_steps: int) -> None:
+    """Also where the loss is looked at now and then only."""
+    learner = Learner(net(), "er", buffer_size=40, lr=1e30)
+    learner._look_steps = look_steps
+    first, *others = batches(20)
+    learner.observe(*first)
+    learner.save(tmp_path / "learner")
+    seen = 0
+    with suppress(TrainingError):
+        for x, y in others:
+            learner.observe(1e3 * x, y)
+            seen += 1
+    assert (seen == len(others)) is (look_steps == 100)
+    with pytest.raises(TrainingError, match=r"the loss became .* at batch .*; lower lr"):
+        learner.save(tmp_path / "learner")
+    assert Learner.load(tmp_path / "learner", net()).metrics()["batches"] == 1
 
 
 def test_float_labels_follow_pythons_equality() -> None:

@@ -91,7 +91,12 @@ def test_batches_are_scored_as_one_by_one(batches: list[tuple[int, int, int]]) -
     """Even ones and uneven ones; each value is another, so that a wrong row would show."""
     values = itertools.count()
     heard: list[float] = []
-    prequential = Prequential(lambda answers, targets: (heard.extend(answers.flatten().tolist()), targets)[1])
+
+    def score(answers: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        heard.extend(answers.flatten().tolist())
+        return targets
+
+    prequential = Prequential(score)
     expected = []
     for n, rows, columns in batches:
         outputs = torch.tensor([[next(values) for _ in range(2 + columns)] for _ in range(n + rows)]).float()
