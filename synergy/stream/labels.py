@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -50,10 +50,12 @@ class Labels:
             UsageError: as `as_labels`; something cannot be a label, or the classes are fixed and a label is none of
                 them.
         """
-        if self._outputs_of_numbers is not None and _is_host_vector(given, n):
+        numbers = self._outputs_of_numbers
+        plain = type(given) is Tensor and given.is_cpu and given.dtype is torch.int64 and given.shape == (n,)
+        if numbers is not None and plain:
             try:
-                return self._outputs_of_numbers.index_select(0, given)
-            except IndexError:  # a number that is no label yet
+                return numbers.index_select(0, given)
+            except (IndexError, RuntimeError):  # a number that is no label yet; not dense
                 pass
         labels = as_labels(given, n)
         try:
@@ -119,17 +121,6 @@ class _Table(Protocol):
     def ndim(self) -> int: ...
 
 
-def _is_host_vector(given: Any, n: int) -> TypeGuard[Tensor]:
-    """Whether it is a plain tensor `int64 [n]` on the host."""
-    return (
-        type(given) is Tensor
-        and given.dtype is torch.int64
-        and given.is_cpu
-        and given.layout is torch.strided
-        and given.shape == (n,)
-    )
-
-
 def as_labels(given: Any, n: int | None) -> list[Hashable]:
     """A list of `n` labels (any number if None) from a tensor, array, list or series; numbers become Python's own.
 
@@ -139,7 +130,12 @@ def as_labels(given: Any, n: int | None) -> list[Hashable]:
     if isinstance(given, _ARRAYS):
         if type(given) is not Tensor and np.ma.is_masked(given):
             raise UsageError("labels: given an array with masked ones; allowed: a label for every sample")
-        labels = given.tolist()
+        try:
+            labels = given.tolist()
+        except RuntimeError as error:
+            raise UsageError(
+                f"labels: given {reprlib.repr(given)}; allowed: a list, an array or a dense tensor, one label a sample"
+            ) from error
         if not isinstance(labels, list):
             raise UsageError(f"labels: given the single value {labels}; allowed: a list, one label a sample")
     elif isinstance(given, str | bytes):

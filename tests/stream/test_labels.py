@@ -67,3 +67,10 @@ def test_what_was_found_is_not_the_users_own_tensor() -> None:
 def test_a_tensor_of_another_shape_is_refused(given: torch.Tensor) -> None:
     with pytest.raises(UsageError, match=r"labels: given "):
         Labels([0, 1]).outputs(given, 2)
+
+
+@pytest.mark.parametrize("given", [torch.tensor([1, 0]).to_sparse(), torch.empty(2, dtype=torch.int64, device="meta")])
+@pytest.mark.parametrize("known", [[0, 1], ["0", "1"]])
+def test_a_tensor_that_holds_no_list_is_refused(given: torch.Tensor, known: list[Hashable]) -> None:
+    with pytest.raises(UsageError, match=r"labels: given .*; allowed: a list, an array or a dense tensor"):
+        Labels(known).outputs(given, 2)
