@@ -100,7 +100,7 @@ class Labels:
         """Where the labels are 0 to K - 1 in any order, as they mostly are, one look-up finds a whole batch."""
         outputs = [self._index.get(number) for number in range(len(self._index))]
         whole = bool(outputs) and None not in outputs
-        self._outputs_of_numbers = torch.from_numpy(np.array(outputs)) if whole else None
+        self._outputs_of_numbers = torch.from_numpy(np.array(outputs, np.int64)) if whole else None
 
     def _check_new(self, labels: Sequence[Hashable]) -> None:
         for label in labels:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ from synergy.data.augment import Augment
 from synergy.methods import method_class
 from synergy.methods.base import Answer, Method
 from synergy.ops.vectors import parameter_vector
-from synergy.randomness import torch_generator
+from synergy.randomness import generator, torch_generator
 from synergy.scenarios.base import AnyScenario
 from synergy.types import Batch
 
@@ -74,9 +76,19 @@ def _method(name: str, stream: AnyScenario) -> Method[Any]:
     config = kind.Config(**{key: value for key, value in OPTIONS.items() if key in kind.Config.names()})
 
     def build_net(name: str) -> nn.Module:
-        return stream.build_net(torch_generator(0, f"net/{name}")).double()
+        net = stream.build_net(torch_generator(0, f"net/{name}")).double()
+        _draw_again(net, generator(0, f"golden/{name}"))
+        return net
 
     return kind(config, replace(checks.setting(stream), build_net=build_net, augment=AUGMENT))
+
+
+def _draw_again(net: nn.Module, rng: np.random.Generator) -> None:
+    """Weights in float64, which are the same on every processor; float32 ones are rounded as it has vector units."""
+    for parameter in net.parameters():
+        if parameter.dim() > 1:
+            bound = 1 / math.sqrt(parameter[0].numel())
+            parameter.data = torch.from_numpy(rng.uniform(-bound, bound, size=tuple(parameter.shape)))
 
 
 def _task(method: Method[Any], stream: AnyScenario, index: int) -> list[float]:
