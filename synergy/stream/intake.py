@@ -25,13 +25,17 @@ class Intake:
 
     def __init__(self, numbers: torch.dtype, device: torch.device) -> None:
         self._shape: torch.Size | None = None
+        self._usual: torch.Size | None = None
+        """Of the latest batch in its place: the next one that has it need not be looked at dimension by dimension."""
         self._dtype = numbers
         self._numbers = numbers
         self._device = device
+        self._on_host = device.type == "cpu"
 
     def fix(self, raw: Tensor) -> None:
         """From now on samples are like those of `raw` `[B, ...]`."""
         self._shape, self._dtype = raw.shape[1:], raw.dtype
+        self._usual = None
 
     def form(self) -> tuple[torch.Size, torch.dtype]:
         """Shape and type of a sample as it is stored."""
@@ -49,11 +53,9 @@ class Intake:
         if (  # a batch like those before, dense and in its place: the usual one, for which nothing is to be done
             raw.dtype is self._dtype
             and raw.layout is _STRIDED
-            and raw.device == self._device
+            and (raw.is_cpu if self._on_host else raw.device == self._device)
             and not (raw.requires_grad or raw.is_nested or raw.is_inference())
-            and (shape := raw.shape)[1:] == self._shape
-            and shape
-            and shape[0]
+            and (raw.shape == self._usual or self._fits(raw.shape))
         ):
             if self._dtype is self._numbers:
                 check_finite(raw)
@@ -62,6 +64,13 @@ class Intake:
         if self._shape is not None:
             self._check(raw, self._shape)
         return raw
+
+    def _fits(self, shape: torch.Size) -> bool:
+        """Whether this is the shape of a batch, with samples like those before."""
+        fits = bool(shape) and shape[0] > 0 and shape[1:] == self._shape
+        if fits:
+            self._usual = shape
+        return fits
 
     def _check(self, raw: Tensor, shape: torch.Size) -> None:
         if raw.shape[1:] != shape or raw.dtype != self._dtype:

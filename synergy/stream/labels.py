@@ -51,11 +51,11 @@ class Labels:
                 them.
         """
         numbers = self._outputs_of_numbers
-        plain = type(given) is Tensor and given.is_cpu and given.dtype is torch.int64 and given.shape == (n,)
-        if numbers is not None and plain:
+        if numbers is not None and type(given) is Tensor and given.is_cpu:
             try:
-                return numbers.index_select(0, given)
-            except (IndexError, RuntimeError):  # a number that is no label yet; not dense
+                if len(given) == n:
+                    return numbers.index_select(0, given)
+            except (IndexError, RuntimeError, TypeError):  # a number that is no label yet; no dense list of integers
                 pass
         labels = as_labels(given, n)
         try:
