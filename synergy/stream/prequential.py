@@ -81,12 +81,10 @@ class Prequential:
     def _sum_up(self) -> None:
         if not self._waiting:
             return
-        told, targets = zip(*self._waiting, strict=True)
-        sizes = np.array([each.shape[0] for each in targets])
-        starts = np.cumsum(sizes) - sizes
-        answers = self._first_rows(told, sizes, starts)
-        scores = self._score(answers, torch.cat(targets)).cpu().double().numpy()
-        for n, score in zip(sizes.tolist(), np.add.reduceat(scores, starts).tolist(), strict=True):
+        answers, targets, sizes = self._side_by_side(*zip(*self._waiting, strict=True))
+        scores = self._score(answers if self._known is None else answers[:, : self._known], targets)
+        sums = np.add.reduceat(scores.cpu().double().numpy(), np.cumsum(sizes) - sizes)
+        for n, score in zip(sizes.tolist(), sums.tolist(), strict=True):
             fading = FADING**n
             self.samples += n
             self.weight = self.weight * fading + n
@@ -94,20 +92,22 @@ class Prequential:
             self.faded = self.faded * fading + score
         self._waiting, self._numbers = [], 0
 
-    def _first_rows(self, told: Sequence[Tensor], sizes: Counts, starts: Counts) -> Tensor:
-        """Of each of the outputs told, as many rows as its batch has samples, one after the other: all in one go."""
-        if len({outputs.shape for outputs in told}) == 1 and (sizes == sizes[0]).all():
-            answers = torch.stack(list(told))[:, : sizes[0]].flatten(0, 1)
-        else:
-            answers = self._uneven_rows(told, sizes, starts)
-        return answers if self._known is None else answers[:, : self._known]
+    def _side_by_side(self, told: Sequence[Tensor], targets: Sequence[Tensor]) -> tuple[Tensor, Tensor, Counts]:
+        """All targets in one, of each of the outputs told as many rows as its batch has samples, and how many these are."""
+        try:  # to stack is quicker than to look first whether all are of one shape, as they mostly are
+            stacked, of_all = torch.stack(told), torch.stack(targets)
+        except RuntimeError:
+            sizes = np.array([each.shape[0] for each in targets])
+            return self._uneven_rows(told, sizes), torch.cat(targets), sizes
+        n = of_all.shape[1]
+        return stacked[:, :n].flatten(0, 1), of_all.flatten(0, 1), np.full(len(told), n)
 
-    def _uneven_rows(self, told: Sequence[Tensor], sizes: Counts, starts: Counts) -> Tensor:
-        """As `_first_rows`, of outputs or batches of any sizes."""
+    def _uneven_rows(self, told: Sequence[Tensor], sizes: Counts) -> Tensor:
+        """The first rows of each of the outputs told, one after the other, in one go."""
         if self._known is not None and len({outputs.shape[1] for outputs in told}) > 1:
             told = [outputs[:, : self._known] for outputs in told]
         rows = np.array([outputs.shape[0] for outputs in told])
-        shift = np.cumsum(rows) - rows - starts
+        shift = np.cumsum(rows) - rows - (np.cumsum(sizes) - sizes)
         chosen = torch.from_numpy(np.arange(sizes.sum()) + np.repeat(shift, sizes))
         return torch.cat(list(told)).index_select(0, chosen.to(told[0].device))
 
