@@ -53,9 +53,9 @@ class Labels:
         numbers = self._outputs_of_numbers
         if numbers is not None and type(given) is Tensor and given.is_cpu:
             try:
-                if len(given) == n:
+                if given.shape[0] == n:
                     return numbers.index_select(0, given)
-            except (IndexError, RuntimeError, TypeError):  # a number that is no label yet; no dense list of integers
+            except (IndexError, RuntimeError):  # a number that is no label yet; no dense list of integers
                 pass
         labels = as_labels(given, n)
         try:

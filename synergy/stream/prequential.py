@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -15,9 +15,9 @@ FADING = 0.999
 WAITING, LARGEST = 100, 10**6
 """Batches that wait to be scored, and numbers in their answers."""
 
-
+Several: TypeAlias = tuple[Tensor, ...]
 Counts: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
-"""Of each batch that waits."""
+"""Of each batch that waits, both."""
 
 
 class Prequential:
@@ -92,8 +92,8 @@ class Prequential:
             self.faded = self.faded * fading + score
         self._waiting, self._numbers = [], 0
 
-    def _side_by_side(self, told: Sequence[Tensor], targets: Sequence[Tensor]) -> tuple[Tensor, Tensor, Counts]:
-        """All targets in one, of each of the outputs told as many rows as its batch has samples, and how many these are."""
+    def _side_by_side(self, told: Several, targets: Several) -> tuple[Tensor, Tensor, Counts]:
+        """Of each of the outputs told as many rows as its batch has samples, all targets, and how many samples."""
         try:  # to stack is quicker than to look first whether all are of one shape, as they mostly are
             stacked, of_all = torch.stack(told), torch.stack(targets)
         except RuntimeError:
@@ -102,14 +102,14 @@ class Prequential:
         n = of_all.shape[1]
         return stacked[:, :n].flatten(0, 1), of_all.flatten(0, 1), np.full(len(told), n)
 
-    def _uneven_rows(self, told: Sequence[Tensor], sizes: Counts) -> Tensor:
+    def _uneven_rows(self, told: Several, sizes: Counts) -> Tensor:
         """The first rows of each of the outputs told, one after the other, in one go."""
         if self._known is not None and len({outputs.shape[1] for outputs in told}) > 1:
-            told = [outputs[:, : self._known] for outputs in told]
+            told = tuple(outputs[:, : self._known] for outputs in told)
         rows = np.array([outputs.shape[0] for outputs in told])
         shift = np.cumsum(rows) - rows - (np.cumsum(sizes) - sizes)
         chosen = torch.from_numpy(np.arange(sizes.sum()) + np.repeat(shift, sizes))
-        return torch.cat(list(told)).index_select(0, chosen.to(told[0].device))
+        return torch.cat(told).index_select(0, chosen.to(told[0].device))
 
     def _sums(self) -> dict[str, int | float]:
         return {"samples": self.samples, "weight": self.weight, "total": self.total, "faded": self.faded}
