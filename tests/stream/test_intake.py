@@ -56,10 +56,17 @@ def thorough(given: object, first: Tensor) -> Tensor | str:
 
 
 def check(first: Tensor, given: object) -> None:
-    """The same comes of a batch as when it is looked at thoroughly."""
+    """The same comes of a batch as when it is looked at thoroughly, as the second one and as a later one."""
     intake = Intake(torch.float32, CPU)
     intake.fix(first)
     expected = thorough(given, first)
+    comes_as_expected(intake, given, expected, first)
+    intake(first)  # whose shape is the usual one from now on
+    comes_as_expected(intake, given, expected, first)
+
+
+def comes_as_expected(intake: Intake, given: object, expected: Tensor | str, first: Tensor) -> None:
+    """`expected` as `thorough` says."""
     if isinstance(expected, str):
         with pytest.raises(UsageError) as caught:
             intake(given)
