@@ -16,8 +16,9 @@ WAITING, LARGEST = 100, 10**6
 """Batches that wait to be scored, and numbers in their answers."""
 
 Several: TypeAlias = tuple[Tensor, ...]
+"""One for each batch that waits."""
 Counts: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
-"""Of each batch that waits, both."""
+"""A number for each batch that waits."""
 
 
 class Prequential:
