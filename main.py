@@ -2,7 +2,7 @@
 
 import sys
 
-from synergy.cli import main
+from synergy.terminal.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["run", *sys.argv[1:]]))

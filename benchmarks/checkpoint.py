@@ -15,10 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from synergy import compute
-from synergy.config import PresetChoice, build
-from synergy.run import Session, prepare
-from synergy.train import Stopped
+from synergy.device import device_name, exactness
+from synergy.runs.config import PresetChoice, build
+from synergy.runs.prepare import prepare
+from synergy.runs.session import Session
+from synergy.runs.training import Stopped
 
 STEPS = 500
 ROUNDS = 3
@@ -48,7 +49,7 @@ def measure(session: Session, precision: str) -> tuple[list[float], list[float]]
     """Seconds of each stretch of steps, and of each checkpoint."""
     numbers = itertools.count()
     stretches, checkpoints = [], []
-    with compute.exactness(precision):
+    with exactness(precision):
         advance(session, STEPS)
         for _ in range(ROUNDS):
             stretches.append(advance(session, STEPS))
@@ -69,7 +70,7 @@ def main() -> None:
         stretches, checkpoints = measure(session, config.training.precision)
         size = sum(file.stat().st_size for file in session.checkpoints.newest_first()[0].iterdir())
     steps, one = statistics.median(stretches), statistics.median(checkpoints)
-    print(f"{given.scenario}, {given.method}, on {compute.device_name(prepared.device)}")
+    print(f"{given.scenario}, {given.method}, on {device_name(prepared.device)}")
     print(f"a checkpoint: {size / 1e6:.2f} MB, median {1e3 * one:.1f} ms of {len(checkpoints)}")
     print(f"  from {1e3 * min(checkpoints):.1f} to {1e3 * max(checkpoints):.1f} ms")
     print(f"{STEPS} steps: median {steps:.2f} s of {len(stretches)}")

@@ -20,15 +20,16 @@ from typing import Any
 
 import torch
 
-from synergy.compute import device_name
-from synergy.config import PresetChoice, build
-from synergy.console import closing
 from synergy.data.augment import CIFAR
+from synergy.device import device_name
 from synergy.methods.base import Setting
 from synergy.methods.synergy import Synergy, SynergyConfig
 from synergy.nets.resnet import ResNet18
 from synergy.ops.vectors import parameter_vector
-from synergy.run import execute, prepare
+from synergy.runs.config import PresetChoice, build
+from synergy.runs.prepare import prepare
+from synergy.runs.session import execute
+from synergy.terminal.console import closing
 from synergy.types import Batch
 
 FULL = {"memory_format": "channels_last"}

@@ -18,13 +18,13 @@ from typing import Any
 import torch
 
 from synergy import presets
-from synergy.checks import setting
 from synergy.data.sources import Source, SourceInfo, load
 from synergy.methods import METHODS, method_class
 from synergy.methods.base import Method
 from synergy.scenarios.base import StreamSetting
 from synergy.scenarios.permuted import PermutedConfig, PermutedMnist
 from synergy.state import State
+from synergy.testing import setting
 from synergy.types import Batch, Split, Task
 
 BATCH, MEMORY, STEPS, TURNS = 128, 500, 30, 7

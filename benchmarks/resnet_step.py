@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synergy.compute import autocast, device_name
 from synergy.data.augment import CIFAR
+from synergy.device import autocast, device_name
 from synergy.memory.store import Samples
 from synergy.methods.base import Setting
 from synergy.methods.synergy import Synergy, SynergyConfig

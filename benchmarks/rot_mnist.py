@@ -20,11 +20,12 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from synergy.config import PresetChoice, build
 from synergy.nets.mlp import MLP
 from synergy.ops.fisher import fisher_diagonal
 from synergy.ops.vectors import Flat
-from synergy.run import execute, prepare
+from synergy.runs.config import PresetChoice, build
+from synergy.runs.prepare import prepare
+from synergy.runs.session import execute
 
 LAYERS = ((784, 100), (100, 100), (100, 10))
 STREAM, REPLAY, MEMORY = 128, 128, 500
@@ -86,10 +87,10 @@ def fisher_ratio() -> float:
 def start_up() -> None:
     """Time of a fresh process until the first step could be taken, and until help is printed."""
     code = (
-        "from synergy.config import build; from synergy.run import prepare\n"
+        "from synergy.runs.config import build; from synergy.runs.prepare import prepare\n"
         "p = prepare(build('rot-mnist', 'synergy', {})); next(p.scenario.task(0).batches(0))"
     )
-    for name, command in (("first batch", ["-c", code]), ("--help", ["-m", "synergy.cli", "--help"])):
+    for name, command in (("first batch", ["-c", code]), ("--help", ["-m", "synergy.terminal.cli", "--help"])):
         times = []
         for _ in range(3):
             began = time.perf_counter()

@@ -17,14 +17,15 @@ from typing import Any
 import torch
 
 from synergy import presets
-from synergy.checks import setting
 from synergy.data.sources import Source, load
 from synergy.errors import TrainingError, UsageError
 from synergy.methods import METHODS, method_class
-from synergy.run import accuracies, check_compatible
+from synergy.runs.prepare import check_compatible
+from synergy.runs.session import accuracies
+from synergy.runs.training import Schedule, Training
 from synergy.scenarios import scenario_class
 from synergy.scenarios.base import AnyScenario, StreamSetting
-from synergy.train import Schedule, Training
+from synergy.testing import setting
 
 BUFFER, SEEDS, MARGIN, NOISE = 200, 3, 5.0, 2.0
 """Samples in memory; seeds; percentage points that are a clear margin, and that are noise."""

@@ -20,11 +20,12 @@ from typing import Any
 
 import torch
 
-from synergy.config import build
 from synergy.errors import TrainingError
-from synergy.metrics import final_average
-from synergy.run import accuracies, prepare
-from synergy.train import Training
+from synergy.runs.config import build
+from synergy.runs.metrics import final_average
+from synergy.runs.prepare import prepare
+from synergy.runs.session import accuracies
+from synergy.runs.training import Training
 
 SEEDS = (0, 1)
 

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from synergy import Learner
-from synergy.compute import device_name
+from synergy.device import device_name
 from synergy.nets.mlp import MLP
 from synergy.release import release
 

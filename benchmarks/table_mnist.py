@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from synergy import presets
-from synergy.config import PresetChoice, build
 from synergy.errors import UsageError
 from synergy.methods import METHODS, method_class
-from synergy.results import Record
-from synergy.run import check_compatible, execute, prepare
+from synergy.runs.config import PresetChoice, build
+from synergy.runs.prepare import check_compatible, prepare
+from synergy.runs.records import Record
+from synergy.runs.session import execute
 from synergy.scenarios import scenario_class
 
 FOLDER = Path("runs/table_mnist")

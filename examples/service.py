@@ -39,7 +39,8 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from synergy import Learner, TrainingError, UsageError, files
+from synergy import Learner, TrainingError, UsageError
+from synergy.disk import files
 from synergy.nets.mlp import MLP
 
 MAX_BYTES, MAX_SAMPLES, MAX_CLASSES = 1 << 20, 1000, 1000

@@ -7,19 +7,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from synergy.config import PresetChoice as PresetChoice
-    from synergy.config import RunConfig as RunConfig
-    from synergy.config import build as build
     from synergy.data.augment import Augment as Augment
     from synergy.errors import TrainingError as TrainingError
     from synergy.errors import UsageError as UsageError
     from synergy.methods import method_class as method_class
     from synergy.methods.base import Method as Method
     from synergy.methods.base import Setting as Setting
-    from synergy.results import Record as Record
+    from synergy.runs.config import PresetChoice as PresetChoice
+    from synergy.runs.config import RunConfig as RunConfig
+    from synergy.runs.config import build as build
+    from synergy.runs.records import Record as Record
     from synergy.scenarios import scenario_class as scenario_class
     from synergy.scenarios.base import Scenario as Scenario
-    from synergy.stream.estimator import SynergyClassifier as SynergyClassifier
+    from synergy.stream.faces.estimator import SynergyClassifier as SynergyClassifier
     from synergy.stream.learner import Learner as Learner
     from synergy.types import Batch as Batch
 
@@ -30,15 +30,15 @@ _HOMES = {
     "Batch": "types",
     "Learner": "stream.learner",
     "Method": "methods.base",
-    "PresetChoice": "config",
-    "Record": "results",
-    "RunConfig": "config",
+    "PresetChoice": "runs.config",
+    "Record": "runs.records",
+    "RunConfig": "runs.config",
     "Scenario": "scenarios.base",
     "Setting": "methods.base",
-    "SynergyClassifier": "stream.estimator",
+    "SynergyClassifier": "stream.faces.estimator",
     "TrainingError": "errors",
     "UsageError": "errors",
-    "build": "config",
+    "build": "runs.config",
     "method_class": "methods",
     "scenario_class": "scenarios",
 }

@@ -7,7 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from synergy.cli import main
+from synergy.terminal.cli import main
 
 BRIEF = ("--max_tasks", "2", "--max_steps_per_task", "4")
 """A budget that makes any run quick."""

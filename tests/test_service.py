@@ -26,7 +26,8 @@ pytest.importorskip("uvicorn")
 
 from examples import service as module
 from examples.service import MAX_BYTES, MAX_CLASSES, Service, journalled, line
-from synergy import TrainingError, UsageError, files
+from synergy import TrainingError, UsageError
+from synergy.disk import files
 
 SCRIPT = Path(module.__file__)
 JSON = {"Content-Type": "application/json"}

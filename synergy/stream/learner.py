@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synergy import checkpoint, compute
 from synergy.data.augment import Augment
+from synergy.device import autocast, find_device
+from synergy.disk import checkpoint
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.memory.base import check_samples
 from synergy.memory.reservoir import MOST
@@ -107,7 +108,7 @@ class Learner:
         if optimizer is not None and "lr" in options:
             raise UsageError("lr: given beside an optimizer; allowed: one of the two")
         with torch.inference_mode(False):
-            template = Template(net, None if device is None else compute.device(device), self.options.head)
+            template = Template(net, None if device is None else find_device(device), self.options.head)
         self.device = template.device
         self._view = StreamView(transform, augment, template.dtype)
         weights = check_weights(class_weights, name, kind)
@@ -123,7 +124,7 @@ class Learner:
         """None until the first batch has shown what samples are like."""
         self._intake = Intake(template.dtype, template.device)
         self._target_shape: list[int] = []
-        self._autocast = compute.autocast(self.options.precision, self.device)
+        self._autocast = autocast(self.options.precision, self.device)
         self._on_device = self.device.type != "cpu"
         self._look_steps = LOOK_STEPS if self._on_device else 1
         self._rng = generator(self.options.seed, "learner/augment")
@@ -318,7 +319,7 @@ class Learner:
             UsageError: there is no learner, it is damaged in any way, or it does not fit what is given.
         """
         given = {"transform": transform, "augment": augment, "optimizer": optimizer, "scheduler": scheduler}
-        home = kind_of(net)[1] if device is None else compute.device(device)
+        home = kind_of(net)[1] if device is None else find_device(device)
         state = checkpoint.read(_folder(path), home)
         with _fitting(path), torch.inference_mode(False):
             if state.get("kind") != KIND:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from synergy import compute
+from synergy.device import autocast
 from synergy.errors import UsageError
 from synergy.methods.base import Method, MethodConfig, Setting, unheard
 from synergy.ops.objectives import CROSS_ENTROPY, SQUARED_ERROR, Objective, weighted_cross_entropy
@@ -51,7 +51,7 @@ class Recipe:
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of a pass through the network."""
-        return compute.autocast(self.options.precision, self.template.device)()
+        return autocast(self.options.precision, self.template.device)()
 
     def sized(self, sample: int, target: int, outputs: int) -> Self:
         """The same with a memory of as many samples as `buffer_bytes` hold, if that was given.

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from synergy import compute
+from synergy.device import autocast, check_shortage, exactness
 from synergy.errors import UsageError
 from synergy.memory.base import Forgetful
 from synergy.methods.base import Method
@@ -161,15 +161,15 @@ def _explain(error: Exception, n: int) -> None:
     elif isinstance(error, LookupError):
         check_range(error)
     elif isinstance(error, RuntimeError | MemoryError):
-        compute.check_shortage(error)
+        check_shortage(error)
 
 
 def _context(recipe: Recipe, chance: TorchRandomness | None) -> Context:
     """That of a step: how exactly is computed, and who draws; `nullcontext` itself if there is nothing to do."""
     precision, device = recipe.options.precision, recipe.template.device
     contexts = [
-        partial(compute.exactness, precision) if device.type == "cuda" else nullcontext,
-        compute.autocast(precision, device),
+        partial(exactness, precision) if device.type == "cuda" else nullcontext,
+        autocast(precision, device),
         nullcontext if chance is None else chance.drawing,
     ]
     needed = [each for each in contexts if each is not nullcontext]

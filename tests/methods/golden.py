@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synergy import checks
+from synergy import testing
 from synergy.data.augment import Augment
 from synergy.methods import method_class
 from synergy.methods.base import Answer, Method
@@ -54,7 +54,7 @@ def path(name: str) -> Path:
 def record(name: str) -> dict[str, Any]:
     """The trace of a method as it is now."""
     kind = method_class(name)
-    stream = checks.scenario("seq-digits", batch_size=kind.only_batch_size or 8)
+    stream = testing.scenario("seq-digits", batch_size=kind.only_batch_size or 8)
     method = _method(name, stream)
     losses = [loss for index in range(stream.n_tasks) for loss in _task(method, stream, index)]
     vectors = {key: value for key, value in vars(method).items() if isinstance(value, Tensor)}
@@ -80,7 +80,7 @@ def _method(name: str, stream: AnyScenario) -> Method[Any]:
         _draw_again(net, generator(0, f"golden/{name}"))
         return net
 
-    return kind(config, replace(checks.setting(stream), build_net=build_net, augment=AUGMENT))
+    return kind(config, replace(testing.setting(stream), build_net=build_net, augment=AUGMENT))
 
 
 def _draw_again(net: nn.Module, rng: np.random.Generator) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from synergy import checks
+from synergy import testing
 from synergy.methods.base import MethodConfig
 from synergy.methods.pnn import PNN
 from synergy.nets.progressive import ResNetColumn
@@ -219,4 +219,4 @@ def test_channels_last_gives_the_same() -> None:
 
 @pytest.mark.real_data
 def test_the_contract_on_images() -> None:
-    checks.check_method(PNN, MethodConfig(lr=0.03), checks.scenario("seq-cifar10", options={"width": 2}))
+    testing.check_method(PNN, MethodConfig(lr=0.03), testing.scenario("seq-cifar10", options={"width": 2}))

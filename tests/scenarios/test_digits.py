@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from synergy import checks
+from synergy import testing
 from synergy.errors import UsageError
 from synergy.ops.rotation import gather_pixels, rotation_index
 from synergy.scenarios.permuted import Permuted
@@ -17,7 +17,7 @@ from synergy.scenarios.split import SplitScenario
 
 
 def test_permuted_tasks_are_one_permutation_each() -> None:
-    stream = checks.scenario("perm-digits", options={"n_tasks": 3})
+    stream = testing.scenario("perm-digits", options={"n_tasks": 3})
     assert isinstance(stream, Permuted)
     seen = []
     for index in range(3):
@@ -32,7 +32,7 @@ def test_permuted_tasks_are_one_permutation_each() -> None:
 
 
 def test_rotated_tasks_are_one_angle_each() -> None:
-    stream = checks.scenario("rot-digits", seed=5)
+    stream = testing.scenario("rot-digits", seed=5)
     assert isinstance(stream, Rotated)
     assert len(stream.angles) == 20 and all(0 <= angle < 180 for angle in stream.angles)
     index = rotation_index(torch.tensor(stream.angles[7], dtype=torch.float64), 8, 8)
@@ -41,15 +41,15 @@ def test_rotated_tasks_are_one_angle_each() -> None:
 
 
 def test_rotation_angles_may_be_given() -> None:
-    stream = checks.scenario("rot-digits", options={"n_tasks": 2, "rotation_angles": (0.0, 90.0)})
+    stream = testing.scenario("rot-digits", options={"n_tasks": 2, "rotation_angles": (0.0, 90.0)})
     assert torch.equal(stream.task(0).train().raw, stream.train.raw)
     assert torch.equal(stream.task(1).train().raw, torch.rot90(stream.train.raw, 1, (2, 3)))
     with pytest.raises(UsageError, match="given 2 angles; allowed: one for each of the 20 tasks"):
-        checks.scenario("rot-digits", options={"rotation_angles": (0.0, 90.0)})
+        testing.scenario("rot-digits", options={"rotation_angles": (0.0, 90.0)})
 
 
 def test_split_tasks_share_no_class_and_hold_all_samples() -> None:
-    stream = checks.scenario("seq-digits")
+    stream = testing.scenario("seq-digits")
     tasks = [stream.task(index) for index in range(5)]
     assert [task.classes for task in tasks] == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
     assert sum(len(task) for task in tasks) == len(stream.train)
@@ -58,10 +58,10 @@ def test_split_tasks_share_no_class_and_hold_all_samples() -> None:
 
 
 def test_class_order_can_be_shuffled() -> None:
-    one = checks.scenario("seq-digits", options={"class_order_seed": 3})
+    one = testing.scenario("seq-digits", options={"class_order_seed": 3})
     assert isinstance(one, SplitScenario)
     assert sorted(one.class_order) == list(range(10)) and one.class_order != tuple(range(10))
-    same_order = checks.scenario("seq-digits", seed=9, options={"class_order_seed": 3})
+    same_order = testing.scenario("seq-digits", seed=9, options={"class_order_seed": 3})
     assert isinstance(same_order, SplitScenario)
     assert same_order.class_order == one.class_order
     assert one.task(0).classes == tuple(sorted(one.class_order[:2]))
@@ -69,12 +69,12 @@ def test_class_order_can_be_shuffled() -> None:
 
 def test_tasks_must_divide_the_classes() -> None:
     with pytest.raises(UsageError, match="given 3; allowed: a divisor of the 10 classes of seq-digits: 1, 2, 5, 10"):
-        checks.scenario("seq-digits", options={"n_tasks": 3})
+        testing.scenario("seq-digits", options={"n_tasks": 3})
 
 
 @pytest.mark.parametrize(("name", "kept"), [("seq-digits", False), ("perm-digits", True), ("rot-digits", True)])
 def test_the_last_incomplete_batch(name: str, kept: bool) -> None:
-    stream = checks.scenario(name, batch_size=100)
+    stream = testing.scenario(name, batch_size=100)
     task = stream.task(0)
     sizes = [len(labels) for _, labels in task.batches(0)]
     assert len(task) % 100, "the test needs a rest"
@@ -82,7 +82,7 @@ def test_the_last_incomplete_batch(name: str, kept: bool) -> None:
 
 
 def test_every_epoch_has_an_order_of_its_own() -> None:
-    task = checks.scenario("seq-digits").task(0)
+    task = testing.scenario("seq-digits").task(0)
     one, other = torch.cat(list(task.order(0))), torch.cat(list(task.order(1)))
     assert not torch.equal(one, other)
     assert torch.equal(one, torch.cat(list(task.order(0))))
@@ -90,7 +90,7 @@ def test_every_epoch_has_an_order_of_its_own() -> None:
 
 def test_training_does_not_move_the_stream() -> None:
     """What the methods draw, and how much, is nothing to the stream."""
-    one, other = checks.scenario("rot-digits"), checks.scenario("rot-digits")
+    one, other = testing.scenario("rot-digits"), testing.scenario("rot-digits")
     first = [labels for _, labels in one.task(0).batches(0)]
     torch.rand(1000, generator=torch.Generator().manual_seed(0))
     np.random.default_rng(0).random(1000)

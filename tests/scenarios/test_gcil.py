@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from synergy.data.sources import Source, SourceInfo
 from synergy.errors import UsageError
-from synergy.run import check_schedule
+from synergy.runs.prepare import check_schedule
+from synergy.runs.training import Schedule
 from synergy.scenarios.base import StreamSetting
 from synergy.scenarios.gcil import LONG_TAIL, GcilCifar100, GcilConfig, Phase, draw_phases
-from synergy.train import Schedule
 from synergy.types import Split
 
 CLASSES = 12
@@ -164,9 +164,9 @@ def test_last_incomplete_batch_is_dropped() -> None:
 @pytest.mark.real_data
 @pytest.mark.parametrize("dist", ["unif", "longtail"])
 def test_on_cifar100(dist: str) -> None:
-    from synergy import checks
+    from synergy import testing
 
-    whole = checks.scenario("gcil-cifar100", options={"weight_dist": dist})
+    whole = testing.scenario("gcil-cifar100", options={"weight_dist": dist})
     assert isinstance(whole, GcilCifar100)
     assert whole.n_tasks == 20 and whole.n_classes == 100
     assert all(len(task) <= 1000 for task in (whole.task(index) for index in range(20)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from synergy import checks
+from synergy import testing
 from synergy.nets.resnet import ResNet18
 from synergy.randomness import torch_generator
 from synergy.scenarios import scenario_class
@@ -43,7 +43,7 @@ def test_resnet_shapes_and_range_of_its_weights() -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_contract_on_real_data(name: str) -> None:
     n_tasks, n_classes, side = EXPECTED[name]
-    whole = checks.scenario(name, batch_size=32)
+    whole = testing.scenario(name, batch_size=32)
     assert (whole.n_tasks, whole.n_classes) == (n_tasks, n_classes)
     raw, labels = next(whole.task(1).batches(0))
     assert raw.shape == (32, 3, side, side)
@@ -58,5 +58,5 @@ def test_the_contract_on_real_data(name: str) -> None:
 @pytest.mark.real_data
 @pytest.mark.parametrize("n_tasks", [5, 10, 20])
 def test_cifar100_in_five_ten_or_twenty_tasks(n_tasks: int) -> None:
-    whole = checks.scenario("seq-cifar100", options={"n_tasks": n_tasks})
+    whole = testing.scenario("seq-cifar100", options={"n_tasks": n_tasks})
     assert [len(whole.task(index).classes) for index in range(n_tasks)] == [100 // n_tasks] * n_tasks

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synergy import checks
+from synergy import testing
 from synergy.data import sources
 from synergy.data.sources import Source, SourceInfo
 from synergy.ops.rotation import gather_pixels, rotation_index
@@ -32,7 +32,7 @@ def stream(seed: int = 0, batch_size: int = 16) -> Mnist360:
 
 
 def test_the_contract() -> None:
-    checks.check_scenario(lambda seed: stream(seed))
+    testing.check_scenario(lambda seed: stream(seed))
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
@@ -101,7 +101,7 @@ def test_test_images_of_a_digit_turn_once_around() -> None:
 
 @pytest.mark.real_data
 def test_on_mnist() -> None:
-    whole = checks.scenario("mnist-360", batch_size=16)
+    whole = testing.scenario("mnist-360", batch_size=16)
     assert len(whole.train) == 54051 and len(whole.tests(0)[0]) == 8991
     used = torch.cat(list(whole.task(0).order(0)))
     assert len(used.unique()) == len(used) == 54051

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from synergy import Learner, checkpoint
-from synergy.stream.tables import Dense
+from synergy import Learner
+from synergy.disk import checkpoint
+from synergy.stream.faces.tables import Dense
 
 XS = torch.randn(12, 8, 4, generator=torch.Generator().manual_seed(0))
 EARLY, LATE = ["a", "b"] * 4, ["b", "c", "d", "a"] * 2

@@ -18,7 +18,7 @@ from river import checks, datasets, evaluate, metrics, preprocessing
 from torch import nn
 
 from synergy import Learner, TrainingError, UsageError
-from synergy.stream.river import RiverClassifier
+from synergy.stream.faces.river import RiverClassifier
 
 SMALL = RiverClassifier(hidden=(10,), buffer_size=100, options={"minibatch_size": 8})
 
@@ -286,10 +286,10 @@ def test_names_of_features(features: Any) -> None:
 
 
 def test_without_river_one_line_says_what_to_install() -> None:
-    code = "import sys; sys.modules['river'] = None\nimport synergy, synergy.stream\nimport synergy.stream.river"
+    code = "import sys; sys.modules['river'] = None\nimport synergy, synergy.stream\nimport synergy.stream.faces.river"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.endswith(
-        "UsageError: synergy.stream.river needs river; install it with: pip install 'synergy-cl[river]'"
+        "UsageError: synergy.stream.faces.river needs river; install it with: pip install 'synergy-cl[river]'"
     )

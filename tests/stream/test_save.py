@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from synergy import Learner, TrainingError, UsageError, checkpoint
+from synergy import Learner, TrainingError, UsageError
+from synergy.disk import checkpoint
 from synergy.methods import method_class
 from synergy.methods.er import ER
 from synergy.state import same

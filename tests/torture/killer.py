@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from synergy import cli
-from synergy.config import CONFIG_NAME
 from synergy.randomness import generator
-from synergy.run import CHECKPOINTS_NAME
+from synergy.runs.config import CONFIG_NAME
+from synergy.runs.session import CHECKPOINTS_NAME
+from synergy.terminal import cli
 
 WHAT = "--dataset rot-digits --model synergy --n_tasks 2 --max_steps_per_task 12 --buffer_size 50"
 RUN = tuple(f"run {WHAT} --fisher_update_freq 0.3 --checkpoint_every 1 --experiment_id it".split())

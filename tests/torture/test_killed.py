@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from synergy import checkpoint, cli, results
+from synergy.disk import checkpoint
+from synergy.runs import records
 from synergy.state import State, same
+from synergy.terminal import cli
 from tests.torture.killer import RUN, is_writing
 
 pytestmark = [
@@ -38,7 +40,7 @@ def last(run: Path) -> State:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    content = results.read(run).outcome()
+    content = records.read(run).outcome()
     content["config"]["output"].pop("output_dir")
     return content
 
@@ -73,12 +75,12 @@ def test_runs_killed_at_any_moment_end_as_one_that_was_not(tortured: tuple[Path,
         # Nothing half-written is left, and the run is in the table once.
         assert sorted(path.name for path in run.iterdir()) == ["checkpoint", "config.toml", "record.json"]
         assert len(list((run / "checkpoint").iterdir())) == 2
-        assert results.read_all(run.parent) == [results.read(run)]
+        assert records.read_all(run.parent) == [records.read(run)]
 
 
 def synergy(*arguments: object) -> subprocess.Popen[str]:
     """The command line, in a process of its own."""
-    command = [sys.executable, "-m", "synergy.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "synergy.terminal.cli", *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, env=ONE_THREAD)
 
@@ -100,7 +102,7 @@ def test_the_command_line_killed_in_the_middle_of_a_write(tmp_path: Path, whole:
 
 LIMITED = """
 import resource, signal, sys
-from synergy.cli import main
+from synergy.terminal.cli import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (180_000, 180_000))
 sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,98 @@
+"""Where to compute, and how precisely."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from synergy.errors import SHORTAGES, TrainingError, UsageError
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+OUT_OF_MEMORY = "out of memory; lower --batch_size, --minibatch_size, --buffer_size, --fisher_memory_mb or --width"
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """The device called `name`: "cpu", "cuda", "mps", "auto" for the first of cuda and cpu that is there, or "cuda:1".
+
+    Raises:
+        UsageError: this machine does not have it.
+    """
+    numbers = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if name == "auto":
+        return torch.device("cuda" if numbers["cuda"] else "cpu")
+    try:
+        found = torch.device(name)
+    except (RuntimeError, TypeError):
+        found = None  # no name of a device at all
+    if found is None or (found.index or 0) >= numbers.get(found.type, 0):
+        there = ", ".join(kind for kind, number in numbers.items() if number)
+        raise UsageError(f"device: given {name}, which this machine does not have; available: {there}")
+    # The one processor has no number.
+    return torch.device("cpu") if found.type == "cpu" else found
+
+
+def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """The context of a step: with bf16, convolutions and matrix products in bfloat16; parameters stay in float32."""
+    if precision != "bf16":
+        return nullcontext
+    # Without the cache of cast weights: a step changes weights in place and looks at them again.
+    return partial(torch.autocast, device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+@contextmanager
+def exactness(precision: str) -> Iterator[None]:
+    """Within, CUDA computes in full float32 unless `precision` is "tf32", and by algorithms that repeat bit by bit."""
+    mode = "tf32" if precision == "tf32" else "ieee"
+    matmul = torch.backends.cuda.matmul
+    convolution = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # put there at run time
+    before = matmul.fp32_precision, convolution.fp32_precision, torch.backends.cudnn.deterministic
+    matmul.fp32_precision, convolution.fp32_precision, torch.backends.cudnn.deterministic = mode, mode, True
+    try:
+        yield
+    finally:
+        matmul.fp32_precision, convolution.fp32_precision, torch.backends.cudnn.deterministic = before
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Within, running out of memory is a TrainingError that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        check_shortage(error)
+        raise
+
+
+def check_shortage(error: RuntimeError | MemoryError) -> None:
+    """Raises TrainingError, which says what to lower, if the error is about running out of memory."""
+    told = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if told or any(shortage in str(error) for shortage in SHORTAGES):
+        raise TrainingError(OUT_OF_MEMORY) from error
+
+
+def device_name(device: torch.device) -> str:
+    """Such as "cpu (AMD EPYC, 2 threads)" or "cuda (NVIDIA H200)"."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        return f"cpu ({_processor()}, {threads} thread{'s' * (threads != 1)})"
+    return device.type
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

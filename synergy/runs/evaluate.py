@@ -1,0 +1,141 @@
+"""Every predictor of a method on every test split, under every protocol of the scenario."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from synergy.data.augment import Augment
+from synergy.runs.metrics import expected_calibration_error
+from synergy.state import State
+from synergy.types import Predictor, ProtocolName, Split
+
+CALIBRATION_BINS = 15
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one predictor scored under one protocol, in percent.
+
+    Attributes:
+        accuracies: on each split.
+        per_class: over all splits, by label; a class is left out where no split has samples of it.
+        calibration_error: expected calibration error over all splits, 15 bins of equal width.
+    """
+
+    accuracies: tuple[float, ...]
+    per_class: dict[int, float]
+    calibration_error: float | None
+
+
+Evaluations = dict[tuple[str, ProtocolName], Evaluation]
+
+
+def evaluate(
+    predictors: Mapping[str, Predictor],
+    splits: Sequence[Split],
+    augment: Augment,
+    protocols: Sequence[ProtocolName],
+) -> Evaluations:
+    """Evaluate all predictors; the device is waited for once, at the end.
+
+    Args:
+        predictors: by name.
+        splits: each with samples.
+        augment: its plain view is what the predictors see.
+        protocols: under task-IL the scores of classes that are not the split's own do not count.
+
+    Returns:
+        By predictor and protocol, in the order given.
+    """
+    tallies: dict[tuple[str, ProtocolName], list[Tensor]] = {(n, p): [] for n in predictors for p in protocols}
+    for split in splits:
+        of_split: dict[tuple[str, ProtocolName], Tensor] = {}
+        for start in range(0, len(split), BATCH):
+            inputs = augment.plain(split.raw[start : start + BATCH])
+            labels = split.labels[start : start + BATCH]
+            for name, predictor in predictors.items():
+                scores = predictor(inputs)
+                for protocol in protocols:
+                    counted = _own_classes(scores, split.classes) if protocol == "task-IL" else scores
+                    tally = _tally(counted, labels)
+                    key = (name, protocol)
+                    of_split[key] = of_split[key] + tally if key in of_split else tally
+        for key, tally in of_split.items():
+            tallies[key].append(tally)
+    return {key: _evaluation(torch.stack(per_split).cpu()) for key, per_split in tallies.items()}
+
+
+def to_state(evaluations: Evaluations) -> list[State]:
+    """As what a checkpoint can hold, in their order."""
+    return [
+        {
+            "predictor": predictor,
+            "protocol": protocol,
+            "accuracies": list(evaluation.accuracies),
+            "per_class": dict(evaluation.per_class),
+            "calibration_error": evaluation.calibration_error,
+        }
+        for (predictor, protocol), evaluation in evaluations.items()
+    ]
+
+
+def from_state(state: list[State]) -> Evaluations:
+    """Back from `to_state`.
+
+    Raises:
+        ValueError, TypeError, LookupError, AttributeError: it is not of that form.
+    """
+    evaluations: Evaluations = {}
+    for each in state:
+        per_class, error = each["per_class"], each["calibration_error"]
+        values = [*each["accuracies"], *per_class.values(), 0.0 if error is None else error]
+        finite = all(isinstance(value, float) and math.isfinite(value) for value in values)
+        if not finite or not all(isinstance(key, int) for key in per_class):
+            raise ValueError("an evaluation holds something else than numbers")
+        if not isinstance(each["predictor"], str) or each["protocol"] not in get_args(ProtocolName):
+            raise ValueError("an evaluation is of no known protocol")
+        key = (each["predictor"], each["protocol"])
+        evaluations[key] = Evaluation(tuple(each["accuracies"]), per_class, error)
+    return evaluations
+
+
+def _own_classes(scores: Tensor, classes: tuple[int, ...]) -> Tensor:
+    masked = torch.full_like(scores, -torch.inf)
+    masked[:, list(classes)] = scores[:, list(classes)]
+    return masked
+
+
+def _tally(scores: Tensor, labels: Tensor) -> Tensor:
+    """Counts `float64 [3, rows]`: samples and correct ones by class, then by bin of confidence, and confidence itself.
+
+    The first `n_classes` columns are by class (row 0 all, row 1 correct), the rest by bin (row 2 sums the confidence).
+    """
+    # Counts stay exact: MPS has no float64, but float32 counts to 16 million.
+    exact = torch.float32 if scores.device.type == "mps" else torch.float64
+    confidence, predicted = scores.to(exact).softmax(1).max(1)
+    correct = (predicted == labels).to(exact)
+    values = torch.stack([torch.ones_like(correct), correct, confidence])
+    bins = (confidence * CALIBRATION_BINS).long().clamp_(0, CALIBRATION_BINS - 1)
+    tally = values.new_zeros(3, scores.shape[1] + CALIBRATION_BINS)
+    tally.index_add_(1, labels, values)
+    tally.index_add_(1, bins + scores.shape[1], values)
+    return tally
+
+
+def _evaluation(tallies: Tensor) -> Evaluation:
+    """From the tallies of all splits, `[K, 3, n_classes + bins]`."""
+    by_class, by_bin = tallies[..., :-CALIBRATION_BINS], tallies.sum(0)[:, -CALIBRATION_BINS:]
+    accuracies = 100 * by_class[:, 1].sum(1) / by_class[:, 0].sum(1)
+    samples, correct = by_class.sum(0)[:2].tolist()
+    return Evaluation(
+        accuracies=tuple(accuracies.tolist()),
+        per_class={label: 100 * c / n for label, (n, c) in enumerate(zip(samples, correct, strict=True)) if n},
+        calibration_error=expected_calibration_error(by_bin[2].numpy(), by_bin[1].numpy(), by_bin[0].numpy()),
+    )

@@ -1,0 +1,92 @@
+"""The folder of a run: made under a name of its own, owned by one process."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from synergy.disk import files
+from synergy.errors import UsageError
+from synergy.runs.config import CONFIG_NAME, RunConfig
+
+
+def new_folder(output_dir: Path, config: RunConfig) -> Path:
+    """Make the run's folder; if there is one of that name, with a number at its end."""
+    name = config.output.experiment_id or _run_name(config)
+    with writing(output_dir), ExitStack() as undo:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            folder = output_dir / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+        undo.callback(folder.rmdir)
+        files.write_atomically(folder / CONFIG_NAME, config.to_toml())
+        undo.pop_all()
+    if number > 1 and config.output.experiment_id is not None:
+        warnings.warn(f"experiment_id: there is a run '{name}' already; this one is '{folder.name}'", stacklevel=2)
+    return folder
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Be the only process that runs in the folder of a run.
+
+    Raises:
+        UsageError: there is another, or its configuration cannot be written.
+    """
+    with ExitStack() as stack, writing_into(folder / CONFIG_NAME):
+        try:
+            stack.enter_context(files.owned(folder / CONFIG_NAME))
+        except BlockingIOError as error:
+            raise UsageError(f"{folder}: another process is running it; wait for its end, or stop it") from error
+        held = stack.pop_all()
+    with held:
+        yield
+
+
+def shell_word(path: Path) -> str:
+    """A path as a command of ours in a shell takes it, in one line."""
+    text = str(path)
+    text = f"./{text}" if text.startswith("-") else text  # else it is a flag
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(map(_escaped, text)) + "'"
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() and character not in "\\'":
+        return character
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
+
+
+@contextmanager
+def writing(output_dir: Path) -> Iterator[None]:
+    """Within, what the system says against writing is a UsageError."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot write to '{output_dir}': {error.strerror}"
+        raise UsageError(f"output_dir: {reason}; name another folder") from error
+
+
+@contextmanager
+def writing_into(place: Path) -> Iterator[None]:
+    """The same for a place in the folder of a run, which cannot be another one."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"cannot write to '{place}': {error.strerror}; allow it, or make room there") from error
+
+
+def _run_name(config: RunConfig) -> str:
+    size = config.method.as_mapping().get("buffer_size")
+    memory = "" if size is None else f"-buffer{size}"
+    return f"{config.scenario_name}-{config.method_name}{memory}-seed{config.training.seed}"

@@ -1,0 +1,125 @@
+"""From a configuration to the parts of a run: data, scenario, networks, method."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from synergy.data import sources
+from synergy.device import find_device, memory_errors
+from synergy.errors import UsageError
+from synergy.methods import method_class
+from synergy.methods.base import Method, MethodConfig, Setting
+from synergy.ops.vectors import channels_last
+from synergy.randomness import torch_generator
+from synergy.runs import csv_log, tensorboard_log
+from synergy.runs.config import RunConfig
+from synergy.runs.training import Schedule
+from synergy.scenarios import scenario_class
+from synergy.scenarios.base import AnyScenario, StreamSetting
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All the parts of a run, before its first step."""
+
+    config: RunConfig
+    scenario: AnyScenario
+    method: Method[MethodConfig]
+    source: sources.SourceInfo
+    schedule: Schedule
+    device: torch.device
+    net_name: str
+    n_parameters: int
+
+
+@memory_errors()
+def prepare(config: RunConfig) -> Prepared:
+    """Load the data and build scenario and method; nothing is written.
+
+    Raises:
+        UsageError: the data are missing, the device is not there, method and scenario do not go together, or nothing
+            would be learned.
+        TrainingError: the device has no room for the data.
+    """
+    scenario_type, method_type = scenario_class(config.scenario_name), method_class(config.method_name)
+    check_compatible(config.method_name, method_type, config.scenario_name, scenario_type)
+    training = config.training
+    device = find_device(training.device)
+    assert training.n_epochs is not None and training.batch_size is not None, "filled in from the scenario"
+    if method_type.only_batch_size not in (None, training.batch_size):
+        only = method_type.only_batch_size
+        raise UsageError(f"batch_size: given {training.batch_size}; allowed for {config.method_name}: {only}")
+    data_dir = None if training.data_dir is None else Path(training.data_dir)
+    source = sources.load(scenario_type.dataset, data_dir)
+    if config.output.tensorboard:
+        tensorboard_log.check_installed()
+    if config.output.csv_log:
+        csv_log.check(Path(config.output.output_dir), config.scenario_name, config.method_name, partial=config.partial)
+    if training.validation:
+        source = sources.hold_out(source, training.seed)
+    scenario = scenario_type(config.scenario, StreamSetting(source, training.seed, training.batch_size, device))
+
+    def build_net(name: str) -> nn.Module:
+        net = scenario.build_net(torch_generator(training.seed, f"net/{name}")).to(device)
+        return channels_last(net) if training.memory_format == "channels_last" else net
+
+    setting = Setting(
+        build_net=build_net,
+        augment=scenario.augment,
+        n_classes=scenario.n_classes,
+        n_tasks=scenario.n_tasks,
+        max_tasks=training.max_tasks,
+        max_steps_per_task=training.max_steps_per_task,
+        batch_size=training.batch_size,
+        n_epochs=training.n_epochs,
+        seed=training.seed,
+        fisher_memory_mb=training.fisher_memory_mb,
+    )
+    schedule = Schedule(training.n_epochs, training.max_steps_per_task, training.max_tasks)
+    check_schedule(schedule, scenario)
+    net = build_net("net")
+    n_parameters = sum(p.numel() for p in net.parameters())
+    method = method_type(config.method, setting)
+    return Prepared(config, scenario, method, source.info, schedule, device, type(net).__name__, n_parameters)
+
+
+def check_compatible(
+    method_name: str, method: type[Method[MethodConfig]], scenario_name: str, scenario: type[AnyScenario]
+) -> None:
+    """Raises UsageError if the method cannot learn from the scenario, with the reason."""
+    if method.needs_boundaries and not scenario.boundaries:
+        raise UsageError(
+            f"method {method_name} needs task boundaries and {scenario_name} has none; allowed there: "
+            "methods that need none ('synergy list' shows which)"
+        )
+    if not method.protocols & set(scenario.protocols):
+        raise UsageError(
+            f"method {method_name} answers under {', '.join(sorted(method.protocols))} only; "
+            f"{scenario_name} is judged under {', '.join(scenario.protocols)}"
+        )
+
+
+def check_schedule(schedule: Schedule, scenario: AnyScenario) -> None:
+    """Raises UsageError if a task would not be learned, or there are fewer than asked for; warns of a phase."""
+    if schedule.max_tasks is not None and schedule.max_tasks > scenario.n_tasks:
+        raise UsageError(
+            f"max_tasks: given {schedule.max_tasks}; allowed: at most {scenario.n_tasks}, the tasks of "
+            f"{scenario.name} (or leave it out)"
+        )
+    small = [task for task in map(scenario.task, range(schedule.tasks(scenario))) if not schedule.steps(task)]
+    if small and (scenario.boundaries or len(small) == schedule.tasks(scenario)):
+        size = min(map(len, small))
+        raise UsageError(
+            f"batch_size: given {scenario.setting.batch_size}; allowed: at most {size}, the samples of the smallest "
+            "task, since a last batch that is not full is left out and nothing would be learned of it"
+        )
+    if small:
+        phases = ", ".join(str(task.index + 1) for task in small)
+        warnings.warn(
+            f"nothing is learned in phase {phases}: fewer samples than a batch (lower batch_size)", stacklevel=2
+        )

@@ -1,0 +1,330 @@
+"""The record of a run: what it was, what came out, what it cost.
+
+Records are written as strict JSON, and every field is checked when one is read. A run leaves `record.json` in its own
+folder and one line in the `results.jsonl` of the folder above. A number that is not finite is stored as null, which
+only fields that say so may be.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import reprlib
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from synergy.disk import files, strict_json
+from synergy.errors import UsageError, unknown
+from synergy.types import ProtocolName
+
+SCHEMA_VERSION = 1
+RECORD_NAME = "record.json"
+RESULTS_NAME = "results.jsonl"
+MAX_RUN_ID = 255
+
+Status: TypeAlias = Literal["finished", "failed", "interrupted"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracies:
+    """What one predictor scored under one protocol. All accuracies are in percent.
+
+    Attributes:
+        matrix: `[T][K]`, split `k` after task `t`; None where not evaluated (NaN becomes None). A run that was stopped
+            has fewer rows.
+        baseline: of the untrained network, `[K]`; empty if not measured.
+        per_class: at the end, by the label of the class.
+        calibration_error: expected calibration error at the end.
+        metrics: what `metrics.summary` gives for the matrix.
+    """
+
+    predictor: str
+    protocol: ProtocolName
+    matrix: tuple[tuple[float | None, ...], ...]
+    baseline: tuple[float, ...]
+    per_class: dict[str, float]
+    calibration_error: float | None
+    metrics: dict[str, float]
+
+    def __post_init__(self) -> None:
+        matrix = tuple(tuple(map(_finite, row)) for row in self.matrix)
+        if len({len(row) for row in matrix}) > 1:
+            raise UsageError("matrix: given rows of different lengths; allowed: one value per test split in each")
+        object.__setattr__(self, "matrix", matrix)
+        object.__setattr__(self, "calibration_error", _finite(self.calibration_error))
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What may differ between two equal runs.
+
+    Attributes:
+        started_at: UTC, ISO 8601.
+        wall_s, cpu_s: seconds the run took from its first step on, once data and scenario were there, to its end, by
+            the clock and on the processors.
+        train_s, evaluate_s: seconds by the clock, in training and in evaluation.
+        peak_memory_mb: most memory held at once, in 10^6 bytes, on the accelerator if there is one, else by the whole
+            process since it began; 0 where the system does not say.
+        steps_per_s: steps per second of training.
+    """
+
+    started_at: str
+    wall_s: float
+    cpu_s: float
+    train_s: float
+    evaluate_s: float
+    peak_memory_mb: float
+    steps_per_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One run.
+
+    Attributes:
+        error: in one line, what ended a run that did not finish.
+        partial: made with a reduced budget; never to be mixed with full ones.
+        config: the complete configuration, nested as in `config.toml`.
+        provenance: where the value of each option came from ("flag", "default", "preset: <source>").
+        source: of the data: name, origin, train_samples, test_samples, complete.
+        task_classes: the labels of each task.
+        steps: batches of the stream that were learned. A method may take more or fewer optimiser steps.
+        versions: of Python and the libraries, by name.
+        accuracies: one per predictor and protocol, the recommended predictor first.
+        final_losses: the terms of the last loss, by name; None where not finite (NaN and infinity become None).
+    """
+
+    schema_version: int
+    run_id: str
+    status: Status
+    error: str | None
+    partial: bool
+    config: dict[str, Any]
+    provenance: dict[str, str]
+    source: dict[str, Any]
+    task_classes: tuple[tuple[int, ...], ...]
+    n_parameters: int
+    steps: int
+    versions: dict[str, str]
+    device: str
+    seed: int
+    accuracies: tuple[Accuracies, ...]
+    measured: Measured
+    final_losses: Mapping[str, float | None]
+
+    def __post_init__(self) -> None:
+        if len(self.run_id) > MAX_RUN_ID:
+            allowed = f"at most {MAX_RUN_ID} characters, as it is the name of a folder"
+            raise UsageError(f"run_id: given {reprlib.repr(self.run_id)}; allowed: {allowed}")
+        losses = {name: _finite(value) for name, value in self.final_losses.items()}
+        object.__setattr__(self, "final_losses", losses)
+
+    def outcome(self) -> dict[str, Any]:
+        """Everything but `run_id` and `measured`: equal for two runs of one configuration and seed on one machine."""
+        fields = dataclasses.asdict(self)
+        del fields["run_id"], fields["measured"]
+        return fields
+
+    def find(self, predictor: str, protocol: str) -> Accuracies:
+        """The accuracies of one predictor under one protocol.
+
+        Raises:
+            UsageError: the run has no such predictor, or not under this protocol.
+        """
+        of_predictor = {a.protocol: a for a in self.accuracies if a.predictor == predictor}
+        if not of_predictor:
+            raise unknown(f"predictor of run {self.run_id}", predictor, {a.predictor for a in self.accuracies})
+        for name, accuracies in of_predictor.items():
+            if name == protocol:
+                return accuracies
+        raise unknown(f"protocol of predictor '{predictor}' of run {self.run_id}", protocol, of_predictor)
+
+    def name_of(self, section: str) -> str:
+        """The name of the "scenario" or the "method" of the run.
+
+        Raises:
+            UsageError: the configuration does not name it.
+        """
+        options = self.config.get(section)
+        name = options.get("name") if isinstance(options, dict) else None
+        if not isinstance(name, str):
+            raise UsageError(f"run {self.run_id}: given a configuration without {section}.name; allowed: one with it")
+        return name
+
+    def answer(self) -> Accuracies:
+        """The result of the run: its recommended predictor under its first protocol.
+
+        Raises:
+            UsageError: the run ended before its first evaluation.
+        """
+        if not self.accuracies:
+            raise UsageError(f"run {self.run_id} ({self.status}) has no accuracies: it ended before it was evaluated")
+        return self.accuracies[0]
+
+
+def write(record: Record, run_dir: Path) -> Path:
+    """Write `record.json` into the folder of the run, atomically; the folder is made if it is missing.
+
+    Raises:
+        ValueError: a number that must be finite is not.
+        OSError: the folder cannot be written. No half-written file is left.
+    """
+    text = json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / RECORD_NAME
+    files.write_atomically(path, text + "\n")
+    return path
+
+
+def append(record: Record, output_dir: Path) -> Path:
+    """Append the record as one line to `results.jsonl`, atomically; folder and file are made if they are missing.
+
+    Raises:
+        ValueError: a number that must be finite is not.
+        OSError: the file cannot be written. No half-written line is left.
+    """
+    line = json.dumps(dataclasses.asdict(record), allow_nan=False)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    path = output_dir / RESULTS_NAME
+    files.append_line(path, line)
+    return path
+
+
+def read(path: Path) -> Record:
+    """Read a record.
+
+    Args:
+        path: a `record.json`, or the folder of a run.
+
+    Raises:
+        UsageError: there is none, it is damaged, or its schema is not one this version knows.
+    """
+    path, content = _content(path, RECORD_NAME)
+    return _record(content, str(path))
+
+
+def read_all(path: Path) -> list[Record]:
+    """Read all records of a `results.jsonl`, in their order. A last line torn by a crash is left out with a warning.
+
+    Args:
+        path: the file, or the folder it is in.
+
+    Raises:
+        UsageError: there is no such file, a line is damaged, or its schema is not one this version knows.
+    """
+    path, content = _content(path, RESULTS_NAME)
+    *lines, rest = content.split(b"\n")
+    if _is_torn(rest):
+        warnings.warn(f"{path}: line {len(lines) + 1} breaks off, as after a crash; it is left out", stacklevel=2)
+    else:
+        lines.append(rest)
+    return [_record(line, f"{path}: line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def read_unlisted(folder: Path, listed: Sequence[Record]) -> list[Record]:
+    """The records in the folders of runs below `folder` that are not `listed`: those that failed or were interrupted.
+
+    One that cannot be read is left out with a warning. Raises UsageError if the folder cannot be looked at.
+    """
+    known = {record.run_id for record in listed}
+    try:
+        paths = sorted(path for path in folder.glob(f"*/{RECORD_NAME}") if path.parent.name not in known)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be read: {error.strerror}") from error
+    found = []
+    for path in paths:
+        try:
+            found.append(read(path))
+        except UsageError as error:
+            warnings.warn(f"{error}; it is left out", stacklevel=2)
+    return found
+
+
+def repetitions(records: Iterable[Record]) -> list[list[Record]]:
+    """Finished runs that differ in nothing but the seed, at least two of them, grouped, in the order they come in.
+
+    Of several with one seed the last counts. Where the data lie and what a run leaves makes no difference.
+    """
+    groups: dict[str, dict[int, Record]] = {}
+    for record in records:
+        if record.status == "finished":
+            config = {name: options for name, options in record.config.items() if name != "output"}
+            training = {n: v for n, v in config.get("training", {}).items() if n not in ("seed", "data_dir", "device")}
+            source = {name: fact for name, fact in record.source.items() if name != "origin"}
+            key = json.dumps([config | {"training": training}, source], sort_keys=True)
+            groups.setdefault(key, {})[record.seed] = record
+    return [list(of_seed.values()) for of_seed in groups.values() if len(of_seed) > 1]
+
+
+def is_of_many(path: Path) -> bool:
+    """Whether `path` is a `results.jsonl`, or the folder of one.
+
+    Raises:
+        UsageError: it cannot be looked at.
+    """
+    try:
+        return path.suffix == ".jsonl" or (path / RESULTS_NAME).is_file()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _content(path: Path, name: str) -> tuple[Path, bytes]:
+    """The file at `path`, or the one called `name` in the folder at `path`."""
+    folder = None
+    try:
+        if path.is_dir():
+            folder, path = path, path / name
+        return path, path.read_bytes()
+    except FileNotFoundError as error:
+        if folder is None:
+            raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UsageError(f"{folder}: holds no {name}; name the folder of a run, or of all runs") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: cannot be read: no path has a zero byte in it") from error
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line without an end breaks off. The beginning of a JSON object never is a whole one."""
+    try:
+        strict_json.parse(line)
+    except UsageError:
+        return bool(line.strip())
+    return False
+
+
+def _record(line: bytes, where: str) -> Record:
+    try:
+        content = strict_json.parse(line)
+        _check_version(content)
+        record: Record = strict_json.decode(Record, content, "")
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return record
+
+
+def _check_version(content: Any) -> None:
+    """Before anything else, since another version may have other fields."""
+    version = _field(content, "schema_version")
+    strict_json.decode(int, version, "schema_version")
+    if version > SCHEMA_VERSION:
+        raise UsageError(
+            f"schema_version: given {reprlib.repr(version)}, written by a newer release; "
+            f"allowed: up to {SCHEMA_VERSION}; upgrade synergy-cl to read it"
+        )
+    if version < 1:
+        raise UsageError(f"schema_version: given {reprlib.repr(version)}; allowed: from 1 to {SCHEMA_VERSION}")
+
+
+def _field(content: Any, name: str) -> Any:
+    if not isinstance(content, dict) or name not in content:
+        raise UsageError(f"not a record: it has no field '{name}'")
+    return content[name]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

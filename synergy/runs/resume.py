@@ -1,0 +1,176 @@
+"""A run that was killed, stopped or failed, from its newest good checkpoint to its end."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synergy.disk import checkpoint, files
+from synergy.errors import UsageError
+from synergy.runs import csv_log, records
+from synergy.runs.config import CONFIG_NAME, RunConfig, as_it_was
+from synergy.runs.folder import owned, shell_word, writing, writing_into
+from synergy.runs.prepare import prepare
+from synergy.runs.records import Record
+from synergy.runs.session import Session, origin
+from synergy.runs.training import Listener
+from synergy.state import State, restore_fresh, same
+
+ELSEWHERE = frozenset(("data_dir", "device"))
+"""Options of the training that may be others: where the data are, and where to compute."""
+MOST_QUOTED = 600
+"""Characters of a file in a message."""
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A run as it can be gone on with.
+
+    Attributes:
+        session: restored from a checkpoint, or fresh if there is no good one.
+        checkpoint: which one.
+        skipped: why newer ones were not used, each in one line.
+    """
+
+    session: Session
+    checkpoint: Path | None
+    skipped: tuple[str, ...]
+
+
+@contextmanager
+def reopened(folder: Path) -> Iterator[Reopened]:
+    """The run in `folder`, which no other process may run meanwhile.
+
+    Raises:
+        UsageError: it is no folder of a run, the run is finished or running, its folder cannot be written, or its data
+            or configuration are not those that it began with.
+    """
+    if not _is_run(folder):
+        raise UsageError(f"{folder}: no folder of a run, it has no {CONFIG_NAME}; name one below --output_dir")
+    config = as_it_was(folder / CONFIG_NAME)
+    # "." has no name that the record could have.
+    folder = folder.resolve() if folder.name in ("", "..") else folder
+    with owned(folder):
+        record = records.read(folder) if (folder / records.RECORD_NAME).exists() else None
+        if record is not None:
+            _refuse_finished(record, folder)
+        with writing_into(folder):
+            files.remove_leftovers(folder / records.RECORD_NAME)
+            # Better now than after the training.
+            files.try_writing(folder / records.RECORD_NAME)
+        yield _restored(config, folder, record)
+
+
+def resume(
+    folder: Path, listener: Listener | None = None, should_stop: Callable[[], bool] = lambda: False
+) -> tuple[Record, Path]:
+    """Go on with the run in `folder` from its newest good checkpoint, or from the beginning; as `run.execute` else.
+
+    The record's `outcome()` is that of a run that was never stopped, bit by bit.
+
+    Raises:
+        UsageError: as `reopened` does.
+    """
+    with reopened(folder) as run:
+        return run.session.proceed(listener, should_stop)
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return (folder / CONFIG_NAME).is_file()
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be read: {error.strerror}; name a folder below --output_dir") from error
+
+
+def _refuse_finished(record: Record, folder: Path) -> None:
+    if record.status == "finished":
+        with writing(folder.parent):
+            _publish_late(record, folder.parent)
+        raise UsageError(f"{folder}: the run is finished; see it with: synergy report {shell_word(folder)}")
+
+
+def _publish_late(record: Record, output_dir: Path) -> None:
+    """A run that was killed after its record and before it was in all tables is finished but for that."""
+    path = output_dir / records.RESULTS_NAME
+    known = records.read_all(path) if path.exists() else []
+    listed = any((each.run_id, each.measured) == (record.run_id, record.measured) for each in known)
+    if csv_log.is_wanted(record):
+        csv_log.write_csv(record, output_dir, known if listed else [*known, record])
+    if not listed:
+        records.append(record, output_dir)
+
+
+def _restored(config: RunConfig, folder: Path, record: Record | None) -> Reopened:
+    """From the newest good checkpoint, else from the beginning; `record` is what an earlier part has left."""
+    session, skipped = Session(prepare(config), folder), []
+    if record is not None:
+        _check_same(record.config, record.source, origin(session.prepared), f"{folder / records.RECORD_NAME}")
+    with writing_into(session.checkpoints.folder):
+        session.checkpoints.clean()
+    for path in session.checkpoints.newest_first():
+        what = f"checkpoint {path}"
+        try:
+            state = checkpoint.read(path, session.prepared.device)
+            began = _began(state, what)
+        except UsageError as damage:
+            skipped.append(_bounded(str(damage)))
+            continue
+        _check_origin(began, origin(session.prepared), what)
+        try:
+            restore_fresh(session, state, what)
+        except UsageError as misfit:
+            skipped.append(_bounded(str(misfit)))
+            # Half of it may be in there.
+            session = Session(prepare(config), folder)
+            continue
+        return Reopened(session, path, tuple(skipped))
+    return Reopened(session, None, tuple(skipped))
+
+
+def _began(state: State, what: str) -> Mapping[str, Any]:
+    """What the state says of the run that it is from."""
+    began = state.get("run")
+    parts = ("config", "source", "versions")
+    if isinstance(began, Mapping) and all(isinstance(began.get(part), Mapping) for part in parts):
+        tables = [*began["config"].values(), began["source"], began["versions"]]
+        if all(isinstance(table, Mapping) for table in tables):
+            return began
+    raise UsageError(f"{what}: it is not of a run; use one that is")
+
+
+def _check_origin(began: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
+    """A run goes on with what it began with, or not at all; on another device or version it does so with a warning."""
+    _check_same(began["config"], began["source"], now, what)
+    then, there = (f"torch {of['versions'].get('torch')} on {of.get('device')}" for of in (began, now))
+    if then != there:
+        warnings.warn(
+            f"begun with {_bounded(then)}, goes on with {there}: last bits of the result may differ", stacklevel=2
+        )
+
+
+def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
+    """Raises UsageError unless data and options are now those that `what` says the run began with."""
+    for name in ("name", "train_samples", "test_samples"):
+        then, there = source.get(name), now["source"][name]
+        if not same(then, there):
+            raise UsageError(
+                f"{what}: made with data of {name} {_bounded(str(then))}, given {there}; set SYNERGY_DATA to those data"
+            )
+    for table in ("scenario", "method", "training"):
+        then, there = config.get(table, {}), now["config"][table]
+        if not isinstance(then, Mapping):
+            raise UsageError(f"{what}: its configuration is none; move it away, or train again")
+        for name in sorted((then.keys() | there.keys()) - ELSEWHERE, key=str):
+            if not same(then.get(name), there.get(name)):
+                was, now_is = (_bounded(str(options.get(name))) for options in (then, there))
+                change = f"{_bounded(str(name))} was {was}, and is {now_is} in {CONFIG_NAME}"
+                raise UsageError(f"{what}: {change}; undo the change, or begin a new run with it")
+
+
+def _bounded(text: str) -> str:
+    """A text out of a file that anybody may have written, as long as it may be in a message."""
+    return text if len(text) <= MOST_QUOTED else f"{text[: MOST_QUOTED * 2 // 3]}...{text[-MOST_QUOTED // 3 :]}"

@@ -1,0 +1,331 @@
+"""The only training loop. It knows no method and no scenario by name; it asks through their interfaces."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from synergy.errors import TrainingError
+from synergy.memory.base import check_samples
+from synergy.methods.base import Answer, Method, MethodConfig
+from synergy.randomness import generator
+from synergy.runs.evaluate import Evaluations, evaluate, from_state, to_state
+from synergy.scenarios.base import AnyScenario
+from synergy.state import State, collect, restore
+from synergy.types import Batch, Losses, ProtocolName, Split, Task
+
+LOOK_SECONDS = 0.25
+LOOK_STEPS = 200
+"""How often the loop looks at the losses, whichever comes first: to look is to wait for the device."""
+
+_PROGRESS = ("augment_rng", "task", "begun", "taken", "steps", "train_s", "evaluate_s")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How much to train.
+
+    Attributes:
+        n_epochs: passes over each task.
+        max_steps_per_task, max_tasks: a smaller budget, for trying things out.
+    """
+
+    n_epochs: int = 1
+    max_steps_per_task: int | None = None
+    max_tasks: int | None = None
+
+    def steps(self, task: Task) -> int:
+        """Steps that `task` takes."""
+        steps = len(task.order(0)) * self.n_epochs
+        return steps if self.max_steps_per_task is None else min(steps, self.max_steps_per_task)
+
+    def tasks(self, scenario: AnyScenario) -> int:
+        """Tasks that are trained."""
+        return scenario.n_tasks if self.max_tasks is None else min(scenario.n_tasks, self.max_tasks)
+
+
+class Listener:
+    """Is told how a run goes, and does nothing; a progress bar or an event log overrides what it needs."""
+
+    def task_begins(self, task: Task, steps: int, done: int) -> None:
+        """`steps` is how many the task will take; `done` how many of them it took before the run was resumed."""
+
+    def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
+        """The losses of step `step` (from 1 over the run), the latest of `new_steps` since the last look."""
+
+    def task_ended(self, index: int, evaluations: Evaluations) -> None:
+        """The method was evaluated after task `index`."""
+
+    def saving(self) -> None:
+        """A checkpoint is about to be written: what was told so far will not be told again."""
+
+    def close(self) -> None:
+        """The run is over, however it ended."""
+
+
+class Listeners(Listener):
+    """Several listeners as one."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def task_begins(self, task: Task, steps: int, done: int) -> None:
+        for listener in self._listeners:
+            listener.task_begins(task, steps, done)
+
+    def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
+        for listener in self._listeners:
+            listener.looked(step, new_steps, losses)
+
+    def task_ended(self, index: int, evaluations: Evaluations) -> None:
+        for listener in self._listeners:
+            listener.task_ended(index, evaluations)
+
+    def saving(self) -> None:
+        for listener in self._listeners:
+            listener.saving()
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """The run was asked to stop, and did between two steps."""
+
+
+class Training:
+    """A method on its way through a scenario. Its state is all that it needs to go on from where it is.
+
+    Args:
+        method: learns.
+        scenario: gives the stream.
+        schedule: how much of it.
+        seed: of the run; the stream's augmentation derives from it.
+        listener: is told.
+        should_stop: asked before every step.
+        computing: the context of a step and of an evaluation, such as autocast.
+        save: is handed the training to keep its state: after every `save_every` steps, at the end of every task, and
+            when it was asked to stop. All losses up to there are finite.
+        save_every: steps; None for the other occasions alone.
+    """
+
+    def __init__(
+        self,
+        method: Method[MethodConfig],
+        scenario: AnyScenario,
+        schedule: Schedule,
+        *,
+        seed: int,
+        listener: Listener | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        computing: Callable[[], AbstractContextManager[object]] = nullcontext,
+        save: Callable[[Training], None] | None = None,
+        save_every: int | None = None,
+    ) -> None:
+        self.method = method
+        self.scenario = scenario
+        self.schedule = schedule
+        self.listener = Listener() if listener is None else listener
+        self.should_stop = should_stop
+        self.computing = computing
+        self.save = save
+        self.save_every = save_every
+        self.augment_rng = generator(seed, "stream/augment")
+        self.task = 0
+        """The task it is in, or that comes next."""
+        self.begun = False
+        """Whether the method was told so."""
+        self.taken = 0
+        """Steps of this task."""
+        self.steps = 0
+        self.evaluations: list[Evaluations] = []
+        self.baseline: Evaluations = {}
+        self.last_losses: dict[str, float] = {}
+        self.train_s = 0.0
+        self.evaluate_s = 0.0
+        self._unseen: list[Losses] = []
+        self._looked_at = self._counted_to = time.perf_counter()
+
+    def run(self) -> None:
+        """Train on every task and evaluate after each, from wherever it is.
+
+        Raises:
+            TrainingError: a loss is no longer finite, or an answer is no number.
+            Stopped: `should_stop` said so.
+        """
+        if not self.baseline:
+            self.baseline = self._evaluate(-1, untrained=True)
+        while self.task < self.schedule.tasks(self.scenario):
+            self._counted_to = time.perf_counter()
+            try:
+                self._learn(self.scenario.task(self.task))
+            finally:
+                self._count()
+            self.evaluations.append(self._evaluate(self.task))
+            self.listener.task_ended(self.task, self.evaluations[-1])
+            self.task, self.begun, self.taken = self.task + 1, False, 0
+            self._counted_to = time.perf_counter()
+            self._save()
+
+    def state_dict(self) -> State:
+        """Where it is, and all that has come of it so far. Every step is a place to stop at."""
+        return {
+            "method": self.method.state_dict(),
+            "evaluations": [to_state(each) for each in self.evaluations],
+            "baseline": to_state(self.baseline),
+            "last_losses": self.last_losses,
+            **collect({name: vars(self)[name] for name in _PROGRESS}),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on exactly where `state` was taken. The training must be of the same configuration.
+
+        Raises:
+            ValueError: it is of another one, or no state of a training.
+        """
+        progress = {name: vars(self)[name] for name in _PROGRESS}
+        restore(progress, {name: state[name] for name in _PROGRESS})
+        losses = state["last_losses"]
+        if not all(isinstance(value, float) for value in losses.values()):
+            raise ValueError("'last_losses' are no numbers")
+        evaluations = [from_state(each) for each in state["evaluations"]]
+        baseline = from_state(state["baseline"])
+        self._check_progress(**{name: progress[name] for name in ("task", "taken", "begun", "steps")})
+        self._check_evaluations(baseline, evaluations, progress["task"])
+        if not (math.isfinite(progress["train_s"]) and math.isfinite(progress["evaluate_s"])):
+            raise ValueError("a time that is not finite")
+        self.method.load_state_dict(state["method"])
+        self._check_memories()
+        vars(self).update(progress, last_losses=losses, evaluations=evaluations, baseline=baseline)
+
+    def _check_memories(self) -> None:
+        task = self.scenario.task(0)
+        raw, labels = task.take(torch.zeros(1, dtype=torch.int64, device=task.labels.device))
+        n = self.scenario.n_classes
+        for memory in self.method.memories():
+            check_samples(memory, raw, labels, n, dict.fromkeys(self.method.stored_outputs, (n,)))
+
+    def _check_progress(self, task: int, taken: int, begun: bool, steps: int) -> None:
+        tasks = self.schedule.tasks(self.scenario)
+        left = self.schedule.steps(self.scenario.task(task)) if 0 <= task < tasks else 0
+        if not (0 <= task <= tasks and 0 <= taken <= min(steps, left) and (begun or not taken)):
+            raise ValueError(f"task {task + 1}, step {taken} is no place in this stream")
+
+    def _check_evaluations(self, baseline: Evaluations, evaluations: list[Evaluations], done: int) -> None:
+        expected = dict.fromkeys(("untrained", protocol) for protocol in self._protocols())
+        if len(evaluations) != done or (baseline.keys() != expected.keys() and (done or baseline)):
+            raise ValueError(f"evaluations after {len(evaluations)} of {done} tasks")
+        sizes = {len(each.accuracies) for one in (baseline, *evaluations) for each in one.values()}
+        protocols = {protocol for one in evaluations for _, protocol in one}
+        if not (sizes <= {len(self._tests(-1))} and protocols <= set(self._protocols())):
+            raise ValueError("evaluations of another scenario")
+
+    def _learn(self, task: Task) -> None:
+        self.listener.task_begins(task, self.schedule.steps(task), self.taken)
+        if not self.begun:
+            self.method.begin_task(task)
+            self.begun = True
+        for raw, labels in self._batches(task):
+            self._step(raw, labels)
+        self._look()
+        with self.computing():
+            self.method.end_task(task)
+
+    def _batches(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
+        """Those that are left of the task."""
+        left = self.schedule.steps(task) - self.taken
+        epoch, passed = divmod(self.taken, max(1, len(task.order(0))))
+        while left:
+            for batch in itertools.islice(task.batches(epoch, passed), left):
+                left -= 1
+                yield batch
+            epoch, passed = epoch + 1, 0
+
+    def _step(self, raw: Tensor, labels: Tensor) -> None:
+        if self.should_stop():
+            self._look()
+            self._save()
+            raise Stopped
+        batch = Batch(raw, self.scenario.augment(raw, self.augment_rng), labels)
+        with self.computing():
+            losses = self.method.observe(batch)
+        self.steps += 1
+        self.taken += 1
+        self._unseen.append(losses)
+        if self.save_every is not None and self.steps % self.save_every == 0:
+            self._save()
+        elif len(self._unseen) >= LOOK_STEPS or time.perf_counter() - self._looked_at >= LOOK_SECONDS:
+            self._look()
+
+    def _save(self) -> None:
+        if self.save is not None:
+            if self._unseen:
+                self._look()
+            self._count()
+            self.listener.saving()
+            self.save(self)
+            self._counted_to = time.perf_counter()
+
+    def _count(self) -> None:
+        """Training takes the time up to now, but not that of a checkpoint."""
+        now = time.perf_counter()
+        self.train_s += now - self._counted_to
+        self._counted_to = now
+
+    def _look(self) -> None:
+        """Fetch the losses that nobody has seen yet, all at once, and make sure that they are finite."""
+        first = self.steps - len(self._unseen) + 1
+        unseen = [(step, losses) for step, losses in enumerate(self._unseen, start=first) if losses]
+        if unseen:
+            totals = torch.stack([losses["loss"] for _, losses in unseen]).tolist()
+            for total, (step, losses) in zip(totals, unseen, strict=True):
+                if not math.isfinite(total):
+                    self.last_losses = _numbers(losses)
+                    raise TrainingError(_not_finite(step, self.last_losses))
+            self.last_losses = _numbers(unseen[-1][1])
+        self.listener.looked(self.steps, len(self._unseen), self.last_losses)
+        self._unseen.clear()
+        self._looked_at = time.perf_counter()
+
+    def _evaluate(self, after: int, untrained: bool = False) -> Evaluations:
+        began = time.perf_counter()
+        scenario = self.scenario
+        with self.computing():
+            # The untrained network stands for every predictor, also for those that have no answer before training.
+            untaught = {"untrained": Answer(self.method.setting.build_net("net"))} if untrained else None
+            predictors = untaught or self.method.predictors()
+            evaluations = evaluate(predictors, self._tests(after), scenario.augment, self._protocols())
+        self.evaluate_s += time.perf_counter() - began
+        for (predictor, _), evaluation in evaluations.items():
+            # Some methods train where the loop sees no loss: they are found out here.
+            if evaluation.calibration_error is not None and math.isnan(evaluation.calibration_error):
+                raise TrainingError(f"'{predictor}' answers with what is no number after task {after + 1}; lower --lr")
+        return evaluations
+
+    def _protocols(self) -> list[ProtocolName]:
+        return [protocol for protocol in self.scenario.protocols if protocol in self.method.protocols]
+
+    def _tests(self, after: int) -> Sequence[Split]:
+        """The scenario's splits, without those of tasks that this run will never see."""
+        tests = self.scenario.tests(after)
+        return tests[: self.schedule.tasks(self.scenario)] if len(tests) == self.scenario.n_tasks else tests
+
+
+def _numbers(losses: Losses) -> dict[str, float]:
+    return {name: float(value) for name, value in losses.items()}
+
+
+def _not_finite(step: int, losses: dict[str, float]) -> str:
+    terms = [name for name, value in losses.items() if name != "loss" and not math.isfinite(value)]
+    if not terms:
+        return f"the loss became {losses['loss']} at step {step}; lower --lr"
+    name = terms[0]
+    return f"the loss term '{name}' became {losses[name]} at step {step}; lower --lr, or the weight of that term"

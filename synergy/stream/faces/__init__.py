@@ -1,0 +1,1 @@
+"""The learner with the manners of other libraries: scikit-learn, river."""

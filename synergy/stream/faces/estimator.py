@@ -1,0 +1,271 @@
+"""A learner in the manner of scikit-learn: fit, partial_fit, predict."""
+
+from __future__ import annotations
+
+import reprlib
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+from torch import nn
+
+from synergy.errors import UsageError
+from synergy.methods.base import Method
+from synergy.randomness import generator
+from synergy.stream.faces.tables import NetworkFactory, network, probabilities, table_learner
+from synergy.stream.learner import Learner
+
+try:
+    from sklearn.utils.validation import validate_data
+except ImportError:  # scikit-learn before 1.6, where it was a method
+
+    def validate_data(estimator: Any, **arguments: Any) -> Any:
+        """Checked and converted data, whose number and names of features the estimator keeps."""
+        return estimator._validate_data(**arguments)
+
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+
+class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no annotations
+    """A classifier of tables that goes on learning without forgetting, for pipelines and searches of scikit-learn.
+
+        model = make_pipeline(StandardScaler(), SynergyClassifier(random_state=0))
+        model.fit(x, y).score(x_test, y_test)
+
+    `fit` starts anew and learns shuffled minibatches, several times over. `partial_fit` goes on, also after `fit`, and
+    learns its rows once and in their order, as a stream; classes that were never seen may come at any time, unless all
+    were named in its first call. Scale the features: it learns by plain gradient steps.
+
+    Args:
+        method: a name (`synergy list` shows them) or a class; one that needs no task boundaries.
+        net: maps `float32 [B, n_features]` to logits `[B, n_classes]`; or what makes such a network,
+            `(n_features, n_classes) -> nn.Module`, of initial weights that follow from `random_state`; or None for
+            layers of `hidden` units. It is copied. A network for images begins with `nn.Unflatten`.
+        hidden: units of each hidden layer, where no network is given; none makes a linear model.
+        buffer_size: samples kept in memory; of no effect on a method without one.
+        lr: learning rate.
+        epochs: passes of `fit` over its data.
+        batch_size: samples of a step; the batches of a pass are of equal size, give or take one, and none is larger.
+        clip_norm: bound on the norm of a step's gradient; None for none.
+        random_state: whole number of which all that is random follows; None for another one at each fit. A
+            `numpy.random.RandomState` gives that number.
+        device: "auto", "cpu", "cuda" or "mps"; None for where the network is.
+        options: further options of the method and of the `Learner`, such as `{"ema_alpha": 0.999}`, SYNERgy's own
+            default, which is better for streams of many thousand steps than the 0.95 for small tables here.
+
+    Attributes:
+        classes_: labels known so far, sorted, `[n_classes]`; the columns of `predict_proba`.
+        n_features_in_: columns of a table.
+        feature_names_in_: their names, if it was a data frame with names that are texts.
+        learner_: the `Learner`, with all it can do: `learner_.memory.summary()`, `learner_.save(path)`.
+    """
+
+    def __init__(
+        self,
+        method: str | type[Method[Any]] = "synergy",
+        *,
+        net: nn.Module | NetworkFactory | None = None,
+        hidden: Sequence[int] = (100, 100),
+        buffer_size: int = 500,
+        lr: float = 0.1,
+        epochs: int = 50,
+        batch_size: int = 32,
+        clip_norm: float | None = 1.0,
+        random_state: int | np.random.RandomState | None = 0,
+        device: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.method = method
+        self.net = net
+        self.hidden = hidden
+        self.buffer_size = buffer_size
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.clip_norm = clip_norm
+        self.random_state = random_state
+        self.device = device
+        self.options = options
+
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803 - scikit-learn's names
+        """Forget all and learn from a table. If that fails, the estimator is as it was before.
+
+        Args:
+            X: numbers `[n, n_features]`.
+            y: a label for each row `[n]`.
+
+        Raises:
+            UsageError, ValueError: a parameter is not allowed, or the data cannot be learned from.
+            TrainingError: the loss is not finite any more, or memory ran out.
+        """
+        epochs = _whole("epochs", self.epochs)
+        size = _whole("batch_size", self.batch_size)
+        with ExitStack() as undo:
+            undo.callback(self._take_back, dict(vars(self)))
+            samples = self._samples(X, reset=True)
+            labels = self._labels(samples, y)
+            classes, seed = np.unique(labels), self._seed()
+            learner = self._learner(seed, len(classes), None)
+            rng = generator(seed, "estimator/order")
+            for _ in range(epochs):
+                _learn(learner, samples, labels, rng.permutation(len(samples)), size)
+            self.learner_, self.classes_, self._fixed = learner, classes, False
+            undo.pop_all()
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:  # noqa: N803
+        """Go on learning: one pass over the rows of a table, in their order.
+
+        What fails in the middle of a pass has learned the batches before. If the first call fails, nothing is learned.
+
+        Args:
+            X: numbers `[n, n_features]`.
+            y: a label for each row `[n]`.
+            classes: in the first call, all labels there will ever be `[n_classes]`; None if new ones may come.
+
+        Raises:
+            UsageError, ValueError: as `fit`; there is a label that is none of `classes`, or these have changed.
+            TrainingError: as `fit`.
+        """
+        size = _whole("batch_size", self.batch_size)
+        named = None if classes is None else np.unique(column_or_1d(classes))
+        if "learner_" in vars(self):
+            self._go_on(X, y, named, size)
+            return self
+        with ExitStack() as undo:
+            undo.callback(self._take_back, dict(vars(self)))
+            self._begin(X, y, named, size)
+            undo.pop_all()
+        return self
+
+    def _begin(self, X: Any, y: Any, named: Array | None, size: int) -> None:  # noqa: N803
+        samples = self._samples(X, reset=True)
+        labels = self._labels(samples, y)
+        classes = np.unique(labels) if named is None else _checked(labels, named)
+        learner = self._learner(self._seed(), len(classes), named)
+        _learn(learner, samples, labels, np.arange(len(samples)), size)
+        self.learner_, self.classes_, self._fixed = learner, classes, named is not None
+
+    def _go_on(self, X: Any, y: Any, named: Array | None, size: int) -> None:  # noqa: N803
+        samples = self._samples(X, reset=False)
+        labels = self._labels(samples, y)
+        known = self.classes_
+        if named is not None and not np.array_equal(named, known):
+            raise UsageError(f"classes: given {_short(named)}; allowed: {_short(known)}, as now known, or none")
+        classes = _checked(labels, known) if self._fixed else _joined(labels, known)
+        try:
+            _learn(self.learner_, samples, labels, np.arange(len(samples)), size)
+        finally:  # also of what was interrupted
+            self.classes_ = _learned(classes, self.learner_)
+
+    def predict_proba(self, X: Any) -> Array:  # noqa: N803
+        """Probabilities `float64 [n, n_classes]` of `classes_`, each row of sum 1.
+
+        Raises:
+            NotFittedError: nothing was learned yet.
+            ValueError: the table is not like the one that was learned.
+            TrainingError: the network does not answer with finite numbers, since learning diverged.
+        """
+        check_is_fitted(self, "learner_")
+        found = probabilities(self.learner_, self._samples(X, reset=False))
+        position = {label: column for column, label in enumerate(self.learner_.classes)}
+        return found[:, [position[label] for label in self.classes_.tolist()]]
+
+    def predict(self, X: Any) -> Array:  # noqa: N803
+        """The most likely label of each row `[n]`. Raises as `predict_proba`."""
+        best = self.predict_proba(X).argmax(1)
+        labels: Array = self.classes_[best]
+        return labels
+
+    def _take_back(self, before: dict[str, Any]) -> None:
+        """Be as before a call that failed."""
+        self.__dict__.clear()
+        self.__dict__.update(before)
+
+    def _seed(self) -> int:
+        if self.random_state is None:
+            return secrets.randbits(32)
+        if isinstance(self.random_state, np.random.RandomState):
+            return int(self.random_state.randint(2**31))
+        return _whole("random_state", self.random_state, low=0)
+
+    def _learner(self, seed: int, n_classes: int, fixed: Array | None) -> Learner:
+        net = network(self.net, self.hidden, self.n_features_in_, n_classes, seed)
+        return table_learner(
+            self.method,
+            net,
+            classes=None if fixed is None else fixed.tolist(),
+            buffer_size=self.buffer_size,
+            lr=self.lr,
+            clip_norm=self.clip_norm,
+            seed=seed,
+            device=self.device,
+            options=self.options,
+        )
+
+    def _samples(self, given: Any, *, reset: bool) -> Array:
+        samples: Array = validate_data(self, X=given, dtype=np.float32, reset=reset)
+        return samples
+
+    def _labels(self, samples: Array, given: Any) -> Array:
+        """Labels `[n]`, checked as scikit-learn does."""
+        if given is None:
+            raise UsageError("y: this SynergyClassifier requires y to be passed, but the target y is None")
+        labels: Array = column_or_1d(given, warn=True)
+        check_classification_targets(labels)
+        if len(labels) != len(samples):
+            raise UsageError(f"y: given {len(labels)} labels for {len(samples)} rows; allowed: one a row")
+        return labels
+
+
+def _learn(learner: Learner, samples: Array, labels: Array, order: Array, size: int) -> None:
+    """One pass over rows in an order; no batch is so small that a network could not normalise by it."""
+    for rows in np.array_split(order, -(-len(order) // size)):
+        learner.observe(samples[rows], labels[rows])
+
+
+_TEXT = "OSU"
+"""Kinds of arrays that hold no numbers."""
+
+
+def _whole(name: str, value: Any, low: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+        raise UsageError(f"{name}: given {reprlib.repr(value)}; allowed: whole numbers from {low} on")
+    return int(value)
+
+
+def _checked(labels: Array, classes: Array) -> Array:
+    """`classes`, of which labels must be."""
+    if len(new := np.setdiff1d(labels, classes)):
+        raise UsageError(f"y: given {_short(new)}; allowed: {_short(classes)}, the classes of the first call")
+    return classes
+
+
+def _joined(labels: Array, known: Array) -> Array:
+    """All labels, sorted; numpy would make texts of numbers."""
+    if (labels.dtype.kind in _TEXT) != (known.dtype.kind in _TEXT):
+        raise UsageError(f"y: given {_short(labels)} beside {_short(known)}; allowed: texts or numbers, not both")
+    joined: Array = np.union1d(known, labels)
+    if lost := {*known.tolist(), *labels.tolist()} - {*joined.tolist()}:
+        raise UsageError(
+            f"y: given {labels.dtype} labels beside {known.dtype} ones, and no type holds both and {min(lost)}; "
+            "allowed: labels of one type"
+        )
+    return joined
+
+
+def _learned(labels: Array, learner: Learner) -> Array:
+    """Those of the labels that the learner knows."""
+    known = {*learner.classes}
+    learned: Array = labels[np.array([label in known for label in labels.tolist()], dtype=bool)]
+    return learned
+
+
+def _short(labels: Array) -> str:
+    return reprlib.repr(labels.tolist())

@@ -1,0 +1,241 @@
+"""What a run and a set of records look like in a terminal: plain text, made here and printed by the command line."""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Never
+
+import numpy as np
+from tqdm import tqdm
+
+from synergy.device import device_name
+from synergy.runs.evaluate import Evaluations
+from synergy.runs.prepare import Prepared
+from synergy.runs.records import Accuracies, Record, repetitions
+from synergy.runs.training import Listener
+from synergy.types import Task
+
+if TYPE_CHECKING:
+    from synergy.runs.resume import Reopened
+
+METRICS = {
+    "final_average": "final average",
+    "average_over_time": "average over time",
+    "forgetting": "forgetting",
+    "backward_transfer": "backward transfer",
+    "forward_transfer": "forward transfer",
+    "plasticity": "plasticity",
+    "stability": "stability",
+    "trade_off": "trade-off",
+}
+
+
+WIDTH = 100
+"""Of a paragraph; a table takes what it needs."""
+
+_NUMBER = re.compile(r"(-|-?\d+(\.\d+)?( ± \d+\.\d+)?( s)?)?")
+
+
+def table(rows: Sequence[Sequence[str]], headings: int = 1) -> str:
+    """The first `headings` rows and those below, columns as wide as their widest cell; numbers stand to the right."""
+    columns = [_aligned(column, headings) for column in zip(*rows, strict=True)]
+    return "\n".join(("  " + "  ".join(cells)).rstrip() for cells in zip(*columns, strict=True))
+
+
+def _aligned(column: Sequence[str], headings: int) -> list[str]:
+    width = max(len(cell) for cell in column)
+    numeric = all(_NUMBER.fullmatch(cell) for cell in column[headings:])
+    return [cell.rjust(width) if numeric else cell.ljust(width) for cell in column]
+
+
+def opening(prepared: Prepared) -> str:
+    """The block before training: what is run, on what, and where every value came from."""
+    config, source = prepared.config, prepared.source
+    values = config.as_mapping()
+    data = f"{source.name} ({source.origin}): {source.train_samples} training, {source.test_samples} "
+    data += "held-out samples" if config.training.validation else "test samples"
+    data += "" if source.complete or config.training.validation else ", a part of the published data set"
+    epochs = _count(prepared.schedule.n_epochs, "epoch")
+    lines = {
+        "scenario": f"{config.scenario_name}, {_count(prepared.scenario.n_tasks, 'task')}{_listed(values['scenario'])}",
+        "protocol": ", ".join(prepared.scenario.protocols),
+        "data": data,
+        "method": f"{config.method_name}{_listed(values['method'])}",
+        "net": f"{prepared.net_name}, {prepared.n_parameters:,} parameters",
+        "training": f"{epochs}, batch size {config.training.batch_size}" + ", partial" * config.partial,
+        "device": device_name(prepared.device),
+        "seed": str(config.training.seed),
+        "values from": _origins(config.provenance),
+    }
+    return "\n".join(_paragraphs(name, text) for name, text in lines.items())
+
+
+def reopening(run: Reopened) -> str:
+    """Where a run goes on from."""
+    training = run.session.training
+    tasks = training.schedule.tasks(training.scenario)
+    if run.checkpoint is None:
+        return "no checkpoint that could be used: starts again from the beginning"
+    return f"goes on after step {training.steps}, {len(training.evaluations)} of {tasks} tasks done: {run.checkpoint}"
+
+
+def _paragraphs(name: str, text: str) -> str:
+    """The lines of `text` to the right of `name`, broken between words."""
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH, break_on_hyphens=False)]
+    margin = [name, *[""] * (len(lines) - 1)]
+    return "\n".join(f"{left:<13}{line}" for left, line in zip(margin, lines, strict=True))
+
+
+def _listed(options: Mapping[str, object]) -> str:
+    return "".join(f", {name}={value}" for name, value in options.items() if name not in ("name", "n_tasks"))
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" + "s" * (n != 1)
+
+
+def _origins(provenance: Mapping[str, str]) -> str:
+    """A line for each origin with the options that have their values from there; plain defaults are not told apart."""
+    by_origin: dict[str, list[str]] = {}
+    for name, origin in provenance.items():
+        by_origin.setdefault(origin, []).append(name)
+    by_origin["default"] = ["all else"]
+    ordered = sorted(by_origin, key=lambda origin: (origin.startswith("default"), origin != "default", origin))
+    return "\n".join(f"{origin}: {', '.join(by_origin[origin])}" for origin in ordered)
+
+
+class Progress(Listener):
+    """A bar for each task, and a line with the average accuracies after it.
+
+    Args:
+        n_tasks: of the run.
+        say: prints a line.
+        quiet: no bar, as when the output is not a terminal.
+        first: task of the run, or of what is left of it.
+    """
+
+    def __init__(self, n_tasks: int, say: Callable[[str], None], quiet: bool, first: int = 0) -> None:
+        self._n_tasks = n_tasks
+        self._say = say
+        self._quiet = quiet
+        self._first = first
+        self._bar: tqdm[Never] | None = None
+
+    def task_begins(self, task: Task, steps: int, done: int) -> None:
+        if task.index == self._first:
+            self._say("average accuracy over the tasks seen so far, percent")
+        name = f"task {task.index + 1}/{self._n_tasks}"
+        self._bar = tqdm(
+            total=steps, initial=done, desc=name, unit="step", disable=self._quiet, leave=False, file=sys.stderr
+        )
+
+    def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
+            self._bar.update(new_steps)
+
+    def task_ended(self, index: int, evaluations: Evaluations) -> None:
+        self.close()
+        width = len(str(self._n_tasks))
+        averages: dict[str, list[str]] = {}
+        for (predictor, protocol), evaluation in evaluations.items():
+            seen = evaluation.accuracies[: index + 1]
+            # As the metrics compute it, so that the last line and the table end in the same digit.
+            averages.setdefault(protocol, []).append(f"{predictor} {np.mean(seen):.2f}")
+        text = "   ".join(f"{protocol}: {', '.join(each)}" for protocol, each in averages.items())
+        self._say(f"task {index + 1:>{width}}/{self._n_tasks}  {text or 'no answer before the last task'}")
+
+    def close(self) -> None:
+        """Take the bar away, also when a task was not finished."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def closing(record: Record) -> str:
+    """The accuracy matrix of the answer, the metrics of every predictor, and what it cost."""
+    if not record.accuracies:
+        return "nothing was evaluated"
+    measured = record.measured
+    cost = (
+        f"{record.steps} steps in {measured.train_s:.1f} s ({measured.steps_per_s:.0f} steps/s), "
+        f"evaluation {measured.evaluate_s:.1f} s, peak memory {measured.peak_memory_mb:.0f} MB"
+    )
+    return "\n\n".join([matrix(record.answer()), metrics(record), cost])
+
+
+def matrix(accuracies: Accuracies) -> str:
+    """Accuracy on each task seen (columns) after each task (rows)."""
+    n = min(len(accuracies.matrix[0]), len(accuracies.matrix))
+    title = f"accuracy of '{accuracies.predictor}' ({accuracies.protocol}), percent: task (column) after task (row)"
+    rows = [["", *(str(k + 1) for k in range(n))]]
+    for t, row in enumerate(accuracies.matrix):
+        rows.append([str(t + 1), *(_number(value, 1) if k <= t else "" for k, value in enumerate(row[:n]))])
+    return f"{title}\n{table(rows)}"
+
+
+def metrics(record: Record) -> str:
+    """A line for each metric, a column for each predictor and protocol."""
+    rows = [["metric, percent", *(f"{each.predictor}, {each.protocol}" for each in record.accuracies)]]
+    for name in _known([record]):
+        rows.append([METRICS[name], *(_number(each.metrics.get(name)) for each in record.accuracies)])
+    rows.append(["calibration error", *(_number(each.calibration_error) for each in record.accuracies)])
+    return table(rows)
+
+
+def comparison(records: Sequence[Record]) -> str:
+    """A line for each run, with the answer of its recommended predictor under every protocol."""
+    names = _known(records)
+    heading = ["run", "method", "answer", *(METRICS[name] for name in names), "wall time"]
+    rows = [[text.rpartition(" ")[part] for text in heading] for part in (0, 2)]
+    for record in records:
+        run, method, seconds = _run(record), record.name_of("method"), f"{record.measured.wall_s:.1f} s"
+        for each in record.accuracies:
+            if each.predictor == record.answer().predictor:
+                values = [_number(each.metrics.get(name)) for name in names]
+                rows.append([run, method, f"{each.predictor}, {each.protocol}", *values, seconds])
+        if not record.accuracies:
+            rows.append([run, method, "none", *("-" for _ in names), seconds])
+    return table(rows, headings=2)
+
+
+def over_seeds(records: Sequence[Record]) -> str:
+    """A line for each configuration that was run with several seeds, its metrics as mean ± sample standard deviation.
+
+    Empty if there is none.
+    """
+    groups, names = repetitions(records), _known(records)
+    heading = ["runs", "method", "answer", *(METRICS[name] for name in names), "seeds"]
+    rows = [[text.rpartition(" ")[part] for text in heading] for part in (0, 2)]
+    for group in groups:
+        first = group[0]
+        for each in first.accuracies:
+            if each.predictor == first.answer().predictor:
+                metrics = [record.find(each.predictor, each.protocol).metrics for record in group]
+                values = [_spread([of_run.get(name) for of_run in metrics]) for name in names]
+                runs = f"{_run(first)} and {len(group) - 1} more"
+                rows.append([runs, first.name_of("method"), f"{each.predictor}, {each.protocol}", *values])
+                rows[-1].append(str(len(group)))
+    return f"mean ± standard deviation over seeds\n{table(rows, headings=2)}" if groups else ""
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.2f} ± {np.std(known, ddof=1):.2f}" if len(known) == len(values) else "-"
+
+
+def _known(records: Sequence[Record]) -> list[str]:
+    """The metrics that at least one of the runs has."""
+    return [name for name in METRICS if any(name in each.metrics for r in records for each in r.accuracies)]
+
+
+def _run(record: Record) -> str:
+    marks = ["partial"] * record.partial + [record.status] * (record.status != "finished")
+    return record.run_id + (f" ({', '.join(marks)})" if marks else "")
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

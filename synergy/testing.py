@@ -1,0 +1,219 @@
+"""Contract checks that every method and every scenario must pass. Public: run them on your own.
+
+    from synergy import testing
+    testing.check_method(MyMethod, MyMethod.Config(lr=0.1), testing.scenario("seq-digits"))
+    testing.check_scenario(lambda seed: testing.scenario("seq-digits", seed=seed))
+
+A check that fails raises an AssertionError which says what was broken.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from synergy.data import sources
+from synergy.methods.base import Method, MethodConfig, Setting, has_batch_norm
+from synergy.randomness import generator, torch_generator
+from synergy.scenarios import scenario_class
+from synergy.scenarios.base import AnyScenario, StreamSetting
+from synergy.state import State, same
+from synergy.types import Batch, Task
+
+STEPS = 6
+"""Steps of each task that a check trains; long enough for a memory to fill and an average to move."""
+
+
+def scenario(name: str, *, seed: int = 0, batch_size: int = 8, options: Mapping[str, Any] | None = None) -> AnyScenario:
+    """A scenario on the CPU, small batches."""
+    kind = scenario_class(name)
+    setting = StreamSetting(sources.load(kind.dataset), seed, batch_size, torch.device("cpu"))
+    return kind(kind.Config(**(options or {})), setting)
+
+
+def setting(of: AnyScenario, seed: int = 0) -> Setting:
+    """What a method needs to learn from a scenario with its usual network."""
+
+    def build_net(name: str) -> nn.Module:
+        return of.build_net(torch_generator(seed, f"net/{name}"))
+
+    return Setting(build_net, of.augment, of.n_classes, of.n_tasks, of.setting.batch_size, 1, seed)
+
+
+def check_method(method: type[Method[Any]], config: MethodConfig, stream: AnyScenario) -> None:
+    """All checks of a method: losses, told outputs, purity, predictors, determinism, save and restore.
+
+    Raises:
+        AssertionError: says which part of the contract is broken.
+    """
+    with _global_randomness_untouched():
+        whole = _trained(method, config, stream)
+        _check_predictors(whole, stream)
+        again = _trained(method, config, stream)
+        assert same(whole.state_dict(), again.state_dict()), "the same seed gave other weights or another state"
+        _check_restored(method, config, stream, whole.state_dict())
+
+
+def check_scenario(build: Callable[[int], AnyScenario]) -> None:
+    """All checks of a scenario, built from a seed by `build`: shapes, labels, order, independence of all but the seed.
+
+    Raises:
+        AssertionError: says which part of the contract is broken.
+    """
+    with _global_randomness_untouched():
+        one, other = build(1), build(2)
+        for index in range(one.n_tasks):
+            _check_task(one.task(index), index, one)
+        _check_tests(one)
+        assert same(_stream(one), _stream(one)), "the same scenario gave another stream the second time"
+        assert same(_stream(one), _stream(build(1))), "the same seed gave another stream"
+        assert not same(_stream(one), _stream(other)), "another seed gave the same stream"
+
+
+def _trained(method: type[Method[Any]], config: MethodConfig, stream: AnyScenario) -> Method[Any]:
+    told: list[tuple[Batch, Tensor]] = []
+    learner = method(config, replace(setting(stream), on_outputs=lambda *what: told.append(what)))
+    for task, batches in _tasks(stream):
+        learner.begin_task(task)
+        for batch in batches:
+            told.clear()
+            expected = _expected_outputs(learner, batch)
+            _check_step(learner, batch)
+            _check_told(told, batch, learner.outputs_of, expected)
+        learner.end_task(task)
+    return learner
+
+
+def _tasks(stream: AnyScenario, skip: int = 0) -> Iterator[tuple[Task, list[Batch]]]:
+    """The first steps of every task; one augmentation generator for all, as in training."""
+    rng = generator(0, "stream/augment")
+    for index in range(skip, stream.n_tasks):
+        task = stream.task(index)
+        samples = itertools.islice(task.batches(0), STEPS)
+        yield task, [Batch(raw, stream.augment(raw, rng), labels) for raw, labels in samples]
+
+
+def _check_step(learner: Method[Any], batch: Batch) -> None:
+    before = [tensor.clone() for tensor in (batch.raw, batch.inputs, batch.labels)]
+    losses = learner.observe(batch)
+    for name, value in losses.items():
+        assert value.shape == (), f"loss '{name}' is not a scalar but of shape {tuple(value.shape)}"
+        assert not value.requires_grad, f"loss '{name}' is not detached"
+        assert math.isfinite(float(value)), f"loss '{name}' is {float(value)}"
+    assert not losses or "loss" in losses, f"the losses {list(losses)} have no sum called 'loss'"
+    after = (batch.raw, batch.inputs, batch.labels)
+    assert all(map(torch.equal, before, after)), "observe changed the batch it was given"
+
+
+def _expected_outputs(learner: Method[Any], batch: Batch) -> Tensor | None:
+    """What `observe` must tell of a batch; None where that cannot be known from outside, with BatchNorm."""
+    if learner.outputs_of is None:
+        return None
+    predictors = learner.predictors()
+    assert learner.outputs_of in predictors, f"outputs_of is '{learner.outputs_of}', the predictors {list(predictors)}"
+    nets = [part for part in vars(learner).values() if isinstance(part, nn.Module)]
+    return None if any(map(has_batch_norm, nets)) else predictors[learner.outputs_of](batch.inputs)
+
+
+def _check_told(told: list[tuple[Batch, Tensor]], batch: Batch, name: str | None, expected: Tensor | None) -> None:
+    times = 0 if name is None else 1
+    assert len(told) == times, f"outputs were told {len(told)} times for a batch, expected {times}"
+    for about, outputs in told:
+        assert about is batch, "outputs were told of another batch than the one given"
+        assert len(outputs) >= len(batch), f"told were {len(outputs)} outputs for a batch of {len(batch)}"
+        first = outputs.detach()[: len(batch)]
+        right = expected is None or torch.allclose(first, expected, atol=1e-4)
+        assert right, f"the outputs told are not what '{name}' said before the step"
+
+
+def _check_predictors(learner: Method[Any], stream: AnyScenario) -> None:
+    before = learner.state_dict()
+    predictors = learner.predictors()
+    assert predictors, "a trained method has no predictor"
+    split = stream.tests(stream.n_tasks - 1)[0]
+    inputs = stream.augment.plain(split.raw[:5])
+    for name, predictor in predictors.items():
+        scores = predictor(inputs)
+        expected = (len(inputs), stream.n_classes)
+        assert scores.shape == expected, f"'{name}' answers with shape {tuple(scores.shape)}, expected {expected}"
+        assert not scores.requires_grad, f"'{name}' answers with a gradient attached"
+        assert not scores.isnan().any(), f"'{name}' answers with what is no number"
+        assert torch.equal(scores, predictor(inputs)), f"'{name}' answers otherwise when asked again"
+        alone = torch.cat([predictor(one) for one in inputs.split(1)])
+        assert torch.allclose(scores, alone, atol=1e-4), f"'{name}' answers by what else is in the batch"
+    assert same(before, learner.state_dict()), "predicting changed the method"
+
+
+def _check_restored(method: type[Method[Any]], config: MethodConfig, stream: AnyScenario, expected: State) -> None:
+    """Hand over to a new object in the middle of every task, and see that nothing is lost."""
+    learner = method(config, setting(stream))
+    for task, batches in _tasks(stream):
+        learner.begin_task(task)
+        for number, batch in enumerate(batches):
+            if number == len(batches) // 2:
+                learner = _handed_over(learner, method, config, stream)
+            learner.observe(batch)
+        learner.end_task(task)
+    assert same(expected, learner.state_dict()), "a method that was saved and restored went on otherwise"
+
+
+def _handed_over(
+    learner: Method[Any], method: type[Method[Any]], config: MethodConfig, stream: AnyScenario
+) -> Method[Any]:
+    fresh = method(config, setting(stream))
+    fresh.load_state_dict(learner.state_dict())
+    assert same(fresh.state_dict(), learner.state_dict()), "a restored state is not the one that was saved"
+    return fresh
+
+
+def _check_task(task: Task, index: int, stream: AnyScenario) -> None:
+    assert task.index == index, f"task {index} calls itself {task.index}"
+    earlier = [each.index for each in task.earlier()]
+    assert earlier == list(range(index)), f"the tasks before task {index} are given as {earlier}"
+    order = task.order(0)
+    used = torch.cat(list(order))
+    assert len(used.unique()) == len(used), f"task {task.index} shows a sample twice in an epoch"
+    for raw, labels in itertools.islice(task.batches(0), 3):
+        assert raw.dtype == torch.uint8, f"raw samples are {raw.dtype}, expected uint8"
+        assert labels.dtype == torch.int64, f"labels are {labels.dtype}, expected int64"
+        assert 0 < len(labels) == len(raw) <= stream.setting.batch_size, f"a batch of {len(raw)} samples"
+        assert set(labels.tolist()) <= set(task.classes), f"task {task.index} shows a label that is not its own"
+    assert max(task.classes) < stream.n_classes, "a label without an output"
+    middle = len(order) // 2
+    entered, passed = task.batches(0, start=middle), itertools.islice(task.batches(0), middle, None)
+    assert same(list(next(entered)), list(next(passed))), "entering the stream at a batch gave another batch"
+
+
+def _check_tests(stream: AnyScenario) -> None:
+    counts = {len(stream.tests(after)) for after in range(-1, stream.n_tasks)}
+    assert len(counts) == 1, f"the number of test splits changes over time: {sorted(counts)}"
+    for split in stream.tests(stream.n_tasks - 1):
+        assert len(split), "a test split without samples"
+        assert set(split.labels.tolist()) <= set(split.classes), "a test label that is not one of the split's classes"
+
+
+def _stream(of: AnyScenario) -> list[Tensor]:
+    """The first batches of every task."""
+    tasks = (of.task(index) for index in range(of.n_tasks))
+    return [part for task in tasks for batch in itertools.islice(task.batches(0), 3) for part in batch]
+
+
+@contextmanager
+def _global_randomness_untouched() -> Iterator[None]:
+    before = _global_states()
+    yield
+    assert same(before, _global_states()), "a global random generator was used; own one instead"
+
+
+def _global_states() -> list[Any]:
+    name, keys, *rest = np.random.get_state()  # read only, to see that nobody else has touched it
+    return [torch.get_rng_state(), random.getstate()[1], str(name), torch.from_numpy(np.asarray(keys).copy()), rest]

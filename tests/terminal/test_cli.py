@@ -1,0 +1,619 @@
+"""The command line: a mistake is one line and exit code 2, Ctrl-C is 130, a failed run 1; nobody sees a traceback."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synergy.data import decode
+from synergy.errors import UsageError
+from synergy.methods import METHODS
+from synergy.methods.er import ER
+from synergy.runs import records
+from synergy.runs.config import build
+from synergy.scenarios import SCENARIOS
+from synergy.terminal import cli
+from synergy.types import Batch
+from tests.commands import BRIEF, Outcome, call, run
+from tests.disk.test_files import posix, unprivileged
+from tests.runs.test_records import RECORD
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty folder to stand in, no data but those a test brings, and a hub that nobody reaches."""
+
+    def unreachable() -> NoReturn:
+        raise OSError("unreachable")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SYNERGY_DATA", raising=False)
+    monkeypatch.setenv("SYNERGY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(decode, "knock", unreachable)
+
+
+def assert_refused(outcome: Outcome, *parts: str) -> None:
+    """One line on stderr that has all `parts`, exit code 2."""
+    assert outcome.err.count("\n") == 1, outcome.err
+    assert outcome.err.startswith("synergy: error: ") and len(outcome.err) < 5100
+    for part in parts:
+        assert part in outcome.err
+    assert outcome.code == 2
+
+
+RUN = "run --dataset rot-digits --model er"
+MISTAKES = [
+    # what to run
+    ("runn", ["unknown command 'runn'; did you mean 'run'? allowed: --help, --version, list, report, resume, run"]),
+    (
+        "--dataset rot-digits --model er",
+        ["--dataset: given in place of a command; did you mean 'synergy run'? allowed"],
+    ),
+    ("--bogus", ["--bogus: given in place of a command"]),
+    ("--verison", ["unknown command '--verison'; did you mean '--version'?"]),
+    ("help", ["unknown command 'help'; did you mean '--help'?"]),
+    ("run --dataset rot-digits --model ER", ["unknown method 'ER'; did you mean 'er'?"]),
+    ("run --dataset rot-digits --model DER++", ["unknown method 'DER++'; did you mean 'derpp'?"]),
+    ("run --dataset rot-digits --model iCaRL", ["unknown method 'iCaRL'; did you mean 'icarl'?"]),
+    ("run --dataset rot-digits --model A-GEM", ["unknown method 'A-GEM'; did you mean 'agem'?"]),
+    ("run --dataset Rot-MNIST --model er", ["unknown scenario 'Rot-MNIST'; did you mean 'rot-mnist'?"]),
+    ("run", ["--dataset is missing; allowed: ", "rot-digits"]),
+    ("run --dataset rot-digits", ["--model is missing; allowed: ", "synergy"]),
+    ("run --dataset rot-digit --model er", ["unknown scenario 'rot-digit'; did you mean 'rot-digits'?"]),
+    ("run --dataset rot-digit", ["unknown scenario 'rot-digit'; did you mean 'rot-digits'?"]),
+    ("run --model synergi", ["unknown method 'synergi'; did you mean 'synergy'?"]),
+    ("run --dataset rot-digits --model synergi", ["unknown method 'synergi'; did you mean 'synergy'?"]),
+    ("run --dataset", ["--dataset: given no value; allowed: one"]),
+    ("run --help --model nosuch", ["unknown method 'nosuch'"]),
+    ("run --dataset mnist-360 --model joint", ["joint needs task boundaries and mnist-360 has none"]),
+    ("run --dataset rot-digits --model lwf", ["lwf answers under class-IL, task-IL only"]),
+    ("list everything", ["unknown argument 'everything'"]),
+    # flags
+    (f"{RUN} --bufer_size 200", ["unknown flag '--bufer_size'; did you mean '--buffer_size'?"]),
+    (f"{RUN} --ema_alpha 0.9", ["unknown flag '--ema_alpha'"]),
+    (f"{RUN} --buffer 200", ["unknown flag '--buffer'; did you mean '--buffer_size'?"]),
+    (f"{RUN} extra", ["unknown argument 'extra'"]),
+    (f"{RUN} --seed", ["--seed: given no value; allowed: one"]),
+    (f"{RUN} --validation=yes", ["--validation: ignored explicit argument 'yes'"]),
+    (f"{RUN} $'a\\nb'", ["unknown argument"]),
+    # values
+    (f"{RUN} --seed one", ["error: --seed: given 'one'; allowed: a whole number"]),
+    (f"{RUN} --seed 1.5", ["error: --seed: given '1.5'; allowed: a whole number"]),
+    (f"{RUN} --seed -1", ["seed: given -1; allowed: at least 0"]),
+    (f"{RUN} --seed {10**400}", ["seed: given 1000", "allowed: a whole number below 2^63"]),
+    (f"{RUN} --lr fast", ["error: --lr: given 'fast'; allowed: a number"]),
+    (f"{RUN} --buffer_size 1e3", ["error: --buffer_size: given '1e3'; allowed: a whole number"]),
+    (f"{RUN} --lr {'x' * 300}", ["error: --lr: given 'xxx", "...", "; allowed: a number"]),
+    (f"{RUN} --lr -0.1", ["lr: given -0.1; allowed: at least 0"]),
+    (f"{RUN} --lr nan", ["lr: given nan; allowed: a finite number"]),
+    (f"{RUN} --lr inf", ["lr: given inf; allowed: a finite number"]),
+    (f"{RUN} --buffer_size 0", ["buffer_size: given 0; allowed: at least 1"]),
+    (f"{RUN} --buffer_size -200", ["buffer_size: given -200; allowed: at least 1"]),
+    (f"{RUN} --minibatch_size 0", ["minibatch_size: given 0; allowed: at least 1"]),
+    (f"{RUN} --batch_size 0", ["batch_size: given 0; allowed: at least 1"]),
+    (f"{RUN} --n_epochs 0", ["n_epochs: given 0; allowed: at least 1"]),
+    (f"{RUN} --n_tasks 0", ["n_tasks: given 0; allowed: at least 1 and at most 1000"]),
+    (f"{RUN} --n_tasks 2000", ["n_tasks: given 2000; allowed: at least 1 and at most 1000"]),
+    (f"{RUN} --max_tasks 0", ["max_tasks: given 0; allowed: at least 1"]),
+    (f"{RUN} --max_steps_per_task 0", ["max_steps_per_task: given 0; allowed: at least 1"]),
+    (f"{RUN} --checkpoint_every 0", ["checkpoint_every: given 0; allowed: at least 1"]),
+    (f"{RUN} --keep 0", ["keep: given 0; allowed: at least 1"]),
+    (f"{RUN} --fisher_memory_mb 0", ["fisher_memory_mb: given 0; allowed: at least 1"]),
+    (f"{RUN} --device gpu", ["device: given 'gpu'; allowed: one of auto, cpu, cuda, mps"]),
+    (f"{RUN} --notes \udcff", ["notes: given '\\udcff'; allowed: text in UTF-8"]),
+    ("run --dataset seq-digits --model er --n_tasks 3", ["n_tasks: given 3; allowed: a divisor of the 10 classes"]),
+    ("run --dataset seq-digits --model er --batch_size 999", ["batch_size: given 999; allowed: at most 271"]),
+    (
+        "run --dataset rot-digits --model synergy --ema_alpha 2",
+        ["ema_alpha: given 2.0; allowed: at least 0 and at mos"],
+    ),
+    (
+        "run --dataset rot-digits --model agem --buffer_size 19 --minibatch_size 8",
+        ["buffer_size: given 19; allowed: at least 20"],
+    ),
+    # angles
+    (f"{RUN} --rotation_angles 10 20", ["rotation_angles: given 2 angles; allowed: one for each of the 20 tasks"]),
+    (f"{RUN} --rotation_angles=", ["rotation_angles: given none; allowed: one for each task, or leave the option out"]),
+    (f"{RUN} --rotation_angles", ["--rotation_angles: given no value; allowed: at least one"]),
+    (f"{RUN} --n_tasks 2 --rotation_angles 10 x", ["rotation_angles: given '10 x'; allowed: numbers, or a file of"]),
+    (f"{RUN} --n_tasks 2 --rotation_angles 10 nan", ["rotation_angles: given nan; allowed: a finite number"]),
+    (f"{RUN} --n_tasks 2 --rotation_angles 10 400", ["rotation_angles: given 400.0; allowed: at least -360 and at"]),
+    (f"{RUN} --n_tasks 2 --rotation_angles nosuch.txt", ["rotation_angles: given 'nosuch.txt'; allowed: numbers, or"]),
+    (f"{RUN} --n_tasks 2 --rotation_angles {'9' * 300}x", ["rotation_angles: given '999"]),
+    (f"{RUN} --n_tasks 2 --rotation_angles binary", ["rotation_angles: given 'binary'; allowed: numbers, or a file"]),
+    # tuned values
+    (f"{RUN} --buffer_size 123 --load_best_args", ["preset"]),
+    (
+        "run --dataset rot-mnist --model synergy --buffer_size 300 --load_best_args",
+        ["buffer size 300; there are some for 200, 500, 1000; add --nearest_best_args to take the nearest, 200"],
+    ),
+    ("run --dataset rot-mnist --model kder --load_best_args", ["no preset of method 'kder' for scenario 'rot-mnist'"]),
+    # where to write
+    (f"{RUN} --output_dir file", ["output_dir: cannot write to 'file': File exists; name another folder"]),
+    (f"{RUN} --output_dir file/deeper", ["output_dir: cannot write to 'file/deeper': Not a directory; name another"]),
+    (f"{RUN} --experiment_id a/b", ["experiment_id: given 'a/b'; allowed: up to 200 bytes of letters"]),
+    (f"{RUN} --experiment_id {'é' * 101}", ["experiment_id: given 'ééé", "allowed: up to 200 bytes of letters"]),
+    (f"{RUN} --experiment_id ..", ["experiment_id: given '..'"]),
+    (f"{RUN} --experiment_id /abs", ["experiment_id: given '/abs'"]),
+    (f"{RUN} --output_dir=", ["output_dir: given ''; allowed: the name of a folder"]),
+    (f"{RUN} --max_tasks 21", ["max_tasks: given 21; allowed: at most 20, the tasks of rot-digits (or leave it out)"]),
+    (f"{RUN} --experiment_id records.jsonl", ["experiment_id: given 'results.jsonl'"]),
+    # data
+    ("run --dataset rot-mnist --model er --data_dir nosuch", ["--data_dir: nosuch is not a folder"]),
+    ("run --dataset rot-mnist --model er --data_dir ~nosuchuser/x", ["--data_dir: ~nosuchuser/x is not a folder"]),
+    ("run --dataset rot-mnist --model er --data_dir file", ["--data_dir: file is not a folder"]),
+    (
+        "run --dataset rot-mnist --model er --data_dir empty",
+        ["no Parquet files in empty/mnist", "ylecun/mnist could not be had from the hub", "rot-digits, need neither"],
+    ),
+    (
+        "run --dataset rot-mnist --model er --data_dir half/mnist",
+        ["half/mnist holds Parquet files itself; allowed: the folder above it, which holds mnist/train-*.parquet"],
+    ),
+    ("run --dataset rot-mnist --model er", ["neither --data_dir nor SYNERGY_DATA is set", "rot-digits, need neither"]),
+    ("run --dataset rot-mnist --model er --data_dir half", ["half/mnist is not complete: it has no test-*.parquet"]),
+    ("run --dataset rot-mnist --model er --data_dir damaged", ["train-0.parquet"]),
+    # configuration files
+    ("run --config nosuch.toml", ["cannot read the configuration nosuch.toml: No such file or directory"]),
+    ("run --config empty", ["cannot read the configuration empty/config.toml: No such file or directory"]),
+    (f"run --config {'x' * 300}", [f"cannot read the configuration {'x' * 300}: File name too long"]),
+    ("run --config a\0b", ["the configuration a"]),
+    ("run --config binary", ["the configuration binary is not TOML"]),
+    ("run --config tables.toml", ["unknown table in tables.toml 'trainig'; did you mean 'training'?"]),
+    ("run --config options.toml", ["unknown option of er on rot-digits (configuration file) 'sed'; did you mean 'se"]),
+    # going on
+    ("resume", ["error: RUN is missing"]),
+    ("resume nosuch", ["nosuch: no folder of a run, it has no config.toml; name one below --output_dir"]),
+    ("resume long", ["unknown table in long/config.toml 'xxx", "...", "; allowed: "]),
+    ("resume other", ["the configuration other/config.toml is not TOML"]),
+    ("resume unreadable", ["unreadable/record.json: not strict JSON"]),
+    (f"resume {'x' * 300}", [f"{'x' * 300}: cannot be read: File name too long; name a folder below --output_dir"]),
+    ("resume a\0b", ["no folder of a run"]),
+    ("resume around", ["around: no folder of a run"]),
+    # reports
+    ("report", ["error: RUN is missing"]),
+    ("report nosuch", ["nosuch: cannot be read: No such file or directory"]),
+    ("report nosuch.jsonl", ["nosuch.jsonl: cannot be read: No such file or directory"]),
+    (
+        "report killed",
+        ["killed: the run has not ended, it holds no record.json yet; go on with: synergy resume killed"],
+    ),
+    ("report 'cut off'", ["go on with: synergy resume 'cut off'"]),
+    ("report empty", ["empty: holds no record.json; name the folder of a run, or of all runs"]),
+    ("report file", ["file: not strict JSON"]),
+    (f"report {'x' * 300}", [f"{'x' * 300}: cannot be read: File name too long"]),
+    (f"report {'x' * 300}.jsonl", ["cannot be read: File name too long"]),
+    ("report a\0b", ["cannot be read: no path has a zero byte in it"]),
+    ("report around", ["around: cannot be read: "]),
+    ("report binary", ["binary: not strict JSON"]),
+    ("report torn", ["torn/record.json: not strict JSON"]),
+    ("report newer", ["newer/record.json: schema_version: given 999, written by a newer release"]),
+    ("report nameless", ["given a configuration without method.name"]),
+    ("report good --picture a.jpg", ["picture 'a.jpg': unknown picture format 'jpg'; did you mean 'png'?"]),
+    ("report good --picture a", ["picture 'a': unknown picture format ''; allowed: pdf, png, svg"]),
+    ("report good --picture ''", ["picture '': unknown picture format ''; allowed: pdf, png, svg"]),
+    ("report good --picture empty", ["cannot write the picture 'empty': Is a directory; name another file"]),
+    ("report good --picture .", ["cannot write the picture '.': Is a directory; name another file"]),
+    ("report good --picture a\0.png", ["no path has a zero byte in it; name another file"]),
+    (f"report good --picture {'x' * 300}.png", ["cannot write the picture 'xxx", "File name too long; name another"]),
+    ("report empty.jsonl", ["empty.jsonl: holds no runs; name the folder of a run, or of all runs"]),
+    ("report good --picture file/a.png", ["cannot write the picture 'file/a.png'"]),
+    ("report good --picture folder.png", ["cannot write the picture 'folder.png': Is a directory"]),
+    ("report one-task --picture a.png", ["shows runs that learned more than one task: given 0"]),
+    ("report good --pictures a.png", ["unknown flag '--pictures'; did you mean '--picture'?"]),
+]
+
+
+def furnish(folder: Path) -> None:
+    """The files and folders that the mistakes above name."""
+    (folder / "file").write_text("no folder\n")
+    (folder / "empty.jsonl").write_text("")
+    for name in ("killed", "cut off"):
+        (folder / name).mkdir()
+        (folder / name / "config.toml").write_text("")
+    (folder / "binary").write_bytes(b"\xff\xfe\x00\x01")
+    for name in ("empty", "half/mnist", "damaged/mnist", "torn", "newer", "folder.png", "other", "unreadable", "long"):
+        (folder / name).mkdir(parents=True)
+    (folder / "half/mnist/train-0.parquet").write_bytes(b"")
+    for split in ("train", "test"):
+        (folder / f"damaged/mnist/{split}-0.parquet").write_bytes(b"PAR1 and no more")
+    head = '[scenario]\nname = "rot-digits"\n[method]\nname = "er"\n'
+    (folder / "long/config.toml").write_text(f"[{'x' * 100_000}]\n")
+    (folder / "around").symlink_to("around")
+    (folder / "tables.toml").write_text(head + "[trainig]\n")
+    (folder / "other/config.toml").write_text("[scenario")
+    (folder / "unreadable/config.toml").write_text(head)
+    (folder / "unreadable/record.json").write_text("{")
+    (folder / "options.toml").write_text(head + "[training]\nsed = 1\n")
+    good = records.write(RECORD, folder / "good").read_text()
+    (folder / "torn/record.json").write_text(good[: len(good) // 2])
+    (folder / "newer/record.json").write_text(good.replace('"schema_version": 1', '"schema_version": 999'))
+    records.write(replace(RECORD, config={}), folder / "nameless")
+    one_task = replace(RECORD.accuracies[0], matrix=((50.0,),))
+    records.write(replace(RECORD, accuracies=(one_task,)), folder / "one-task")
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("line", "parts"), MISTAKES, ids=[line[:60] for line, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path, line: str, parts: list[str]) -> None:
+    furnish(tmp_path)
+    before = contents(tmp_path)
+    outcome = call(*shlex.split(line))
+    assert_refused(outcome, *parts)
+    assert outcome.out == "" or line.startswith("run")
+    assert contents(tmp_path) == before
+
+
+@posix
+def test_a_configuration_taken_for_something_else_leaves_its_defaults_behind(tmp_path: Path) -> None:
+    first = "run --dataset seq-digits --model er --buffer_size 60 --seed 3 --max_steps_per_task 2 --max_tasks 1"
+    assert call(*first.split(), "--experiment_id", "ex", "--output_dir", tmp_path).code == 0
+    file = tmp_path / "ex" / "config.toml"
+    arguments = ["run", "--config", file, "--dataset", "rot-digits", "--experiment_id", "other"]
+    assert call(*arguments).code == 0
+    other = records.read(tmp_path / "other").config
+    assert other["scenario"] == build("rot-digits", "er", {}).as_mapping()["scenario"]
+    assert (other["training"]["batch_size"], other["training"]["n_epochs"]) == (16, 1)
+    assert (other["method"]["buffer_size"], other["training"]["seed"]) == (60, 3)
+
+
+@pytest.mark.parametrize("line", ["resume locked", "report locked", "run --config locked/config.toml"])
+def test_a_folder_that_may_not_be_entered(tmp_path: Path, line: str) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    with unprivileged():
+        assert_refused(call(*shlex.split(line)), "locked", "Permission denied")
+
+
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert_refused(call(*shlex.split(f"{RUN} --device cuda")), "device: given cuda, which this machine does not have")
+
+
+def test_a_home_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> NoReturn:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("SYNERGY_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert_refused(call(*shlex.split("run --dataset rot-mnist --model er")), "set SYNERGY_CACHE to a folder")
+
+
+@pytest.mark.parametrize("library", ["matplotlib.figure", "torch.utils.tensorboard"])
+def test_a_library_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    furnish(tmp_path)
+    before = contents(tmp_path)
+    monkeypatch.setitem(sys.modules, library, None)
+    drawing = library.startswith("matplotlib")
+    outcome = call(*shlex.split("report good --picture a.png" if drawing else f"{RUN} --tensorboard"))
+    assert_refused(outcome, f"pip install 'synergy-cl[{'report' if drawing else 'tensorboard'}]'")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "angles",
+    [["10", "20.5"], ["10,20.5"], ["10,", "20.5"], ["angles.txt"], ["angles.csv"], ["-349.5", "1e1"]],
+)
+def test_angles_one_by_one_with_commas_or_from_a_file(tmp_path: Path, angles: list[str]) -> None:
+    (tmp_path / "angles.txt").write_text("10\n20.5\n")
+    (tmp_path / "angles.csv").write_text("10,20.5\n")
+    arguments = ["--max_steps_per_task", "1", "--n_tasks", "2", "--rotation_angles", *angles]
+    outcome = run(tmp_path / "runs", "rot-digits", "sgd", *arguments)
+    assert outcome.code == 0, outcome.err
+    (record,) = records.read_all(tmp_path / "runs")
+    given = record.config["scenario"]["rotation_angles"]
+    assert given == ([10.0, 20.5] if angles[0] != "-349.5" else [-349.5, 10.0])
+
+
+def test_numbers_win_over_a_file_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "30").write_text("40")
+    arguments = ["--max_steps_per_task", "1", "--n_tasks", "1", "--rotation_angles", "30"]
+    assert run(tmp_path / "runs", "rot-digits", "sgd", *arguments).code == 0
+    (record,) = records.read_all(tmp_path / "runs")
+    assert record.config["scenario"]["rotation_angles"] == [30.0]
+
+
+def test_a_configuration_runs_again_and_flags_win_over_it(tmp_path: Path) -> None:
+    first = run(tmp_path / "one", "seq-digits", "synergy", *BRIEF, "--lr", 0.05, "--buffer_size", 40)
+    assert first.code == 0, first.err
+    (file,) = (tmp_path / "one").glob("*/config.toml")
+    again = call("run", "--config", file, "--output_dir", tmp_path / "two")
+    assert (again.code, again.err) == (0, "")
+    (record,), (repeated,) = records.read_all(tmp_path / "one"), records.read_all(tmp_path / "two")
+    assert repeated.accuracies == record.accuracies
+    assert repeated.final_losses == record.final_losses
+    call("run", "--config", file, "--output_dir", tmp_path / "three", "--seed", 1)
+    (other,) = records.read_all(tmp_path / "three")
+    assert (other.seed, other.config["method"]["lr"]) == (1, 0.05)
+    assert other.accuracies != record.accuracies
+
+
+def test_a_run_that_fails_is_exit_code_1(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "rot-digits", "sgd", *BRIEF, "--lr", "1e6")
+    assert outcome.code == 1
+    assert outcome.err.startswith("synergy: error: run failed: the loss became nan at step ")
+    assert outcome.err.count("\n") == 1
+    assert "record: " in outcome.out
+    (path,) = tmp_path.glob("*/record.json")
+    assert records.read(path).status == "failed"
+
+
+def interrupting(times: int) -> Callable[[Any, Batch], dict[str, Any]]:
+    """An `observe` that is interrupted so often at its first step."""
+
+    def observe(self: Any, batch: Batch) -> dict[str, Any]:
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        return {}
+
+    return observe
+
+
+def test_ctrl_c_ends_between_two_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(ER, "observe", interrupting(1))
+    outcome = run(tmp_path, "rot-digits", "er", *BRIEF)
+    assert outcome.code == 130
+    assert outcome.err == "synergy: error: run interrupted: stopped after step 1\n"
+    (path,) = tmp_path.glob("*/record.json")
+    assert records.read(path).status == "interrupted"
+    assert not (tmp_path / records.RESULTS_NAME).exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(ER, "observe", interrupting(2))
+    outcome = run(tmp_path, "rot-digits", "er", *BRIEF)
+    assert (outcome.code, outcome.err) == (130, "synergy: error: interrupted\n")
+    assert not list(tmp_path.glob("*/record.json"))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_in_a_process_of_its_own(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "synergy.terminal.cli", *shlex.split(RUN), "--n_epochs", "100000"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+    ) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("average accuracy"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.startswith("synergy: error: run interrupted: stopped after step ")
+    assert err.count("\n") == 1
+    assert out.endswith("record: runs/rot-digits-er-buffer500-seed0/record.json\n")
+    assert records.read(tmp_path / "runs/rot-digits-er-buffer500-seed0").status == "interrupted"
+    assert not (tmp_path / "runs" / records.RESULTS_NAME).exists()
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    records.write(RECORD, tmp_path / "good")
+    program = "import sys; from synergy.terminal.cli import main; sys.exit(main(['report', 'good']))"
+    read, write = os.pipe()
+    os.close(read)
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    os.close(write)
+    assert (finished.returncode, finished.stderr) == (1, b"")
+
+
+def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(arguments: list[str]) -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            warnings.warn("one\n   thing", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(cli, "_command", warn)
+    assert call("list").err == "synergy: warning: one thing\n"
+
+
+def test_an_error_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(arguments: list[str]) -> NoReturn:
+        raise UsageError("a  b\n  c\r\x1b[2Jü")
+
+    monkeypatch.setattr(cli, "_command", refuse)
+    assert call("list").err == "synergy: error: a  b c\\r\\x1b[2Jü\n"
+
+
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+    arguments = [*BRIEF, "--checkpoint_every", "3", "--output_dir", "runs/ü", "--experiment_id", "ß"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    report, resume = ["report", "runs/ü", "--picture", "ö.png"], ["resume", "runs/ü/ß"]
+    commands = [[*shlex.split(RUN), *arguments], report, resume]
+    program = f"from synergy.terminal.cli import main; print(*map(main, {commands!a}))"
+    command = [sys.executable, "-c", program]
+    finished = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment, check=False)
+    out, err = finished.stdout.decode("ascii"), finished.stderr.decode("ascii")
+    assert r"record: runs/\xfc/\xdf/record.json" in out and r"picture: \xf6.png" in out
+    assert out.splitlines()[-1] == "0 0 2"
+    assert_refused(Outcome(2, "", err), r"runs/\xfc/\xdf: the run is finished")
+
+
+def test_help_imports_no_torch() -> None:
+    program = """
+import sys
+from synergy.terminal.cli import main
+for arguments in ([], ["--help"], ["--version"], ["run", "--help"], ["list", "--help"], ["report", "--help"]):
+    try:
+        main(arguments)
+    except SystemExit as end:
+        assert end.code == 0
+    for library in ("torch", "numpy", "sklearn", "matplotlib"):
+        assert library not in sys.modules, (arguments, library)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.count("usage: synergy") == 5
+
+
+def test_help_of_a_method_and_a_scenario_shows_their_options() -> None:
+    text = call("run", "--help", "--model", "synergy", "--dataset", "rot-mnist").out
+    for part in ("options of rot-mnist:", "--rotation_angles", "options of synergy:", "--fisher_alpha", "--seed"):
+        assert part in text
+    plain = call("run", "-h").out
+    assert "--fisher_alpha" not in plain
+    assert "--help also shows the options of these two" in " ".join(plain.split())
+    assert all(name in " ".join(plain.split()) for name in (*METHODS, *SCENARIOS))
+
+
+def test_help_says_defaults_and_choices() -> None:
+    text = " ".join(call("run", "--help", "--model", "er", "--dataset", "rot-digits").out.split())
+    assert "samples the memory holds (default 500)" in text
+    assert "where to compute (one of auto, cpu, cuda, mps; default auto)" in text
+    assert "of everything random (default 0)" in text
+    assert "hold out 10 % of the training set" in text
+
+
+def test_the_list_has_every_method_scenario_and_preset() -> None:
+    outcome = call("list")
+    assert (outcome.code, outcome.err) == (0, "")
+    first_words = {line.split()[0] for line in outcome.out.splitlines() if line.startswith("  ")}
+    assert set(METHODS) | set(SCENARIOS) <= first_words
+    assert "  rot-mnist, synergy " in outcome.out
+    assert "200, 500, 1000" in outcome.out
+
+
+def test_a_report_of_runs_of_all_runs_and_of_both(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        assert run(tmp_path, "rot-digits", "sgd", *BRIEF, "--seed", seed).code == 0
+    folders = [tmp_path / f"rot-digits-sgd-seed{seed}" for seed in (0, 1)]
+    tables = [
+        call("report", *folders),
+        call("report", tmp_path),
+        call("report", tmp_path / records.RESULTS_NAME),
+        call("report", tmp_path, *folders),
+    ]
+    assert {table.code for table in tables} == {0}
+    assert len({table.out for table in tables}) == 1
+    table, spread = tables[0].out.split("\n\n")
+    assert len(table.splitlines()) == 4
+    first, *_, last = spread.splitlines()
+    assert first == "mean ± standard deviation over seeds"
+    assert last.split()[:5] == ["rot-digits-sgd-seed0", "(partial)", "and", "1", "more"]
+    drawn = call("report", *folders, "--picture", tmp_path / "new" / "a.png")
+    assert drawn.out == tables[0].out + f"\npicture: {tmp_path}/new/a.png\n"
+    assert (tmp_path / "new" / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.filterwarnings("default:.*record.json. not strict JSON")
+def test_a_report_of_a_folder_has_all_its_runs(tmp_path: Path) -> None:
+    assert run(tmp_path, "rot-digits", "sgd", *BRIEF).code == 0
+    assert run(tmp_path, "rot-digits", "sgd", *BRIEF, "--lr", 1e30, "--experiment_id", "diverged").code == 1
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "record.json").write_text("{")
+    outcome = call("report", tmp_path)
+    assert outcome.code == 0
+    assert [line.split()[:2] for line in outcome.out.splitlines()[2:]] == [
+        ["rot-digits-sgd-seed0", "(partial)"],
+        ["diverged", "(partial,"],
+    ]
+    assert f"{tmp_path}/damaged/record.json: not strict JSON" in outcome.err
+    assert outcome.err.endswith("it is left out\n")
+
+
+@pytest.mark.filterwarnings("default:experiment_id")
+def test_a_run_says_that_its_name_was_taken(tmp_path: Path) -> None:
+    arguments = ["rot-digits", "sgd", *BRIEF, "--experiment_id", "mine"]
+    assert run(tmp_path, *arguments).err == ""
+    second = run(tmp_path, *arguments)
+    assert second.err == "synergy: warning: experiment_id: there is a run 'mine' already; this one is 'mine-2'\n"
+    assert (tmp_path / "mine-2" / "record.json").exists()
+
+
+def test_a_run_starts_from_the_folder_of_another(tmp_path: Path) -> None:
+    assert run(tmp_path, "rot-digits", "sgd", *BRIEF, "--lr", 0.03, "--experiment_id", "first").code == 0
+    arguments = ["--config", tmp_path / "first", "--experiment_id", "second"]
+    assert call("run", *arguments).code == 0
+    first, second = (records.read(tmp_path / name) for name in ("first", "second"))
+    assert second.config["method"]["lr"] == 0.03
+    assert second.accuracies == first.accuracies
+
+
+@pytest.mark.filterwarnings("default:torn.jsonl")
+def test_a_file_whose_only_run_is_torn_holds_none(tmp_path: Path) -> None:
+    (tmp_path / "torn.jsonl").write_text('{"schema_version": 1, ')
+    outcome = call("report", "torn.jsonl")
+    assert (outcome.code, outcome.out) == (2, "")
+    warning, error = outcome.err.splitlines()
+    assert "line 1 breaks off" in warning
+    assert error == "synergy: error: torn.jsonl: holds no runs; name the folder of a run, or of all runs"
+
+
+WORDS = [
+    "run", "list", "report", "--help", "-h", "--version", "--load_best_args", "--nearest_best_args", "--validation",
+    "--csv_log", "--tensorboard", "--memory_format", "--bogus", "--seed=3", "--lr=", "--", "-1", "=", "good", "empty",
+]  # fmt: skip
+FLAGS = [
+    "--dataset", "--model", "--config", "--seed", "--lr", "--buffer_size", "--minibatch_size", "--batch_size",
+    "--n_tasks", "--n_epochs", "--max_tasks", "--rotation_angles", "--device", "--data_dir", "--experiment_id",
+    "--notes", "--class_order_seed", "--ema_alpha", "--fisher_update_freq", "--penalty_weight", "--precision",
+    "--fisher_memory_mb", "--output_dir", "--picture",
+]  # fmt: skip
+VALUES = [
+    "rot-digits", "seq-digits", "perm-digits", "rot-mnist", "mnist-360", "er", "sgd", "synergy", "joint", "der", "lwf",
+    "0", "1", "2", "5", "20", "0.5", "1e6", "1e-3", "1e300", "nan", "-inf", "-1", "auto", "cpu", "mps", "bf16", "tf32",
+    "", " ", "..", "a/b", "file", "binary", "good", "empty", "nosuch", "tables.toml", "options.toml", "a.png", "10,20",
+    "\udcff", "ü\n", "9" * 18, "9" * 25, "%s", "'",
+]  # fmt: skip
+BEGINNINGS: list[list[str]] = [
+    [],
+    ["report"],
+    ["run", "--dataset", "rot-digits", "--model", "synergy"],
+    ["run", "--dataset", "seq-digits", "--model", "er"],
+    ["run", "--dataset", "perm-digits", "--model", "derpp"],
+]
+PARTS = st.one_of(
+    st.tuples(st.sampled_from(WORDS)),
+    st.tuples(st.sampled_from(FLAGS), st.sampled_from(VALUES)),
+    st.tuples(st.sampled_from(FLAGS), st.sampled_from(VALUES)),
+    st.tuples(st.sampled_from(FLAGS + VALUES)),
+)
+
+
+@pytest.mark.filterwarnings("default:buffer_size", "default:experiment_id")
+@settings(max_examples=250)
+@given(st.sampled_from(BEGINNINGS), st.lists(PARTS, max_size=3))
+def test_any_arguments_end_in_an_exit_code(
+    tmp_path_factory: pytest.TempPathFactory, beginning: list[str], parts: list[tuple[str, ...]]
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any arguments"
+    if not folder.exists():
+        folder.mkdir()
+        furnish(folder)
+    ending = [*BRIEF, "--output_dir", "runs"] if "run" in beginning else []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        outcome = call(*beginning, *itertools.chain(*parts), *ending)
+    assert outcome.code in (0, 1, 2)
+    errors = [line for line in outcome.err.splitlines() if not line.startswith("synergy: warning: ")]
+    assert len(errors) == (outcome.code != 0)
+    assert all(line.startswith("synergy: error: ") for line in errors)

@@ -1,0 +1,313 @@
+"""What a terminal shows: tables, the opening block, the progress of a run, and the comparison of several."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import runpy
+import sys
+import termios
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synergy.runs.config import build
+from synergy.runs.evaluate import Evaluation, Evaluations
+from synergy.runs.prepare import prepare
+from synergy.runs.records import Record
+from synergy.terminal import console
+from tests.commands import BRIEF, call, run
+from tests.data.parquet_files import pictures, png, write_parquet
+from tests.runs.test_records import RECORD
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_numbers_stand_to_the_right_and_all_else_to_the_left() -> None:
+    rows = [["run", "value", "time"], ["a-1", "-12.50", "3.0 s"], ["longer-2", "-", "10.0 s"], ["x", "7", ""]]
+    assert console.table(rows).splitlines() == [
+        "  run        value    time",
+        "  a-1       -12.50   3.0 s",
+        "  longer-2       -  10.0 s",
+        "  x              7",
+    ]
+
+
+cells = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), max_size=6)
+
+
+@given(st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(cells, min_size=width, max_size=width), min_size=1)))
+def test_columns_never_run_into_each_other(rows: list[list[str]]) -> None:
+    lines = console.table(rows).split("\n")
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    assert len(lines) == len(rows)
+    for line, row in zip(lines, rows, strict=True):
+        padded = line.ljust(2 + sum(widths) + 2 * (len(widths) - 1))
+        assert len(padded) == 2 + sum(widths) + 2 * (len(widths) - 1)
+        start = 2
+        for width, cell in zip(widths, row, strict=True):
+            assert padded[start : start + width].strip() == cell
+            assert padded[start + width : start + width + 2].strip() == ""
+            start += width + 2
+
+
+def opening_of(output: str) -> dict[str, str]:
+    """The opening block by its headings, lines that go on put together."""
+    block = output.partition("\n\n")[0]
+    found: dict[str, str] = {}
+    for line in block.splitlines():
+        name = line[:13].strip() or list(found)[-1]
+        found[name] = f"{found[name]}\n{line[13:]}" if name in found else line[13:]
+    return found
+
+
+def test_the_opening_block_says_it_all() -> None:
+    given = {"buffer_size": 300, "n_tasks": 3, "max_tasks": 2, "seed": 5}
+    opening = opening_of(console.opening(prepare(build("rot-digits", "synergy", given))))
+    assert list(opening) == [
+        "scenario",
+        "protocol",
+        "data",
+        "method",
+        "net",
+        "training",
+        "device",
+        "seed",
+        "values from",
+    ]
+    assert opening["scenario"] == "rot-digits, 3 tasks"
+    assert opening["protocol"] == "domain-IL"
+    assert opening["data"] == "digits (bundled with scikit-learn): 1437 training, 360 test samples"
+    assert opening["method"].startswith("synergy, lr=0.1, buffer_size=300, ")
+    assert opening["method"].endswith("fisher_alpha=0.999")
+    assert opening["net"] == "MLP, 17,610 parameters"
+    assert opening["training"] == "1 epoch, batch size 16, partial"
+    assert re.fullmatch(r"cpu \(.+, \d+ threads?\)", opening["device"])
+    assert opening["seed"] == "5"
+    assert opening["values from"].splitlines() == [
+        "flag: n_tasks, buffer_size, max_tasks, seed",
+        "default: all else",
+        "default of rot-digits: batch_size, n_epochs",
+    ]
+
+
+def test_lines_of_the_opening_block_are_not_too_wide() -> None:
+    opening = console.opening(prepare(build("rot-digits", "synergy", {})))
+    assert max(map(len, opening.splitlines())) <= 13 + console.WIDTH
+
+
+def test_validation_is_said_in_the_opening_block() -> None:
+    opening = opening_of(console.opening(prepare(build("seq-digits", "er", {"validation": True, "n_epochs": 2}))))
+    assert opening["data"] == "digits (bundled with scikit-learn): 1293 training, 144 held-out samples"
+    assert opening["training"] == "2 epochs, batch size 10"
+
+
+def opening_of_best(folder: Path, data: Path) -> dict[str, str]:
+    flags = ("--buffer_size", 300, "--nearest_best_args", "--data_dir", data)
+    best = run(folder, "rot-mnist", "synergy", *BRIEF, *flags)
+    assert best.code == 0, best.err
+    return opening_of(best.out)
+
+
+def test_the_opening_block_says_whose_values_they_are_and_that_data_are_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNERGY_CACHE", str(tmp_path / "cache"))
+    for split, count in (("train", 150), ("test", 20)):
+        images = [png(image) for image in pictures(count, 28, 28)]
+        write_parquet(tmp_path / "data" / "mnist" / f"{split}-0.parquet", list(images), [k % 10 for k in range(count)])
+    opening = opening_of_best(tmp_path / "runs", tmp_path / "data")
+    origins = " ".join(opening["values from"].split())
+    assert "flag: buffer_size, " in origins
+    assert "preset (of buffer size 200): published: NeurAI-Lab/SYNERgy: ema_alpha, " in origins
+    assert opening["data"] == "mnist (folder): 150 training, 20 test samples, a part of the published data set"
+    assert opening["net"] == "MLP, 89,610 parameters"
+
+
+@pytest.mark.real_data
+def test_the_opening_block_of_the_whole_data_set(tmp_path: Path) -> None:
+    opening = opening_of_best(tmp_path, Path(os.environ["SYNERGY_DATA"]))
+    assert opening["data"] == "mnist (folder): 60000 training, 10000 test samples"
+
+
+def test_the_published_command_line_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--dataset", "rot-digits", "--model", "er", "--output_dir", str(tmp_path), *BRIEF]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", ["main.py", *flags])
+        runpy.run_path(str(ROOT / "main.py"), run_name="__main__")
+    assert end.value.code == 0
+    published = capsys.readouterr().out
+    assert opening_of(published) == opening_of(call("run", *flags).out)
+
+
+def test_a_run_from_opening_to_record(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "seq-digits", "synergy", *BRIEF)
+    assert (outcome.code, outcome.err) == (0, "")  # quiet where nobody watches
+    _, progress, matrix, metrics, cost, place = outcome.out.split("\n\n")
+    title, *tasks = progress.splitlines()
+    assert title == "average accuracy over the tasks seen so far, percent"
+    number = r"\d+\.\d\d"
+    each = rf"class-IL: semantic {number}, working {number}   task-IL: semantic {number}, working {number}"
+    assert [re.fullmatch(rf"task {t}/2  {each}", line) is not None for t, line in enumerate(tasks, 1)] == [True, True]
+    title, *rows = matrix.splitlines()
+    assert title == "accuracy of 'semantic' (class-IL), percent: task (column) after task (row)"
+    assert [len(row.split()) for row in rows] == [2, 2, 3]
+    heading, *lines = metrics.splitlines()
+    pairs = [f"{predictor}, {p}" for predictor in ("semantic", "working") for p in ("class-IL", "task-IL")]
+    assert re.split(r"  +", heading.strip()) == ["metric, percent", *pairs]
+    assert lines[0].startswith("  final average ")
+    assert lines[-1].startswith("  calibration error ")
+    assert re.fullmatch(r"8 steps in \d+\.\d s \(\d+ steps/s\), evaluation \d+\.\d s, peak memory \d+ MB", cost.strip())
+    assert place == f"record: {tmp_path}/seq-digits-synergy-buffer500-seed0/record.json\n"
+
+
+def test_a_method_that_answers_at_the_end_only_says_so(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "rot-digits", "joint", "--n_tasks", 2, "--max_steps_per_task", 1)
+    assert "task 1/2  no answer before the last task\ntask 2/2  domain-IL: joint " in outcome.out
+    assert ["1", "-"] in [line.split() for line in outcome.out.splitlines()]
+
+
+class Terminal:
+    """A terminal of our own in place of stderr; what is written to it is read meanwhile."""
+
+    def __init__(self) -> None:
+        self.master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (24, 100))
+        self.stderr = os.fdopen(slave, "w", encoding="utf-8")
+        self.shown = b""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                part = os.read(self.master, 4096)
+            except OSError:  # the other end was closed
+                return
+            self.shown += part
+
+    def close(self) -> str:
+        self.stderr.close()
+        self._reader.join()
+        os.close(self.master)
+        return self.shown.decode()
+
+
+def test_a_terminal_sees_the_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from synergy.terminal.cli import main
+
+    terminal = Terminal()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal.stderr)
+        flags = ["--output_dir", str(tmp_path), "--n_tasks", "2"]
+        code = main(["run", "--dataset", "rot-digits", "--model", "er", *flags])
+    shown = terminal.close()
+    assert code == 0
+    assert "task 1/2:" in shown
+    assert "task 2/2:" in shown
+    assert "/90 [" in shown
+    # The last bar was taken away, and none of them began a new line.
+    assert not shown.split("\r")[-1].strip()
+    assert "\n" not in shown
+    out = capsys.readouterr().out
+    assert "\r" not in out
+    assert re.search(r"\ntask 2/2  domain-IL: working \d", out)
+
+
+def test_a_bar_holds_the_losses_and_goes_away(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    progress = console.Progress(12, said.append, quiet=False)
+    task = prepare(build("rot-digits", "er", {})).scenario.task(3)
+    progress.task_begins(task, 50, 0)
+    progress.looked(20, 20, {"loss": 0.5, "ce": 0.25})
+    progress.looked(50, 30, {"loss": 0.4, "ce": 0.125})
+    progress.close()
+    progress.close()
+    shown = capsys.readouterr().err
+    assert "task 4/12:" in shown
+    assert said == []
+
+
+def test_the_line_after_a_task_has_the_averages_over_the_tasks_seen() -> None:
+    said: list[str] = []
+    score = Evaluation(accuracies=(80.0, 61.0, 3.0), per_class={}, calibration_error=None)
+    other = replace(score, accuracies=(50.0, 50.0, 50.0))
+    evaluations: Evaluations = {
+        ("semantic", "class-IL"): score,
+        ("semantic", "task-IL"): other,
+        ("working", "class-IL"): other,
+    }
+    console.Progress(10, said.append, quiet=True).task_ended(1, evaluations)
+    assert said == ["task  2/10  class-IL: semantic 70.50, working 50.00   task-IL: semantic 50.00"]
+
+
+def averages(predictor: str, *values: float) -> Record:
+    """A record whose answer has these accuracies after one task."""
+    accuracies = replace(
+        RECORD.accuracies[0], predictor=predictor, matrix=(values,), baseline=values, metrics={"final_average": 50.0}
+    )
+    return replace(RECORD, run_id=predictor, accuracies=(accuracies,))
+
+
+def test_a_matrix_shows_the_tasks_seen() -> None:
+    accuracies = replace(RECORD.accuracies[0], matrix=((90.0, 10.0, 11.0), (60.04, 80.0, 12.0)))
+    assert console.matrix(accuracies).splitlines()[1:] == ["        1     2", "  1  90.0", "  2  60.0  80.0"]
+
+
+def test_a_matrix_of_one_split_is_a_column() -> None:
+    accuracies = replace(RECORD.accuracies[0], matrix=((90.0,), (None,), (60.0,)))
+    assert console.matrix(accuracies).splitlines()[1:] == ["        1", "  1  90.0", "  2     -", "  3  60.0"]
+
+
+def test_a_comparison_has_a_line_for_each_protocol_of_the_answer() -> None:
+    lines = console.comparison([RECORD, averages("working", 40.0, 60.0)]).splitlines()
+    assert len(lines) == 2 + 2 + 1
+    assert lines[1].split()[:3] == ["run", "method", "answer"]
+    assert lines[2].split()[:4] == ["seq-digits-synergy-0", "synergy", "semantic,", "class-IL"]
+    assert lines[3].split()[:4] == ["seq-digits-synergy-0", "synergy", "semantic,", "task-IL"]
+    assert lines[4].split()[:5] == ["working", "synergy", "working,", "class-IL", "50.00"]
+
+
+def seeded(seed: int, final: float, **changes: Any) -> Record:
+    answer, *others = RECORD.accuracies
+    config = {**RECORD.config, "training": {**RECORD.config["training"], "seed": seed}}
+    metrics = {**answer.metrics, "final_average": final}
+    accuracies = (replace(answer, metrics=metrics), *others)
+    return replace(RECORD, run_id=f"run{seed}", seed=seed, config=config, accuracies=accuracies, **changes)
+
+
+def test_runs_that_differ_in_their_seed_are_summed_up() -> None:
+    runs = [seeded(0, 50.0), seeded(1, 53.0), seeded(2, 59.0), seeded(2, 56.0), seeded(3, 0.0, status="interrupted")]
+    title, *_, first, _ = console.over_seeds(runs).splitlines()
+    assert title == "mean ± standard deviation over seeds"
+    assert first.split()[:9] == ["run0", "and", "2", "more", "synergy", "semantic,", "class-IL", "53.00", "±"]
+    assert first.split()[9] == "3.00"  # of 50, 53 and 56: a seed that was run again counts once
+    assert first.split()[-1] == "3"
+
+
+def test_one_seed_and_other_options_are_no_repetition() -> None:
+    other = replace(seeded(1, 50.0), config={**RECORD.config, "method": {**RECORD.config["method"], "lr": 0.5}})
+    elsewhere = replace(seeded(1, 50.0), source={**RECORD.source, "origin": "another place"})
+    assert console.over_seeds([seeded(0, 50.0), elsewhere])
+    smaller = replace(seeded(2, 50.0), source={**RECORD.source, "train_samples": 7})
+    assert console.over_seeds([seeded(0, 50.0), other, smaller]) == ""
+
+
+def test_a_comparison_tells_runs_that_are_not_whole() -> None:
+    failed = replace(RECORD, run_id="a", status="failed", error="nan", accuracies=())
+    stopped = replace(RECORD, run_id="b", status="interrupted", partial=True)
+    text = console.comparison([failed, stopped, replace(RECORD, run_id="c", partial=True)])
+    first, second, *_ = text.splitlines()[2:]
+    assert first.split()[:5] == ["a", "(failed)", "synergy", "none", "-"]
+    assert second.split()[:3] == ["b", "(partial,", "interrupted)"]
+    assert "  c (partial) " in text
+
+
+def test_a_run_without_evaluation_has_nothing_to_show() -> None:
+    assert console.closing(replace(RECORD, accuracies=())) == "nothing was evaluated"
