@@ -152,7 +152,7 @@ MISTAKES = [
     (f"{RUN} --experiment_id /abs", ["experiment_id: given '/abs'"]),
     (f"{RUN} --output_dir=", ["output_dir: given ''; allowed: the name of a folder"]),
     (f"{RUN} --max_tasks 21", ["max_tasks: given 21; allowed: at most 20, the tasks of rot-digits (or leave it out)"]),
-    (f"{RUN} --experiment_id records.jsonl", ["experiment_id: given 'results.jsonl'"]),
+    (f"{RUN} --experiment_id results.jsonl", ["experiment_id: given 'results.jsonl'"]),
     # data
     ("run --dataset rot-mnist --model er --data_dir nosuch", ["--data_dir: nosuch is not a folder"]),
     ("run --dataset rot-mnist --model er --data_dir ~nosuchuser/x", ["--data_dir: ~nosuchuser/x is not a folder"]),
