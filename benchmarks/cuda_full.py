@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from synergy.data.augment import CIFAR
+from synergy.data.view import CIFAR
 from synergy.device import device_name
 from synergy.methods.base import Setting
 from synergy.methods.synergy import Synergy, SynergyConfig

@@ -85,7 +85,7 @@ class Contestant:
 
     @staticmethod
     def _batches(task: Task, whole: PermutedMnist) -> Any:
-        return (Batch(raw, whole.augment.plain(raw), labels) for raw, labels in task.batches(0))
+        return (Batch(raw, whole.view.plain(raw), labels) for raw, labels in task.batches(0))
 
     def turn(self) -> None:
         """Time a few steps in a row."""

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synergy.data.augment import CIFAR
+from synergy.data.view import CIFAR
 from synergy.device import autocast, device_name
 from synergy.memory.store import Samples
 from synergy.methods.base import Setting

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from synergy.data.augment import Augment as Augment
+    from synergy.data.view import ImageView as ImageView
     from synergy.errors import TrainingError as TrainingError
     from synergy.errors import UsageError as UsageError
     from synergy.methods import method_class as method_class
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __version__ = version("synergy-cl")
 
 _HOMES = {
-    "Augment": "data.augment",
+    "ImageView": "data.view",
     "Batch": "types",
     "Learner": "stream.learner",
     "Method": "methods.base",

@@ -46,7 +46,7 @@ def setting(of: AnyScenario, seed: int = 0) -> Setting:
     def build_net(name: str) -> nn.Module:
         return of.build_net(torch_generator(seed, f"net/{name}"))
 
-    return Setting(build_net, of.augment, of.n_classes, of.n_tasks, of.setting.batch_size, 1, seed)
+    return Setting(build_net, of.view, of.n_classes, of.n_tasks, of.setting.batch_size, 1, seed)
 
 
 def check_method(method: type[Method[Any]], config: MethodConfig, stream: AnyScenario) -> None:
@@ -99,7 +99,7 @@ def _tasks(stream: AnyScenario, skip: int = 0) -> Iterator[tuple[Task, list[Batc
     for index in range(skip, stream.n_tasks):
         task = stream.task(index)
         samples = itertools.islice(task.batches(0), STEPS)
-        yield task, [Batch(raw, stream.augment(raw, rng), labels) for raw, labels in samples]
+        yield task, [Batch(raw, stream.view(raw, rng), labels) for raw, labels in samples]
 
 
 def _check_step(learner: Method[Any], batch: Batch) -> None:
@@ -140,7 +140,7 @@ def _check_predictors(learner: Method[Any], stream: AnyScenario) -> None:
     predictors = learner.predictors()
     assert predictors, "a trained method has no predictor"
     split = stream.tests(stream.n_tasks - 1)[0]
-    inputs = stream.augment.plain(split.raw[:5])
+    inputs = stream.view.plain(split.raw[:5])
     for name, predictor in predictors.items():
         scores = predictor(inputs)
         expected = (len(inputs), stream.n_classes)

@@ -75,10 +75,10 @@ class Task:
 
     Args:
         index: position in the stream, from 0.
-        samples: what it is made of, before `view`; `samples.classes` are the labels that occur.
+        samples: what it is made of, before `transform`; `samples.classes` are the labels that occur.
         order: the batches of an epoch (from 0), each an `int64 [B]` tensor of indices into the samples, on their
             device. It depends on the scenario's seed and the epoch only, so that a stream can be entered at any batch.
-        view: turns raw samples `[B, C, H, W]` at indices `[B]` into those of this task (permutes or rotates them).
+        transform: turns raw samples `[B, C, H, W]` at indices `[B]` into those of this task (permutes or rotates them).
         earlier: the tasks before this one. A continual learner leaves them alone; the joint upper bound does not.
     """
 
@@ -87,7 +87,7 @@ class Task:
         index: int,
         samples: Split,
         order: Callable[[int], Sequence[Tensor]],
-        view: Callable[[Tensor, Tensor], Tensor] | None = None,
+        transform: Callable[[Tensor, Tensor], Tensor] | None = None,
         earlier: Callable[[], Sequence[Task]] = tuple,
     ) -> None:
         self.index = index
@@ -95,7 +95,7 @@ class Task:
         self.order = order
         self.earlier = earlier
         self._samples = samples
-        self._view = view
+        self._transform = transform
 
     def __len__(self) -> int:
         """Training samples."""
@@ -110,7 +110,7 @@ class Task:
         """Raw samples and labels at `indices` (`int64 [B]`, on the samples' device)."""
         raw = self._samples.raw.index_select(0, indices)
         labels = self._samples.labels.index_select(0, indices)
-        return (raw if self._view is None else self._view(raw, indices)), labels
+        return (raw if self._transform is None else self._transform(raw, indices)), labels
 
     def train(self) -> Split:
         """All training data of the task, made anew at each call."""

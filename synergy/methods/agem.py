@@ -47,7 +47,7 @@ class AGem(Method[ReplayConfig]):
     def _project(self) -> None:
         gradient = self.weights.grads.clone()
         replay = self.memory.draw(self.config.minibatch_size)
-        replayed = self.net(self.setting.augment(replay.raw, self.augment_rng))
+        replayed = self.net(self.setting.view(replay.raw, self.augment_rng))
         self.weights.backward(F.cross_entropy(replayed, replay.labels))
         self.weights.grads.copy_(onto_half_space(gradient, self.weights.grads))
 

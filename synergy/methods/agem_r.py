@@ -48,7 +48,7 @@ class AGemR(Method[ReplayConfig]):
     def _project(self) -> None:
         gradient = self.weights.grads.clone()
         replay = self.memory.draw(self.config.minibatch_size)
-        replayed = self.net(self.setting.augment.plain(replay.raw))
+        replayed = self.net(self.setting.view.plain(replay.raw))
         self.weights.backward(self.setting.objective.loss(replayed, replay.labels))
         self.weights.grads.copy_(onto_half_space(gradient, self.weights.grads))
 

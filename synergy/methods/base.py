@@ -57,7 +57,7 @@ class Setting:
 
     Attributes:
         build_net: makes a network; the same name gives the same weights. On the device.
-        augment: the view of raw samples, for replay.
+        view: what a network sees of stored samples.
         n_classes: outputs of the network.
         n_tasks: stretches of the stream after which the method is evaluated. Only where there are boundaries are they
             tasks that it is told of.
@@ -74,7 +74,7 @@ class Setting:
     """
 
     build_net: Callable[[str], nn.Module]
-    augment: View
+    view: View
     n_classes: int
     n_tasks: int = 1
     batch_size: int = 32

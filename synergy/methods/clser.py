@@ -85,7 +85,7 @@ class CLSER(Method[ClserConfig]):
             self.setting.on_outputs(batch, logits)
             return {"loss": F.cross_entropy(logits, batch.labels)}
         replay = self.memory.draw(self.config.minibatch_size)
-        inputs = self.setting.augment(replay.raw, self.augment_rng)
+        inputs = self.setting.view(replay.raw, self.augment_rng)
         target = self._target(inputs, replay.labels)
         # The replay pass comes first: the joint batch has the last word on running statistics.
         own = self.net(inputs) if self.own_pass else None

@@ -57,7 +57,7 @@ class DER(Method[DerConfig]):
         losses = {"loss": ce}
         if len(self.memory):
             replay = self.memory.draw(self.config.minibatch_size)
-            replayed = self.net(self.setting.augment(replay.raw, self.augment_rng))
+            replayed = self.net(self.setting.view(replay.raw, self.augment_rng))
             distance = F.mse_loss(replayed, replay.extras["logits"])
             losses = {"loss": ce + self.config.alpha * distance, "ce": ce, "logits": distance}
         self.weights.backward(losses["loss"])

@@ -72,7 +72,7 @@ class DERpp(Method[DerppConfig]):
     def _replay(self) -> tuple[Tensor, Samples]:
         """The network's logits of a fresh draw, and the draw."""
         replay = self.memory.draw(self.config.minibatch_size)
-        return self.net(self.setting.augment(replay.raw, self.augment_rng)), replay
+        return self.net(self.setting.view(replay.raw, self.augment_rng)), replay
 
     def predictors(self) -> dict[str, Predictor]:
         return {"working": Answer(self.net)}

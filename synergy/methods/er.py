@@ -38,7 +38,7 @@ class ER(Method[ReplayConfig]):
         inputs, labels = batch.inputs, batch.labels
         if len(self.memory):
             replay = self.memory.draw(self.config.minibatch_size)
-            inputs = torch.cat([inputs, self.setting.augment(replay.raw, self.augment_rng)])
+            inputs = torch.cat([inputs, self.setting.view(replay.raw, self.augment_rng)])
             labels = torch.cat([labels, replay.labels])
         outputs = self.net(inputs)
         self.setting.on_outputs(batch, outputs)

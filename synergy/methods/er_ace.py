@@ -56,7 +56,7 @@ class ErAce(Method[ReplayConfig]):
             self.setting.on_outputs(batch, logits)
             return {"loss": present_cross_entropy(logits, batch.labels)}
         replay = self.memory.draw(self.config.minibatch_size)
-        logits = self.net(torch.cat([batch.inputs, self.setting.augment(replay.raw, self.augment_rng)]))
+        logits = self.net(torch.cat([batch.inputs, self.setting.view(replay.raw, self.augment_rng)]))
         self.setting.on_outputs(batch, logits)
         ce = present_cross_entropy(logits[: len(batch)], batch.labels)
         replay_ce = F.cross_entropy(logits[len(batch) :], replay.labels)

@@ -91,7 +91,7 @@ class ESMER(Method[EsmerConfig]):
         inputs = [batch.inputs]
         if len(self.memory):
             replay = self.memory.draw(self.config.minibatch_size)
-            inputs.append(self.setting.augment(replay.raw, self.augment_rng))
+            inputs.append(self.setting.view(replay.raw, self.augment_rng))
         with torch.no_grad():
             expected = self._logits(self.averaged, inputs)
             self.setting.on_outputs(batch, expected[0])

@@ -81,7 +81,7 @@ class EwcOn(Method[EwcConfig]):
         total, part = torch.zeros_like(self.anchor), torch.empty_like(self.anchor)
         for chosen in torch.arange(len(task), device=task.labels.device).split(CHUNK):
             raw, labels = task.take(chosen)
-            inputs = self.setting.augment.plain(raw)
+            inputs = self.setting.view.plain(raw)
             fisher = fisher_diagonal(self.net, inputs, labels, memory_mb=self.setting.fisher_memory_mb)
             total.add_(self.weights.gather(fisher, out=part), alpha=len(chosen) / len(task))
         return total

@@ -60,7 +60,7 @@ class FDR(Method[FdrConfig]):
         if not len(self.memory):
             return {"loss": ce.detach()}
         replay = self.memory.draw(self.config.minibatch_size)
-        replayed = self.net(self.setting.augment(replay.raw, self.augment_rng))
+        replayed = self.net(self.setting.view(replay.raw, self.augment_rng))
         distance = function_distance(replayed, replay.extras["logits"])
         self._step(distance)
         return {"loss": (ce + distance).detach(), "ce": ce.detach(), "distance": distance.detach()}
@@ -73,7 +73,7 @@ class FDR(Method[FdrConfig]):
         share = self.config.buffer_size // (len(self.memory.sizes) + 1)
         self.memory.cut(share)
         chosen = pick(task, share, self.pick_rng)
-        answer, plain = Answer(self.net), self.setting.augment.plain
+        answer, plain = Answer(self.net), self.setting.view.plain
         logits = torch.cat([answer(plain(raw)) for raw in chosen.raw.split(self.setting.batch_size)])
         self.memory.add(Samples(chosen.raw, chosen.labels, {"logits": logits}))
 

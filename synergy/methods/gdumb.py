@@ -97,7 +97,7 @@ class GDumb(Method[GdumbConfig]):
         for _ in range(config.fitting_epochs):
             order = torch.from_numpy(order_rng.permutation(len(memory))).to(memory.labels.device)
             for chosen in order.tensor_split(n_batches):
-                inputs = self.setting.augment(memory.raw[chosen], augment_rng)
+                inputs = self.setting.view(memory.raw[chosen], augment_rng)
                 weights.backward(F.cross_entropy(net(inputs), memory.labels[chosen]))
                 optimizer.step()
                 schedule.step()

@@ -67,7 +67,7 @@ class Gem(Method[GemConfig]):
 
     def _gradient_of(self, task: int) -> Tensor:
         samples = self.memory.of(task)
-        logits = self.net(self.setting.augment(samples.raw, self.augment_rng))
+        logits = self.net(self.setting.view(samples.raw, self.augment_rng))
         self.weights.backward(F.cross_entropy(logits, samples.labels))
         return self.weights.grads.clone()
 

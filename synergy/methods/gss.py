@@ -72,7 +72,7 @@ class GSS(Method[GssConfig]):
         inputs, labels = batch.inputs, batch.labels
         if len(self.memory):
             replay = self.memory.draw(self.config.minibatch_size)
-            inputs = torch.cat([inputs, self.setting.augment(replay.raw, self.augment_rng)])
+            inputs = torch.cat([inputs, self.setting.view(replay.raw, self.augment_rng)])
             labels = torch.cat([labels, replay.labels])
         logits = self.net(inputs)
         if number == 0:
@@ -87,7 +87,7 @@ class GSS(Method[GssConfig]):
         if not len(self.memory):
             return np.full(len(batch) + 1, FIRST_SCORE)
         stored = self.memory.draw(self.config.gss_minibatch_size, self.comparison_rng)
-        plain = self.setting.augment.plain
+        plain = self.setting.view.plain
         single, mean = greatest_cosines(
             self.net,
             (plain(batch.raw), batch.labels),

@@ -77,7 +77,7 @@ class HAL(Method[HalConfig]):
         inputs, labels = batch.inputs, batch.labels
         if len(self.memory):
             replay = self.memory.draw(self.config.minibatch_size)
-            inputs = torch.cat([inputs, self.setting.augment(replay.raw, self.augment_rng)])
+            inputs = torch.cat([inputs, self.setting.view(replay.raw, self.augment_rng)])
             labels = torch.cat([labels, replay.labels])
         ce = F.cross_entropy(self.net(inputs), labels)
         losses = {"loss": ce}
@@ -105,7 +105,7 @@ class HAL(Method[HalConfig]):
     def end_task(self, task: Task) -> None:
         forgetful = self._fine_tuned()
         labels = torch.tensor(task.classes, device=self.embedding.device)
-        shape = self.setting.augment.plain(self.memory.all().raw[:1]).shape[1:]
+        shape = self.setting.view.plain(self.memory.all().raw[:1]).shape[1:]
         random = torch.from_numpy(self.anchor_rng.random((len(labels), *shape)))
         anchors = random.to(self.embedding)
         with evaluating(self.net), evaluating(forgetful):
@@ -128,7 +128,7 @@ class HAL(Method[HalConfig]):
         for _ in range(self.config.finetuning_epochs):
             order = torch.from_numpy(self.order_rng.permutation(len(memory))).to(memory.labels.device)
             for chosen in order.tensor_split(n_batches):
-                inputs = self.setting.augment(memory.raw[chosen], self.finetuning_augment_rng)
+                inputs = self.setting.view(memory.raw[chosen], self.finetuning_augment_rng)
                 weights.backward(F.cross_entropy(net(inputs), memory.labels[chosen]))
                 optimizer.step()
         return net

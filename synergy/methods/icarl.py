@@ -89,7 +89,7 @@ class ICaRL(Method[IcarlConfig]):
         joining, self.due = int(self.due), self.due % 1
         if joining:
             exemplars = self.memory.draw(joining)
-            inputs = torch.cat([inputs, self.setting.augment(exemplars.raw, self.augment_rng)])
+            inputs = torch.cat([inputs, self.setting.view(exemplars.raw, self.augment_rng)])
             labels = torch.cat([labels, exemplars.labels])
         bce = incremental_bce(self.net(inputs), self._targets(inputs, labels), self.seen)
         self.weights.backward(bce)
@@ -117,7 +117,7 @@ class ICaRL(Method[IcarlConfig]):
         self.old.load_state_dict(self.net.state_dict())
 
     def _features(self, raw: Tensor) -> Tensor:
-        plain = self.setting.augment.plain
+        plain = self.setting.view.plain
         return torch.cat([unit_features(self.net, plain(part)) for part in raw.split(CHUNK)])
 
     def predictors(self) -> dict[str, Predictor]:

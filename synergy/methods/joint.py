@@ -50,7 +50,7 @@ class Joint(Method[MethodConfig]):
         budget = self.setting.max_steps_per_task
         steps = None if budget is None else budget * (task.index + 1)
         for chosen in itertools.islice(self._batches(labels), steps):
-            inputs = self.setting.augment(raw[chosen], self.augment_rng)
+            inputs = self.setting.view(raw[chosen], self.augment_rng)
             self.weights.backward(F.cross_entropy(self.net(inputs), labels[chosen]))
             self.optimizer.step()
         self.trained = True

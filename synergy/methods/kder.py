@@ -68,7 +68,7 @@ class KDER(Method[KderConfig]):
             self.setting.on_outputs(batch, logits)
             return {"loss": self.setting.objective.loss(logits, batch.labels)}
         replay = self.memory.draw(self.config.minibatch_size)
-        inputs = self.setting.augment(replay.raw, self.augment_rng)
+        inputs = self.setting.view(replay.raw, self.augment_rng)
         with torch.no_grad():
             target = self.previous(inputs)
         logits = self.net(torch.cat([batch.inputs, inputs]))

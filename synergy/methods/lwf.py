@@ -84,7 +84,7 @@ class LwF(Method[LwfConfig]):
                 chosen = new[labels]
                 if chosen.any():
                     with torch.no_grad():
-                        features = self.net.features(self.setting.augment(raw[chosen], self.augment_rng))
+                        features = self.net.features(self.setting.view(raw[chosen], self.augment_rng))
                     self.weights.backward(cross_entropy_among(new, self.net.classifier(features), labels[chosen]))
                     self.optimizer.step()
 
@@ -101,7 +101,7 @@ class LwF(Method[LwfConfig]):
         if not self.n_old:
             return {"loss": ce, "ce": ce}
         with torch.no_grad():
-            target = self.old(self.setting.augment.plain(batch.raw))
+            target = self.old(self.setting.view.plain(batch.raw))
         old = self.old_classes[: self.n_old]
         kept = distillation(logits[:, old], target[:, old], self.config.softmax_temp)
         return {"loss": ce + self.config.alpha * kept, "ce": ce, "distillation": kept}

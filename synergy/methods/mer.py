@@ -67,7 +67,7 @@ class MER(Method[MerConfig]):
         inputs, labels = batch.inputs, batch.labels
         if len(self.memory):
             replay = self.memory.draw(self.config.minibatch_size)
-            inputs = torch.cat([self.setting.augment(replay.raw, self.augment_rng), inputs])
+            inputs = torch.cat([self.setting.view(replay.raw, self.augment_rng), inputs])
             labels = torch.cat([replay.labels, labels])
         began = self.weights.values.clone()
         outputs = self.net(inputs)

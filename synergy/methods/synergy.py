@@ -96,7 +96,7 @@ class Synergy(Method[SynergyConfig]):
             self.setting.on_outputs(batch, logits)
             return {"loss": self.setting.objective.loss(logits, batch.labels)}
         replay = self.memory.draw(self.config.minibatch_size)
-        inputs = self.setting.augment(replay.raw, self.augment_rng)
+        inputs = self.setting.view(replay.raw, self.augment_rng)
         with torch.no_grad():
             target = self.semantic(inputs)
         # The replay pass comes first: the joint batch has the last word on running statistics.
@@ -119,7 +119,7 @@ class Synergy(Method[SynergyConfig]):
 
     def _update_fisher(self) -> None:
         memory = self.memory.all()
-        inputs = self.setting.augment(memory.raw, self.fisher_augment_rng)
+        inputs = self.setting.view(memory.raw, self.fisher_augment_rng)
         new = fisher_diagonal(
             self.semantic,
             inputs,

@@ -10,7 +10,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.runs.metrics import expected_calibration_error
 from synergy.state import State
 from synergy.types import Predictor, ProtocolName, Split
@@ -40,7 +40,7 @@ Evaluations = dict[tuple[str, ProtocolName], Evaluation]
 def evaluate(
     predictors: Mapping[str, Predictor],
     splits: Sequence[Split],
-    augment: Augment,
+    view: ImageView,
     protocols: Sequence[ProtocolName],
 ) -> Evaluations:
     """Evaluate all predictors; the device is waited for once, at the end.
@@ -48,7 +48,7 @@ def evaluate(
     Args:
         predictors: by name.
         splits: each with samples.
-        augment: its plain view is what the predictors see.
+        view: its plain view is what the predictors see.
         protocols: under task-IL the scores of classes that are not the split's own do not count.
 
     Returns:
@@ -58,7 +58,7 @@ def evaluate(
     for split in splits:
         of_split: dict[tuple[str, ProtocolName], Tensor] = {}
         for start in range(0, len(split), BATCH):
-            inputs = augment.plain(split.raw[start : start + BATCH])
+            inputs = view.plain(split.raw[start : start + BATCH])
             labels = split.labels[start : start + BATCH]
             for name, predictor in predictors.items():
                 scores = predictor(inputs)

@@ -70,7 +70,7 @@ def prepare(config: RunConfig) -> Prepared:
 
     setting = Setting(
         build_net=build_net,
-        augment=scenario.augment,
+        view=scenario.view,
         n_classes=scenario.n_classes,
         n_tasks=scenario.n_tasks,
         max_tasks=training.max_tasks,

@@ -254,7 +254,7 @@ class Training:
             self._look()
             self._save()
             raise Stopped
-        batch = Batch(raw, self.scenario.augment(raw, self.augment_rng), labels)
+        batch = Batch(raw, self.scenario.view(raw, self.augment_rng), labels)
         with self.computing():
             losses = self.method.observe(batch)
         self.steps += 1
@@ -302,7 +302,7 @@ class Training:
             # The untrained network stands for every predictor, also for those that have no answer before training.
             untaught = {"untrained": Answer(self.method.setting.build_net("net"))} if untrained else None
             predictors = untaught or self.method.predictors()
-            evaluations = evaluate(predictors, self._tests(after), scenario.augment, self._protocols())
+            evaluations = evaluate(predictors, self._tests(after), scenario.view, self._protocols())
         self.evaluate_s += time.perf_counter() - began
         for (predictor, _), evaluation in evaluations.items():
             # Some methods train where the loop sees no loss: they are found out here.

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synergy.data.augment import Augment
 from synergy.data.sources import Source
+from synergy.data.view import ImageView
 from synergy.errors import UsageError
 from synergy.nets.mlp import MLP
 from synergy.options import Options
@@ -71,7 +71,7 @@ class Scenario(ABC, Generic[ConfigT]):
     """Whether a method may know where a task ends."""
     default_batch_size: ClassVar[int]
     default_epochs: ClassVar[int] = 1
-    augment: ClassVar[Augment] = Augment()
+    view: ClassVar[ImageView] = ImageView()
     variant_option: ClassVar[str | None] = None
     """The option, if any, that tuned values depend on."""
 

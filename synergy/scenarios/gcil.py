@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from synergy.data.augment import CIFAR
+from synergy.data.view import CIFAR
 from synergy.errors import UsageError
 from synergy.nets.resnet import FULL_WIDTH, ResNet18
 from synergy.options import option
@@ -73,7 +73,7 @@ class GcilCifar100(Scenario[GcilConfig]):
     boundaries = False
     default_batch_size = 32
     default_epochs = 50
-    augment = CIFAR
+    view = CIFAR
     variant_option = "weight_dist"
 
     def __init__(self, config: GcilConfig, setting: StreamSetting) -> None:

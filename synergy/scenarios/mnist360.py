@@ -51,7 +51,7 @@ class Mnist360(Scenario[ScenarioConfig]):
         return DIGITS
 
     def task(self, index: int) -> Task:
-        return Task(index, self.train, self._order, view=self._turned)
+        return Task(index, self.train, self._order, transform=self._turned)
 
     def tests(self, after: int) -> Sequence[Split]:
         return self._tests

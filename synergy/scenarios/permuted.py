@@ -41,7 +41,7 @@ class Permuted(Scenario[PermutedConfig]):
             index,
             self.train,
             self.shuffled(str(index), len(self.train), drop_last=False),
-            view=lambda raw, _: gather_pixels(raw, self.permutations[index]),
+            transform=lambda raw, _: gather_pixels(raw, self.permutations[index]),
             earlier=self.earlier(index),
         )
 

@@ -62,7 +62,7 @@ class Rotated(Scenario[RotatedConfig]):
             index,
             self.train,
             self.shuffled(str(index), len(self.train), drop_last=False),
-            view=lambda raw, _: gather_pixels(raw, self.index_maps[index]),
+            transform=lambda raw, _: gather_pixels(raw, self.index_maps[index]),
             earlier=self.earlier(index),
         )
 

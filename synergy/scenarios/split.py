@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from synergy.data.augment import CIFAR, TINY_IMAGENET
+from synergy.data.view import CIFAR, TINY_IMAGENET
 from synergy.errors import UsageError
 from synergy.nets.resnet import FULL_WIDTH, ResNet18
 from synergy.options import option
@@ -137,7 +137,7 @@ class SplitCifar10(SplitImages):
 
     name = "seq-cifar10"
     dataset = "cifar10"
-    augment = CIFAR
+    view = CIFAR
 
 
 class SplitCifar100(SplitImages):
@@ -146,7 +146,7 @@ class SplitCifar100(SplitImages):
     Config = TenTasksConfig
     name = "seq-cifar100"
     dataset = "cifar100"
-    augment = CIFAR
+    view = CIFAR
 
 
 class SplitTinyImagenet(SplitImages):
@@ -155,4 +155,4 @@ class SplitTinyImagenet(SplitImages):
     Config = TenTasksConfig
     name = "seq-tinyimg"
     dataset = "tiny-imagenet"
-    augment = TINY_IMAGENET
+    view = TINY_IMAGENET

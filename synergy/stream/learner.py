@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.device import autocast, find_device
 from synergy.disk import checkpoint
 from synergy.errors import TrainingError, UsageError, unknown
@@ -73,7 +73,7 @@ class Learner:
         classes: all labels there will ever be, in the order of the outputs. Without it new labels may come at any time:
             they take the network's outputs in turn, and when all are taken its last linear layer grows.
         class_weights: how much a sample of a label counts in the loss; 1 for those left out.
-        transform: what the network sees of stored samples: a batched callable or an `Augment`. By default uint8 is
+        transform: what the network sees of stored samples: a batched callable or an `ImageView`. By default uint8 is
             scaled to [0, 1] and all else is left as it is.
         augment: makes a random variant of stored samples `(raw, generator) -> raw`, in training.
         optimizer: makes an optimiser of a list of parameters; by default plain SGD with the option `lr`. The parameters
@@ -94,7 +94,7 @@ class Learner:
         config: MethodConfig | None = None,
         classes: Iterable[Hashable] | None = None,
         class_weights: Mapping[Any, float] | None = None,
-        transform: Transform | Augment | None = None,
+        transform: Transform | ImageView | None = None,
         augment: Randomise | None = None,
         optimizer: OptimizerFactory | None = None,
         scheduler: SchedulerFactory | None = None,
@@ -103,7 +103,7 @@ class Learner:
     ) -> None:
         name, kind = choose_method(method)
         chosen, self.options = split_options(name, kind, config, options)
-        plain = None if isinstance(transform, Augment) else transform
+        plain = None if isinstance(transform, ImageView) else transform
         check_callables(transform=plain, augment=augment, optimizer=optimizer, scheduler=scheduler)
         if optimizer is not None and "lr" in options:
             raise UsageError("lr: given beside an optimizer; allowed: one of the two")
@@ -300,7 +300,7 @@ class Learner:
         net: nn.Module,
         method: type[Method[Any]] | None = None,
         *,
-        transform: Transform | Augment | None = None,
+        transform: Transform | ImageView | None = None,
         augment: Randomise | None = None,
         optimizer: OptimizerFactory | None = None,
         scheduler: SchedulerFactory | None = None,

@@ -80,7 +80,7 @@ class Recipe:
         """A fresh method for a network of so many outputs, which tells those of its steps to `on_outputs`."""
         setting = Setting(
             build_net=self.template.build,
-            augment=self.view,
+            view=self.view,
             n_classes=outputs,
             seed=self.options.seed,
             fisher_memory_mb=self.options.fisher_memory_mb,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.errors import UsageError
 from synergy.randomness import TorchRandomness, generator
 from synergy.stream.labels import Labels
@@ -93,9 +93,9 @@ def _check_unwritten(inputs: Tensor, before: Tensor) -> None:
 def _viewed(recipe: Recipe, raw: Tensor) -> Tensor:
     """What the network sees of a batch in training, after a look at the transform and the augment."""
     view, given = recipe.view, raw.clone()
-    if isinstance(view.transform, Augment) and raw.is_floating_point():
+    if isinstance(view.transform, ImageView) and raw.is_floating_point():
         raise UsageError(
-            f"samples: given {raw.dtype} with an Augment, which scales 0 to 255 to [0, 1]; allowed: uint8 samples, or "
+            f"samples: given {raw.dtype} with an ImageView, which scales 0 to 255 to [0, 1]; allowed: uint8, or "
             "a transform of your own"
         )
     if view.augment is not None:

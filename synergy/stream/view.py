@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synergy.data.augment import Augment, scaled
+from synergy.data.view import ImageView, scaled
 
 Transform = Callable[[Tensor], Tensor]
 """Stored samples `[B, ...]` -> what the network sees, `[B, ...]`: one batched operation, the same at each call."""
@@ -22,12 +22,12 @@ class StreamView:
     """What a network sees of stored samples.
 
     Attributes:
-        transform: a batched callable or an `Augment`; None scales uint8 to [0, 1] and leaves all else as it is.
+        transform: a batched callable or an `ImageView`; None scales uint8 to [0, 1] and leaves all else as it is.
         augment: makes another sample of a sample, before `transform`, in training only.
         dtype: of the network.
     """
 
-    transform: Transform | Augment | None
+    transform: Transform | ImageView | None
     augment: Randomise | None
     dtype: torch.dtype
 
@@ -35,16 +35,16 @@ class StreamView:
         """The view for training, `[B, ...]`; random samples are drawn from `rng`."""
         if self.augment is not None:
             raw = self.augment(raw, rng)
-        return self.transform(raw, rng) if isinstance(self.transform, Augment) else self.plain(raw)
+        return self.transform(raw, rng) if isinstance(self.transform, ImageView) else self.plain(raw)
 
     @property
     def is_random(self) -> bool:
         """Whether the view for training differs from that for prediction."""
-        return self.augment is not None or isinstance(self.transform, Augment)
+        return self.augment is not None or isinstance(self.transform, ImageView)
 
     def plain(self, raw: Tensor) -> Tensor:
         """The view for prediction, `[B, ...]`."""
-        if isinstance(self.transform, Augment):
+        if isinstance(self.transform, ImageView):
             return self.transform.plain(raw)
         if self.transform is not None:
             return self.transform(raw)

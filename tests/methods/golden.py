@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from synergy import testing
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.methods import method_class
 from synergy.methods.base import Answer, Method
 from synergy.ops.vectors import parameter_vector
@@ -34,7 +34,7 @@ from synergy.types import Batch
 GOLDEN = Path(__file__).parent.parent / "golden"
 STEPS = 4
 """Of each task."""
-AUGMENT = Augment(dtype=torch.float64)
+VIEW = ImageView(dtype=torch.float64)
 OPTIONS: Mapping[str, Any] = {
     "buffer_size": 20,
     "minibatch_size": 8,
@@ -80,7 +80,7 @@ def _method(name: str, stream: AnyScenario) -> Method[Any]:
         _draw_again(net, generator(0, f"golden/{name}"))
         return net
 
-    return kind(config, replace(testing.setting(stream), build_net=build_net, augment=AUGMENT))
+    return kind(config, replace(testing.setting(stream), build_net=build_net, view=VIEW))
 
 
 def _draw_again(net: nn.Module, rng: np.random.Generator) -> None:
@@ -95,7 +95,7 @@ def _task(method: Method[Any], stream: AnyScenario, index: int) -> list[float]:
     task = stream.task(index)
     method.begin_task(task)
     samples = itertools.islice(task.batches(0), STEPS)
-    losses = [method.observe(Batch(raw, AUGMENT.plain(raw), labels)) for raw, labels in samples]
+    losses = [method.observe(Batch(raw, VIEW.plain(raw), labels)) for raw, labels in samples]
     method.end_task(task)
     return [_rounded(step["loss"]) for step in losses if step]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.memory.store import Samples
 from synergy.methods import method_class
 from synergy.methods.base import Method, Setting
@@ -56,7 +56,7 @@ class Trace:
         config = kind.Config(**{key: value for key, value in options.items() if key in kind.Config.names()})
         setting = Setting(
             build_net=lambda name: self.net(),
-            augment=Augment(dtype=torch.float64),
+            view=ImageView(dtype=torch.float64),
             n_classes=self.meta["backbone"]["classes"],
             n_tasks=1,
             batch_size=self.meta["batch_size"],

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.methods.base import Setting
 from synergy.nets.mlp import MLP
 from synergy.ops.vectors import parameter_vector
@@ -17,7 +17,7 @@ from synergy.randomness import generator, torch_generator
 from synergy.types import Batch, Split, Task
 
 CLASSES = 5
-AUGMENT = Augment(dtype=torch.float64)
+VIEW = ImageView(dtype=torch.float64)
 
 
 def build_net(name: str) -> nn.Module:
@@ -26,7 +26,7 @@ def build_net(name: str) -> nn.Module:
 
 def setting(**changes: Any) -> Setting:
     """Two tasks, batches of six, one epoch; `changes` replace fields."""
-    usual = Setting(build_net, AUGMENT, CLASSES, n_tasks=2, batch_size=6, n_epochs=1, seed=0)
+    usual = Setting(build_net, VIEW, CLASSES, n_tasks=2, batch_size=6, n_epochs=1, seed=0)
     return replace(usual, **changes)
 
 
@@ -36,7 +36,7 @@ def samples(seed: int, n: int, classes: tuple[int, ...] = tuple(range(CLASSES)))
     return Split(raw, torch.from_numpy(rng.choice(classes, size=n)), classes)
 
 
-def batch(seed: int, n: int = 6, classes: tuple[int, ...] = tuple(range(CLASSES)), augment: Augment = AUGMENT) -> Batch:
+def batch(seed: int, n: int = 6, classes: tuple[int, ...] = tuple(range(CLASSES)), augment: ImageView = VIEW) -> Batch:
     """A batch whose inputs are not augmented."""
     split = samples(seed, n, classes)
     return Batch(split.raw, augment.plain(split.raw), split.labels)

@@ -59,7 +59,7 @@ def test_four_steps_by_hand(ema_alpha: float, loss_alpha: float) -> None:
         small.assert_same_weights(esmer.averaged, phi)
         assert float(esmer.mean_loss) == pytest.approx(mu, rel=1e-12)
         stored = esmer.memory.all()
-        assert torch.equal(small.AUGMENT.plain(stored.raw), torch.stack(memory_x))
+        assert torch.equal(small.VIEW.plain(stored.raw), torch.stack(memory_x))
         assert torch.equal(stored.labels, torch.stack(memory_y))
     assert 0 < scaled < 18, "the test needs samples of both kinds"
 

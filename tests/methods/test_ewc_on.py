@@ -17,7 +17,7 @@ from tests.methods import normalised, small
 def fisher_one_by_one(net: nn.Module, task: Task) -> Tensor:
     data = task.train()
     total = torch.zeros_like(parameter_vector(net))
-    for raw, label in zip(small.AUGMENT.plain(data.raw), data.labels, strict=True):
+    for raw, label in zip(small.VIEW.plain(data.raw), data.labels, strict=True):
         score = -F.cross_entropy(net(raw[None]), label[None])
         total += score.detach().exp() * small.gradient(net, score).square()
     return total / len(data)

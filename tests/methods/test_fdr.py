@@ -39,7 +39,7 @@ def test_two_steps_for_each_batch() -> None:
     assert set(method.observe(first)) == {"loss"}
     method.end_task(small.task(0))
     kept = method.memory.of(0)
-    inputs = small.AUGMENT.plain(kept.raw)
+    inputs = small.VIEW.plain(kept.raw)
     torch.testing.assert_close(kept.extras["logits"], by_hand(inputs).detach())
 
     ce = F.cross_entropy(by_hand(second.inputs), second.labels)
@@ -77,5 +77,5 @@ def test_logits_are_those_of_the_network_as_it_answers() -> None:
     method.end_task(small.task(0))
     assert torch.equal(normalised.statistics(method.net), before)
     kept = method.memory.of(0)
-    answers = small.twin(method.net).eval()(small.AUGMENT.plain(kept.raw)).detach()
+    answers = small.twin(method.net).eval()(small.VIEW.plain(kept.raw)).detach()
     torch.testing.assert_close(kept.extras["logits"], answers)

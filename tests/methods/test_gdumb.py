@@ -58,7 +58,7 @@ def test_a_fit_by_hand() -> None:
         order = rng.permutation(10)
         for part in (order[:4], order[4:7], order[7:]):
             lr = 0.1 + (0.5 - 0.1) * (1 + math.cos(math.pi * step / 9)) / 2
-            loss = F.cross_entropy(net(small.AUGMENT.plain(memory.raw[part])), memory.labels[part])
+            loss = F.cross_entropy(net(small.VIEW.plain(memory.raw[part])), memory.labels[part])
             small.step(net, loss, lr=lr)
             step += 1
     small.assert_same_weights(fitted(gdumb).net, net)

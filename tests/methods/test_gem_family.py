@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.errors import UsageError
 from synergy.methods.agem import AGem
 from synergy.methods.agem_r import AGemR
@@ -18,7 +18,7 @@ from synergy.methods.gem import Gem, GemConfig
 from synergy.types import Batch, Task
 from tests.methods import small
 
-FLIP = Augment(flip=True, dtype=torch.float64)
+FLIP = ImageView(flip=True, dtype=torch.float64)
 REPLAY = ReplayConfig(lr=0.5, buffer_size=6, minibatch_size=6)
 
 
@@ -38,7 +38,7 @@ def projected(gradient: Tensor, reference: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("harmful", [True, False])
 def test_agem_r_projects_on_a_draw_that_is_not_augmented(harmful: bool) -> None:
-    method = AGemR(REPLAY, small.setting(augment=FLIP))
+    method = AGemR(REPLAY, small.setting(view=FLIP))
     by_hand = small.twin(method.net)
     first = small.batch(1)
     second = against(first) if harmful else first
@@ -55,7 +55,7 @@ def test_agem_r_projects_on_a_draw_that_is_not_augmented(harmful: bool) -> None:
 
 
 def test_agem_projects_on_the_samples_of_past_tasks_augmented() -> None:
-    setting = small.setting(augment=FLIP)
+    setting = small.setting(view=FLIP)
     method = AGem(ReplayConfig(lr=0.5, buffer_size=7, minibatch_size=6), setting)
     method.observe(small.batch(1))
     assert not len(method.memory), "memory is filled only at task ends"
@@ -87,7 +87,7 @@ def gem_after(tasks: list[Task], gamma: float) -> Gem:
 
 def past_gradients(method: Gem) -> list[Tensor]:
     kept = [method.memory.of(task) for task in range(len(method.memory.sizes))]
-    return [ce_gradient(method.net, small.AUGMENT.plain(part.raw), part.labels) for part in kept]
+    return [ce_gradient(method.net, small.VIEW.plain(part.raw), part.labels) for part in kept]
 
 
 @pytest.mark.parametrize("gamma", [0.5, 30.0])
@@ -95,7 +95,7 @@ def test_gem_with_one_past_task_has_a_closed_form(gamma: float) -> None:
     method = gem_after([small.task(0)], gamma)
     by_hand = small.twin(method.net)
     kept = method.memory.of(0)
-    batch = against(Batch(kept.raw, small.AUGMENT.plain(kept.raw), kept.labels))
+    batch = against(Batch(kept.raw, small.VIEW.plain(kept.raw), kept.labels))
 
     (past,) = past_gradients(method)
     gradient = ce_gradient(by_hand, batch.inputs, batch.labels)
@@ -113,7 +113,7 @@ def test_gem_harms_none_of_two_past_tasks() -> None:
     before = small.twin(method.net)
     one, other = past_gradients(method)
     kept = method.memory.draw(8)
-    batch = against(Batch(kept.raw, small.AUGMENT.plain(kept.raw), kept.labels))
+    batch = against(Batch(kept.raw, small.VIEW.plain(kept.raw), kept.labels))
     gradient = ce_gradient(before, batch.inputs, batch.labels)
     assert gradient @ one < 0 and gradient @ other < 0
 
@@ -129,7 +129,7 @@ def test_gem_keeps_a_gradient_that_harms_none() -> None:
     method = gem_after([small.task(0)], gamma=0.5)
     by_hand = small.twin(method.net)
     kept = method.memory.of(0)
-    batch = Batch(kept.raw, small.AUGMENT.plain(kept.raw), kept.labels)
+    batch = Batch(kept.raw, small.VIEW.plain(kept.raw), kept.labels)
     small.step(by_hand, F.cross_entropy(by_hand(batch.inputs), batch.labels), lr=0.5)
     method.observe(batch)
     small.assert_same_weights(method.net, by_hand)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.errors import UsageError
 from synergy.methods import METHODS, method_class
 from synergy.methods.base import Answer, Method, Setting
@@ -50,7 +50,7 @@ def made(name: str, build_net: Callable[[str], nn.Module], **options: object) ->
         "ema_update_freq": 0.5,
     }
     chosen = {key: value for key, value in few.items() if key in kind.Config.names()}
-    return kind(kind.Config(**chosen), replace(Setting(build_net, Augment(), 3), **options))  # type: ignore[arg-type]
+    return kind(kind.Config(**chosen), replace(Setting(build_net, ImageView(), 3), **options))  # type: ignore[arg-type]
 
 
 def observe(method: Method, steps: int, labels: int, seed: int = 0) -> None:  # type: ignore[type-arg]
@@ -58,7 +58,7 @@ def observe(method: Method, steps: int, labels: int, seed: int = 0) -> None:  # 
     size = method.only_batch_size or 6
     for _ in range(steps):
         raw = torch.from_numpy(rng.integers(0, 256, (size, *IMAGE), dtype=np.uint8))
-        method.observe(Batch(raw, Augment().plain(raw), torch.from_numpy(rng.integers(0, labels, size))))
+        method.observe(Batch(raw, ImageView().plain(raw), torch.from_numpy(rng.integers(0, labels, size))))
 
 
 def networks(method: Method) -> dict[str, nn.Module]:  # type: ignore[type-arg]

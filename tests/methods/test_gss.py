@@ -26,10 +26,10 @@ def test_scores_are_those_of_gradients_taken_one_at_a_time() -> None:
     net = small.twin(gss.net)
 
     def score(raw: torch.Tensor, labels: torch.Tensor) -> float:
-        of_new = small.gradient(net, F.cross_entropy(net(small.AUGMENT.plain(raw)), labels))
+        of_new = small.gradient(net, F.cross_entropy(net(small.VIEW.plain(raw)), labels))
         cosines = []
         for x, y in zip(stored.raw.split(1), stored.labels.split(1), strict=True):
-            of_stored = small.gradient(net, F.cross_entropy(net(small.AUGMENT.plain(x)), y))
+            of_stored = small.gradient(net, F.cross_entropy(net(small.VIEW.plain(x)), y))
             cosines.append(float(of_new @ of_stored / (of_new.norm() * of_stored.norm())))
         return 1 + max(cosines)
 
@@ -48,7 +48,7 @@ def test_a_full_memory_is_offered_the_score_of_the_mean_gradient(monkeypatch: py
     net = small.twin(gss.net)
     of_batch = small.gradient(net, F.cross_entropy(net(second.inputs), second.labels))
     of_stored = [
-        small.gradient(net, F.cross_entropy(net(small.AUGMENT.plain(x)), y))
+        small.gradient(net, F.cross_entropy(net(small.VIEW.plain(x)), y))
         for x, y in zip(stored.raw.split(1), stored.labels.split(1), strict=True)
     ]
     cosines = [float(of_batch @ g / (of_batch.norm() * g.norm())) for g in of_stored]

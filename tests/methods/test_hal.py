@@ -100,7 +100,7 @@ def test_anchors_climb_from_random_inputs_one_for_each_class() -> None:
     assert isinstance(forgetful, Backbone)
     memory = hal.memory.all()
     for chosen in torch.from_numpy(hal.setting.rng("order").permutation(4)).split(2):
-        inputs = small.AUGMENT.plain(memory.raw[chosen])
+        inputs = small.VIEW.plain(memory.raw[chosen])
         small.step(forgetful, F.cross_entropy(forgetful(inputs), memory.labels[chosen]), lr=0.5)
     anchors = torch.from_numpy(hal.setting.rng("anchors").random((2, 1, 4, 4)))
     began = anchors
@@ -176,6 +176,6 @@ def test_the_fine_tuned_copy_takes_all_its_passes_over_memory() -> None:
     for _ in range(3):
         order = torch.from_numpy(order_rng.permutation(len(memory)))
         for chosen in order.tensor_split(-(-len(memory) // 3)):
-            inputs = small.AUGMENT.plain(memory.raw[chosen])
+            inputs = small.VIEW.plain(memory.raw[chosen])
             small.step(by_hand, F.cross_entropy(by_hand(inputs), memory.labels[chosen]), lr=0.5)
     small.assert_same_weights(hal._fine_tuned(), by_hand)

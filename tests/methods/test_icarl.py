@@ -44,7 +44,7 @@ def unit(vectors: Tensor) -> Tensor:
 
 def features(net: nn.Module, raw: Tensor) -> Tensor:
     assert isinstance(net, Backbone)
-    return unit(net.features(small.AUGMENT.plain(raw)).detach())
+    return unit(net.features(small.VIEW.plain(raw)).detach())
 
 
 def bce_by_hand(logits: Tensor, targets: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def test_later_tasks_distil_old_classes_and_mix_exemplars_in() -> None:
         owed += 3 * 12 / 24
         drawn = rng.choice(12, size=int(owed) - joined, replace=False, shuffle=False)
         joined += len(drawn)
-        inputs = torch.cat([batch.inputs, small.AUGMENT.plain(exemplars.raw[drawn])])
+        inputs = torch.cat([batch.inputs, small.VIEW.plain(exemplars.raw[drawn])])
         labels = torch.cat([batch.labels, exemplars.labels[drawn]])
         targets = torch.stack([(labels == k).double() for k in SECOND], 1)
         targets = torch.cat([old(inputs).sigmoid()[:, FIRST], targets], 1).detach()
@@ -116,7 +116,7 @@ def test_answer_is_the_nearest_mean_of_exemplar_features() -> None:
     means = {label: unit(features(icarl.net, icarl.memory.of(label).raw).mean(0)) for label in FIRST}
     (predictor,) = icarl.predictors().values()
     raw = task.train().raw
-    scores = predictor(small.AUGMENT.plain(raw))
+    scores = predictor(small.VIEW.plain(raw))
     for label in range(small.CLASSES):
         if label in FIRST:
             expected = -(features(icarl.net, raw) - means[label]).square().sum(1)

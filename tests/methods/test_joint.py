@@ -48,7 +48,7 @@ def test_by_hand() -> None:
         order = rng.permutation(20)
         for start in (0, 6, 12, 18):
             chosen = order[start : start + 6]
-            small.step(net, F.cross_entropy(net(small.AUGMENT.plain(raw[chosen])), labels[chosen]), lr=0.3)
+            small.step(net, F.cross_entropy(net(small.VIEW.plain(raw[chosen])), labels[chosen]), lr=0.3)
     answer = joint.predictors()["joint"]
     assert isinstance(answer, Answer)
     small.assert_same_weights(answer.net, net)
@@ -79,5 +79,5 @@ def test_it_takes_no_more_steps_than_the_tasks_of_a_partial_run() -> None:
     net, order = small.build_net("net"), small.setting().rng("order").permutation(20)
     for start in (0, 6, 12, 18):  # 2 steps for each of 2 tasks
         chosen = order[start : start + 6]
-        small.step(net, F.cross_entropy(net(small.AUGMENT.plain(raw[chosen])), labels[chosen]), lr=0.3)
+        small.step(net, F.cross_entropy(net(small.VIEW.plain(raw[chosen])), labels[chosen]), lr=0.3)
     small.assert_same_weights(joint.net, net)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.errors import UsageError
 from synergy.methods.lwf import LwF, LwfConfig, distillation
 from synergy.nets.backbone import Backbone
@@ -18,7 +18,7 @@ from synergy.types import Batch, Task
 from tests.methods import normalised, small
 
 OLD, NEW = (0, 1), (2, 3)  # and 4 is never seen
-FLIP = Augment(flip=True, dtype=torch.float64)
+FLIP = ImageView(flip=True, dtype=torch.float64)
 
 
 def softened(row: list[float], temperature: float) -> list[float]:
@@ -43,8 +43,8 @@ def test_distillation_at_temperature_one_of_sure_targets_is_plain_cross_entropy(
     torch.testing.assert_close(distillation(logits, sure, 1.0), F.cross_entropy(logits, labels))
 
 
-def after_first_task(config: LwfConfig, augment: Augment = small.AUGMENT) -> LwF:
-    method = LwF(config, small.setting(augment=augment))
+def after_first_task(config: LwfConfig, augment: ImageView = small.VIEW) -> LwF:
+    method = LwF(config, small.setting(view=augment))
     first = small.task(0, classes=OLD)
     method.begin_task(first)
     method.observe(small.batch(1, classes=OLD))
@@ -68,7 +68,7 @@ def test_first_task_knows_its_own_classes_only() -> None:
 def warm_up_by_hand(net: nn.Module, raw: Tensor, labels: Tensor) -> None:
     """One step on outputs 2 and 3, by the gradient of a linear classifier's cross-entropy."""
     assert isinstance(net, Backbone)
-    features, new = net.features(small.AUGMENT.plain(raw)).detach(), slice(2, 4)
+    features, new = net.features(small.VIEW.plain(raw)).detach(), slice(2, 4)
     with torch.no_grad():
         logits = features @ net.classifier.weight[new].T + net.classifier.bias[new]
         error = (logits.softmax(1) - F.one_hot(labels - 2, 2)) / len(labels)

@@ -33,7 +33,7 @@ def batch(seed: int, n: int = 6, classes: tuple[int, ...] = tuple(range(small.CL
     rng = torch_generator(seed, "images")
     raw = torch.randint(256, (n, 3, 8, 8), generator=rng, dtype=torch.uint8)
     labels = torch.tensor(classes)[torch.randint(len(classes), (n,), generator=rng)]
-    return Batch(raw, small.AUGMENT.plain(raw), labels)
+    return Batch(raw, small.VIEW.plain(raw), labels)
 
 
 def task(number: int) -> Task:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.methods.base import Answer
 from synergy.methods.synergy import Synergy, SynergyConfig
 from synergy.ops.vectors import parameter_vector
 from tests.methods import normalised, small
 
-FLIP = Augment(flip=True, dtype=torch.float64)
+FLIP = ImageView(flip=True, dtype=torch.float64)
 
 
-def method(augment: Augment = small.AUGMENT, **changes: float) -> Synergy:
+def method(augment: ImageView = small.VIEW, **changes: float) -> Synergy:
     options = {"buffer_size": 6, "minibatch_size": 6, "fisher_update_freq": 1.0} | changes
-    return Synergy(SynergyConfig.from_mapping(options, "this test"), small.setting(augment=augment))
+    return Synergy(SynergyConfig.from_mapping(options, "this test"), small.setting(view=augment))
 
 
 def test_the_semantic_network_answers() -> None:
@@ -26,8 +26,8 @@ def test_the_semantic_network_answers() -> None:
     assert next(iter(nets)) == "semantic"
 
 
-@pytest.mark.parametrize("augment", [small.AUGMENT, FLIP])
-def test_a_fisher_pass_without_weight_changes_nothing_else(augment: Augment) -> None:
+@pytest.mark.parametrize("augment", [small.VIEW, FLIP])
+def test_a_fisher_pass_without_weight_changes_nothing_else(augment: ImageView) -> None:
     nets = []
     for frequency in (0.0, 1.0):
         synergy = method(augment, penalty_weight=0.0, fisher_update_freq=frequency)

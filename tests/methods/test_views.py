@@ -39,11 +39,11 @@ class Spy:
 
     def __call__(self, raw: Tensor, rng: np.random.Generator) -> Tensor:
         self.asked["random"] += len(raw)
-        return small.AUGMENT.plain(raw).flip(3)
+        return small.VIEW.plain(raw).flip(3)
 
     def plain(self, raw: Tensor) -> Tensor:
         self.asked["plain"] += len(raw)
-        return small.AUGMENT.plain(raw)
+        return small.VIEW.plain(raw)
 
     def new(self) -> tuple[int, int]:
         """Samples seen at random and plainly since the last look."""
@@ -55,7 +55,7 @@ class Spy:
 def method_with(name: str, spy: Spy) -> Method:  # type: ignore[type-arg]
     kind = method_class(name)
     chosen = {key: value for key, value in OPTIONS.items() if key in kind.Config.names()}
-    return kind(kind.Config(**chosen), small.setting(augment=spy))
+    return kind(kind.Config(**chosen), small.setting(view=spy))
 
 
 def observe(method: Method, index: int) -> None:  # type: ignore[type-arg]

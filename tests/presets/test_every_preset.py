@@ -45,7 +45,7 @@ def known(preset: Preset) -> frozenset[str]:
 def test_starts_and_takes_twenty_steps(preset: Preset) -> None:
     config = build(preset.scenario, preset.method, options(preset), PresetChoice(wanted=True))
     prepared = prepare(config)
-    task, augment, rng = prepared.scenario.task(0), prepared.scenario.augment, np.random.default_rng(0)
+    task, augment, rng = prepared.scenario.task(0), prepared.scenario.view, np.random.default_rng(0)
     prepared.method.begin_task(task)
     for raw, labels in itertools.islice(task.batches(0), STEPS):
         losses = prepared.method.observe(Batch(raw, augment(raw, rng), labels))

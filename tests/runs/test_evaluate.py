@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.runs import evaluate as evaluate_module
 from synergy.runs.evaluate import CALIBRATION_BINS, Evaluation, evaluate
 from synergy.types import ProtocolName, Split
 
-PLAIN = Augment(dtype=torch.float64)
+PLAIN = ImageView(dtype=torch.float64)
 
 
 class Table:
@@ -168,7 +168,7 @@ def test_masking_leaves_the_scores_alone() -> None:
 
 def test_predictors_see_the_plain_view() -> None:
     """Normalised as in training, but neither cropped nor mirrored."""
-    augment = Augment(padding=2, flip=True, mean=(0.5,), std=(0.25,))
+    augment = ImageView(padding=2, flip=True, mean=(0.5,), std=(0.25,))
     seen: list[Tensor] = []
 
     def look(inputs: Tensor, /) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from synergy import testing
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.disk import checkpoint, files
 from synergy.errors import UsageError
 from synergy.methods import METHODS, method_class
@@ -117,7 +117,7 @@ def test_augmentation_goes_on() -> None:
 
     def augmented(**options: Any) -> Training:
         loop = training("rot-digits", "er", **options)
-        loop.scenario.augment = Augment(padding=1, flip=True)  # type: ignore[misc]
+        loop.scenario.view = ImageView(padding=1, flip=True)  # type: ignore[misc]
         return loop
 
     whole = augmented(save=lambda loop: kept.append(loop.state_dict()), save_every=5)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from synergy import testing
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.errors import TrainingError
 from synergy.methods.base import Answer, Method, MethodConfig, Setting
 from synergy.randomness import generator
@@ -145,7 +145,7 @@ def test_the_last_batch_of_a_split_scenario_is_left_out() -> None:
 class Mirrored(SplitDigits):
     """Digits with an augmentation that draws."""
 
-    augment: ClassVar[Augment] = Augment(padding=1, flip=True, mean=(0.5,), std=(0.5,))
+    view: ClassVar[ImageView] = ImageView(padding=1, flip=True, mean=(0.5,), std=(0.5,))
 
 
 def test_inputs_are_the_augmented_view_from_the_streams_own_generator() -> None:
@@ -155,8 +155,8 @@ def test_inputs_are_the_augmented_view_from_the_streams_own_generator() -> None:
     loop.run()
     rng = generator(0, "stream/augment")
     for batch in method.batches:
-        assert torch.equal(batch.inputs, stream.augment(batch.raw, rng))
-    assert not torch.equal(method.batches[0].inputs, stream.augment.plain(method.batches[0].raw))
+        assert torch.equal(batch.inputs, stream.view(batch.raw, rng))
+    assert not torch.equal(method.batches[0].inputs, stream.view.plain(method.batches[0].raw))
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -259,7 +259,7 @@ def untrained_accuracy(loop: Training) -> float:
     (split,) = loop.scenario.tests(-1)
     net = loop.method.setting.build_net("net")
     with torch.no_grad():
-        predicted = net(loop.scenario.augment.plain(split.raw)).argmax(1)
+        predicted = net(loop.scenario.view.plain(split.raw)).argmax(1)
     return 100 * float((predicted == split.labels).double().mean())
 
 

@@ -48,8 +48,8 @@ def test_the_contract_on_real_data(name: str) -> None:
     raw, labels = next(whole.task(1).batches(0))
     assert raw.shape == (32, 3, side, side)
     assert set(labels.tolist()) <= set(whole.task(1).classes)
-    assert whole.augment.padding == 4 and whole.augment.flip
-    view = whole.augment.plain(whole.train.raw[:2000])
+    assert whole.view.padding == 4 and whole.view.flip
+    view = whole.view.plain(whole.train.raw[:2000])
     # Normalised by figures that were measured on these images (for the part of Tiny-ImageNet, on the whole).
     assert float(view.mean((0, 2, 3)).abs().max()) < 0.1
     assert float((view.std((0, 2, 3)) - 1).abs().max()) < 0.1

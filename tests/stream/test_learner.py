@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from synergy import Learner, TrainingError, UsageError
-from synergy.data.augment import Augment
+from synergy.data.view import ImageView
 from synergy.methods import METHODS, method_class
 from synergy.methods.base import Setting, unheard
 from synergy.methods.er import ER
@@ -321,7 +321,7 @@ def test_an_augmentation_is_for_training_alone() -> None:
 def test_an_augment_object_crops_in_training_and_not_in_prediction() -> None:
     images = torch.randint(0, 256, (8, 3, 6, 6), dtype=torch.uint8)
     wide = nn.Sequential(nn.Flatten(), nn.Linear(108, 2))
-    learner = Learner(wide, "er", transform=Augment(padding=2, flip=True), buffer_size=40)
+    learner = Learner(wide, "er", transform=ImageView(padding=2, flip=True), buffer_size=40)
     learner.observe(images, [0, 1] * 4)
     assert torch.equal(learner.scores(images), learner.scores(images))
 

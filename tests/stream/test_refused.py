@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from synergy import Learner
-from synergy.data.augment import CIFAR
+from synergy.data.view import CIFAR
 from synergy.methods.sgd import FineTuning
 from tests.stream.test_learner import FEATURES, FREE, few, method_of, net, raises, same_scores
 from tests.stream.test_rehearsal import X, Y, embedding, normed
@@ -87,7 +87,7 @@ def test_floats_are_no_pixels_for_an_augment() -> None:
     own = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
     learner = Learner(own, "sgd", transform=CIFAR)
     x = torch.rand(4, 3, 8, 8)
-    raises("samples: given torch.float32 with an Augment", lambda: learner.observe(x, [0, 1, 0, 1]))
+    raises("samples: given torch.float32 with an ImageView", lambda: learner.observe(x, [0, 1, 0, 1]))
     learner.observe((255 * x).byte(), [0, 1, 0, 1])
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from synergy.data.augment import Augment, crop_and_flip, scaled
+from synergy.data.view import ImageView, crop_and_flip, scaled
 
 
 def one_by_one(raw: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
@@ -30,20 +30,20 @@ def test_equals_one_by_one(data: st.DataObject) -> None:
     padding = data.draw(st.integers(0, 4))
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
     raw = torch.from_numpy(rng.integers(1, 256, (batch, channels, height, width), dtype=np.uint8))
-    offsets, flips = Augment(padding=padding, flip=True).draws(batch, rng)
+    offsets, flips = ImageView(padding=padding, flip=True).draws(batch, rng)
     ours = crop_and_flip(raw, offsets, flips, padding=padding)
     assert torch.equal(ours, one_by_one(raw, offsets, flips, padding))
 
 
 def test_draws_cover_every_offset_and_both_sides() -> None:
-    offsets, flips = Augment(padding=2, flip=True).draws(2000, np.random.default_rng(0))
+    offsets, flips = ImageView(padding=2, flip=True).draws(2000, np.random.default_rng(0))
     assert sorted(set(offsets.flatten().tolist())) == [0, 1, 2, 3, 4]
     assert 0.45 < flips.double().mean() < 0.55
 
 
 def test_every_sample_and_every_call_has_its_own_draw() -> None:
     image = torch.arange(1, 65, dtype=torch.uint8).view(1, 1, 8, 8).expand(20, 1, 8, 8)
-    augment, rng = Augment(padding=4, flip=True), np.random.default_rng(0)
+    augment, rng = ImageView(padding=4, flip=True), np.random.default_rng(0)
     one, other = augment(image, rng), augment(image, rng)
     assert len(torch.unique(one.flatten(1), dim=0)) > 10
     assert not torch.equal(one, other)
@@ -53,7 +53,7 @@ def test_without_augmentation_nothing_is_drawn() -> None:
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state
     raw = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3)
-    assert Augment()(raw, rng).flatten().tolist() == torch.tensor([0.0, 0.2, 1.0]).tolist()
+    assert ImageView()(raw, rng).flatten().tolist() == torch.tensor([0.0, 0.2, 1.0]).tolist()
     assert rng.bit_generator.state == before
 
 
@@ -69,6 +69,6 @@ def test_scaling_is_a_division_to_the_bit(dtype: torch.dtype) -> None:
 
 def test_normalisation_per_channel() -> None:
     raw = torch.tensor([[255, 0], [0, 255]], dtype=torch.uint8).view(1, 2, 1, 2)
-    view = Augment(mean=(0.5, 0.25), std=(0.5, 0.25), dtype=torch.float64).plain(raw)
+    view = ImageView(mean=(0.5, 0.25), std=(0.5, 0.25), dtype=torch.float64).plain(raw)
     torch.testing.assert_close(view.flatten(), torch.tensor([1.0, -1.0, -1.0, 3.0], dtype=torch.float64))
     assert torch.equal(raw.flatten(), torch.tensor([255, 0, 0, 255], dtype=torch.uint8))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Augment:
+class ImageView:
     """Random crop and flip, then scaling to [0, 1] and normalisation per channel.
 
     Attributes:
@@ -53,8 +53,8 @@ _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _DIVISORS = {dtype: torch.tensor(255, dtype=dtype, device="cpu") for dtype in _FLOATS}
 """On the host, where a scalar costs no transfer."""
 
-CIFAR = Augment(padding=4, flip=True, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2615))
-TINY_IMAGENET = Augment(padding=4, flip=True, mean=(0.4802, 0.4480, 0.3975), std=(0.2770, 0.2691, 0.2821))
+CIFAR = ImageView(padding=4, flip=True, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2615))
+TINY_IMAGENET = ImageView(padding=4, flip=True, mean=(0.4802, 0.4480, 0.3975), std=(0.2770, 0.2691, 0.2821))
 
 
 def scaled(raw: Tensor, dtype: torch.dtype) -> Tensor:
