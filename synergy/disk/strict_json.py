@@ -56,14 +56,18 @@ def _decode_dataclass(kind: type, value: Any, at: str) -> Any:
     for name in table:
         if name not in hints:
             raise unknown(f"field of {at or 'a record'}", reprlib.repr(name)[1:-1], hints)
-    for name in hints:
-        if name not in table:
-            raise UsageError(f"{prefix}{name}: this field is missing")
-    values = {name: decode(hint, table[name], prefix + name) for name, hint in hints.items()}
+    for field in dataclasses.fields(kind):
+        if field.name not in table and not _has_default(field):
+            raise UsageError(f"{prefix}{field.name}: this field is missing")
+    values = {name: decode(hints[name], item, prefix + name) for name, item in table.items()}
     try:
         return kind(**values)
     except UsageError as error:
         raise UsageError(f"{prefix}{error}") from None
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return not (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING)
 
 
 def _decode_scalar(kind: type, value: Any, at: str) -> Any:

@@ -19,7 +19,8 @@ Sources:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -134,8 +135,45 @@ def trade_off(matrix: Matrix) -> float | None:
     return 2 * learned * kept / (learned + kept) if learned + kept > 0 else 0.0
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A number that sums up a run.
+
+    Attributes:
+        name: its key in a record.
+        title: its name in a table.
+        formula: from the accuracy matrix `[T, K]` and the baseline `[K]` to a value, or None where it is not defined.
+        unit: of the value. A difference of percentages is in percentage points, which tables call percent too.
+
+    Examples:
+        >>> metric = METRICS[0]
+        >>> metric.title
+        'final average'
+        >>> metric.formula([[90.0, 10.0], [60.0, 80.0]], [])
+        70.0
+    """
+
+    name: str
+    title: str
+    formula: Callable[[Matrix, Vector], float | None]
+    unit: str = "percent"
+
+
+METRICS = (
+    Metric("final_average", "final average", lambda matrix, _: final_average(matrix)),
+    Metric("average_over_time", "average over time", lambda matrix, _: average_over_time(matrix)),
+    Metric("forgetting", "forgetting", lambda matrix, _: forgetting(matrix)),
+    Metric("backward_transfer", "backward transfer", lambda matrix, _: backward_transfer(matrix)),
+    Metric("forward_transfer", "forward transfer", forward_transfer),
+    Metric("plasticity", "plasticity", lambda matrix, _: plasticity(matrix)),
+    Metric("stability", "stability", lambda matrix, _: stability(matrix)),
+    Metric("trade_off", "trade-off", lambda matrix, _: trade_off(matrix)),
+)
+"""All metrics of the accuracy matrix, in the order of a table."""
+
+
 def summary(matrix: Matrix, baseline: Vector) -> dict[str, float]:
-    """All metrics that are defined for the matrix, by the names of their functions, in percent.
+    """All metrics that are defined for the matrix, by name, in percent.
 
     Args:
         baseline: accuracies of the untrained network in percent, `[K]`; empty if they were not measured.
@@ -143,17 +181,26 @@ def summary(matrix: Matrix, baseline: Vector) -> dict[str, float]:
     Raises:
         UsageError: the baseline has another length than a row of the matrix.
     """
-    values = {
-        "final_average": final_average(matrix),
-        "average_over_time": average_over_time(matrix),
-        "forgetting": forgetting(matrix),
-        "backward_transfer": backward_transfer(matrix),
-        "forward_transfer": forward_transfer(matrix, baseline),
-        "plasticity": plasticity(matrix),
-        "stability": stability(matrix),
-        "trade_off": trade_off(matrix),
-    }
+    values = {metric.name: metric.formula(matrix, baseline) for metric in METRICS}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def titles(names: Iterable[str]) -> dict[str, str]:
+    """The title of each metric that a record holds, by name, in the order of a table.
+
+    The metrics of `METRICS` come first. Other metrics follow in alphabetical order; their titles are their names with
+    spaces.
+
+    >>> titles(["published_final", "trade_off", "forgetting"])
+    {'forgetting': 'forgetting', 'trade_off': 'trade-off', 'published_final': 'published final'}
+    """
+    held = set(names)
+    known = {metric.name: _title(metric) for metric in METRICS if metric.name in held}
+    return known | {name: name.replace("_", " ") for name in sorted(held - known.keys())}
+
+
+def _title(metric: Metric) -> str:
+    return metric.title if metric.unit == "percent" else f"{metric.title}, {metric.unit}"
 
 
 def expected_calibration_error(confidence_sum: Vector, correct: Vector, count: Vector) -> float | None:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from synergy.device import device_name
 from synergy.runs.evaluate import Evaluations
+from synergy.runs.metrics import titles
 from synergy.runs.prepare import Prepared
 from synergy.runs.records import Accuracies, Record, repetitions
 from synergy.runs.training import Listener
@@ -20,18 +21,6 @@ from synergy.types import Task
 
 if TYPE_CHECKING:
     from synergy.runs.resume import Reopened
-
-METRICS = {
-    "final_average": "final average",
-    "average_over_time": "average over time",
-    "forgetting": "forgetting",
-    "backward_transfer": "backward transfer",
-    "forward_transfer": "forward transfer",
-    "plasticity": "plasticity",
-    "stability": "stability",
-    "trade_off": "trade-off",
-}
-
 
 WIDTH = 100
 """Of a paragraph; a table takes what it needs."""
@@ -180,16 +169,16 @@ def matrix(accuracies: Accuracies) -> str:
 def metrics(record: Record) -> str:
     """A line for each metric, a column for each predictor and protocol."""
     rows = [["metric, percent", *(f"{each.predictor}, {each.protocol}" for each in record.accuracies)]]
-    for name in _known([record]):
-        rows.append([METRICS[name], *(_number(each.metrics.get(name)) for each in record.accuracies)])
+    for name, title in _held([record]).items():
+        rows.append([title, *(_number(each.metrics.get(name)) for each in record.accuracies)])
     rows.append(["calibration error", *(_number(each.calibration_error) for each in record.accuracies)])
     return table(rows)
 
 
 def comparison(records: Sequence[Record]) -> str:
     """A line for each run, with the answer of its recommended predictor under every protocol."""
-    names = _known(records)
-    heading = ["run", "method", "answer", *(METRICS[name] for name in names), "wall time"]
+    names = _held(records)
+    heading = ["run", "method", "answer", *names.values(), "wall time"]
     rows = [[text.rpartition(" ")[part] for text in heading] for part in (0, 2)]
     for record in records:
         run, method, seconds = _run(record), record.name_of("method"), f"{record.measured.wall_s:.1f} s"
@@ -207,8 +196,8 @@ def over_seeds(records: Sequence[Record]) -> str:
 
     Empty if there is none.
     """
-    groups, names = repetitions(records), _known(records)
-    heading = ["runs", "method", "answer", *(METRICS[name] for name in names), "seeds"]
+    groups, names = repetitions(records), _held(records)
+    heading = ["runs", "method", "answer", *names.values(), "seeds"]
     rows = [[text.rpartition(" ")[part] for text in heading] for part in (0, 2)]
     for group in groups:
         first = group[0]
@@ -227,9 +216,9 @@ def _spread(values: Sequence[float | None]) -> str:
     return f"{np.mean(known):.2f} ± {np.std(known, ddof=1):.2f}" if len(known) == len(values) else "-"
 
 
-def _known(records: Sequence[Record]) -> list[str]:
-    """The metrics that at least one of the runs has."""
-    return [name for name in METRICS if any(name in each.metrics for r in records for each in r.accuracies)]
+def _held(records: Sequence[Record]) -> dict[str, str]:
+    """Name and title of the metrics that at least one of the runs has."""
+    return titles(name for record in records for each in record.accuracies for name in each.metrics)
 
 
 def _run(record: Record) -> str:

@@ -251,3 +251,16 @@ def test_calibration_of_nothing_is_undefined() -> None:
 def test_calibration_needs_the_same_bins_three_times() -> None:
     with pytest.raises(UsageError, match="given 2, 2 and 1 bins"):
         metrics.expected_calibration_error([0.0, 0.0], [0, 0], [0])
+
+
+def test_every_metric_has_a_title_of_its_own() -> None:
+    names = [metric.name for metric in metrics.METRICS]
+    assert list(metrics.titles(reversed(names))) == names
+    assert len(set(metrics.titles(names).values())) == len(names) == 8
+
+
+def test_a_unit_other_than_percent_is_in_the_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = metrics.Metric("wall", "wall time", lambda matrix, _: 1.0, unit="s")
+    monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, seconds))
+    assert metrics.titles(["of_mine", "wall"]) == {"wall": "wall time, s", "of_mine": "of mine"}
+    assert metrics.summary([[50.0]], [])["wall"] == 1.0

@@ -311,3 +311,15 @@ def test_a_comparison_tells_runs_that_are_not_whole() -> None:
 
 def test_a_run_without_evaluation_has_nothing_to_show() -> None:
     assert console.closing(replace(RECORD, accuracies=())) == "nothing was evaluated"
+
+
+def test_a_metric_is_shown_because_a_record_holds_it() -> None:
+    answer = replace(RECORD.accuracies[0], metrics={"a_new_one": 12.345, "plasticity": 50.0})
+    record = replace(RECORD, accuracies=(answer,))
+    for text in (
+        console.metrics(record),
+        console.comparison([record]),
+        console.over_seeds([record, replace(record, seed=1)]),
+    ):
+        assert text.index("plasticity") < text.index("one", text.index("a new")), text
+        assert re.search(r"12\.3[45]", text)
