@@ -65,7 +65,7 @@ def final(name: str, method: str, seed: int, **changes: Any) -> float:
     learner = kind(kind.Config(**(options_of(name, method) | changes)), whole)
     training = Training(learner, scenario, Schedule(epochs), seed=seed)
     training.run()
-    return accuracies(training.evaluations, training.baseline)[0].metrics["final_average"]
+    return accuracies(training)[0].metrics["final_average"]
 
 
 def main() -> None:

@@ -108,7 +108,7 @@ def score(candidate: Candidate, seed: int) -> float:
         training.run()
     except TrainingError:
         return 0.0
-    answer = accuracies(training.evaluations, training.baseline)[0]
+    answer = accuracies(training)[0]
     return final_average(answer.matrix) or 0.0
 
 

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synergy.errors import UsageError
+from synergy.types import ProtocolName
 
 Floats: TypeAlias = NDArray[np.float64]
 Matrix: TypeAlias = Floats | Sequence[Sequence[float | None]]
@@ -65,10 +66,10 @@ def average_over_time(matrix: Matrix) -> float | None:
 
 
 def forgetting(matrix: Matrix) -> float | None:
-    """What was once known and is lost at the end: mean over `k < T-1` of `max_{k <= t < T-1} A[t, k] - A[T-1, k]`.
+    """What was known and is lost at the end: mean over `k < T-1` of `max_{k <= t < T-1} A[t, k] - A[T-1, k]`.
 
-    Chaudhry et al. 2018. Range -100 to 100, lower is better; negative where the last task made earlier ones better.
-    What was measured on a split before its task was learned does not count as known.
+    Chaudhry et al. 2018, who also count rows before task `k` (`t < k`). Range -100 to 100, lower is better; negative
+    where the last task made earlier ones better.
     """
     accuracy = _per_task(matrix)
     if accuracy is None:
@@ -90,7 +91,7 @@ def backward_transfer(matrix: Matrix) -> float | None:
 def forward_transfer(matrix: Matrix, baseline: Vector) -> float | None:
     """What earlier tasks did for one not yet learned: mean over `k >= 1` of `A[k-1, k] - baseline[k]`.
 
-    Lopez-Paz and Ranzato 2017. Range -100 to 100, higher is better.
+    Lopez-Paz and Ranzato 2017. Range -100 to 100, higher is better. Left out under class-IL (see `transfers_forward`).
 
     Args:
         baseline: accuracies of the untrained network in percent, `[K]`; empty if they were not measured.
@@ -104,6 +105,16 @@ def forward_transfer(matrix: Matrix, baseline: Vector) -> float | None:
     if untrained.shape != accuracy.shape[1:]:
         raise UsageError(f"baseline: given {untrained.size} accuracies for {accuracy.shape[1]} test splits")
     return _mean(accuracy.diagonal(offset=1) - untrained[1:])
+
+
+def transfers_forward(protocol: ProtocolName, task_classes: Sequence[Sequence[int]]) -> bool:
+    """Whether forward transfer tells methods apart: False under class-IL if every class belongs to one task.
+
+    A network answers with classes it was trained on. There `A[k-1, k]` is 0 whatever learns, and forward transfer is
+    minus the accuracy of the untrained network.
+    """
+    classes = [label for task in task_classes for label in task]
+    return protocol != "class-IL" or len(set(classes)) < len(classes)
 
 
 def plasticity(matrix: Matrix) -> float | None:

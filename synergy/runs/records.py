@@ -36,9 +36,9 @@ class Accuracies:
         matrix: `[T][K]`, split `k` after task `t`; None where not evaluated (NaN becomes None). A run that was stopped
             has fewer rows.
         baseline: of the untrained network, `[K]`; empty if not measured.
-        per_class: at the end, by the label of the class.
+        per_class: at the end, by the stream's number of the class (see `Record.source_labels`).
         calibration_error: expected calibration error at the end.
-        metrics: what `metrics.summary` gives for the matrix.
+        metrics: what `metrics.summary` gives for the matrix, and the scenario's own (`Scenario.own_metrics`).
     """
 
     predictor: str
@@ -95,6 +95,7 @@ class Record:
         versions: of Python and the libraries, by name.
         accuracies: one per predictor and protocol, the recommended predictor first.
         final_losses: the terms of the last loss, by name; None where not finite (NaN and infinity become None).
+        source_labels: the data set's label of each class of the stream; empty if the stream keeps these labels.
     """
 
     schema_version: int
@@ -114,6 +115,7 @@ class Record:
     accuracies: tuple[Accuracies, ...]
     measured: Measured
     final_losses: Mapping[str, float | None]
+    source_labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.run_id) > MAX_RUN_ID:

@@ -16,12 +16,12 @@ from synergy.release import release
 from synergy.runs import csv_log, records, tensorboard_log
 from synergy.runs.clock import Clock
 from synergy.runs.config import RunConfig
-from synergy.runs.evaluate import Evaluations
 from synergy.runs.folder import new_folder, owned, writing, writing_into
-from synergy.runs.metrics import summary
+from synergy.runs.metrics import summary, transfers_forward
 from synergy.runs.prepare import Prepared, prepare
 from synergy.runs.records import Accuracies, Measured, Record, Status
 from synergy.runs.training import Listener, Listeners, Stopped, Training
+from synergy.scenarios.base import AnyScenario
 from synergy.state import State
 from synergy.types import ProtocolName
 
@@ -165,32 +165,40 @@ def _record(
         config=config.as_mapping(),
         provenance=dict(config.provenance),
         source=asdict(prepared.source),
-        task_classes=tuple(scenario.task(index).classes for index in range(scenario.n_tasks)),
+        task_classes=_task_classes(scenario),
         n_parameters=prepared.n_parameters,
         steps=training.steps,
         versions=versions(),
         device=device_name(prepared.device),
         seed=config.training.seed,
-        accuracies=accuracies(training.evaluations, training.baseline),
+        accuracies=accuracies(training),
         measured=measured,
         final_losses=training.last_losses,
+        source_labels=scenario.source_labels,
     )
 
 
-def accuracies(evaluations: list[Evaluations], baseline: Evaluations) -> tuple[Accuracies, ...]:
+def _task_classes(scenario: AnyScenario) -> tuple[tuple[int, ...], ...]:
+    return tuple(scenario.task(index).classes for index in range(scenario.n_tasks))
+
+
+def accuracies(training: Training) -> tuple[Accuracies, ...]:
     """The matrix and metrics of every predictor and protocol that was evaluated at least once."""
-    keys = list(dict.fromkeys(key for evaluation in evaluations for key in evaluation))
-    return tuple(_accuracies(predictor, protocol, evaluations, baseline) for predictor, protocol in keys)
+    keys = list(dict.fromkeys(key for evaluation in training.evaluations for key in evaluation))
+    task_classes = _task_classes(training.scenario)
+    return tuple(_accuracies(*key, training, task_classes) for key in keys)
 
 
 def _accuracies(
-    predictor: str, protocol: ProtocolName, evaluations: list[Evaluations], baseline: Evaluations
+    predictor: str, protocol: ProtocolName, training: Training, task_classes: tuple[tuple[int, ...], ...]
 ) -> Accuracies:
-    of_untrained = baseline[("untrained", protocol)].accuracies
+    of_untrained = training.baseline[("untrained", protocol)].accuracies
     missing = (None,) * len(of_untrained)
-    rows = [evaluation.get((predictor, protocol)) for evaluation in evaluations]
+    rows = [evaluation.get((predictor, protocol)) for evaluation in training.evaluations]
     matrix = tuple(missing if row is None else row.accuracies for row in rows)
     last = rows[-1]
+    compared = of_untrained if transfers_forward(protocol, task_classes) else ()
+    own = {} if last is None else training.scenario.own_metrics(len(rows) - 1, last.per_class)
     return Accuracies(
         predictor=predictor,
         protocol=protocol,
@@ -198,7 +206,7 @@ def _accuracies(
         baseline=of_untrained,
         per_class={} if last is None else {str(label): value for label, value in last.per_class.items()},
         calibration_error=None if last is None else last.calibration_error,
-        metrics=summary(matrix, of_untrained),
+        metrics=summary(matrix, compared) | own,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -100,6 +100,20 @@ class Scenario(ABC, Generic[ConfigT]):
     @abstractmethod
     def tests(self, after: int) -> Sequence[Split]:
         """The splits to evaluate after task `after` (-1: before the first), always equally many."""
+
+    @property
+    def source_labels(self) -> tuple[int, ...]:
+        """The data set's label of each class of the stream; empty if the stream keeps these labels."""
+        return ()
+
+    def own_metrics(self, last: int, per_class: Mapping[int, float]) -> dict[str, float]:
+        """Metrics of this scenario alone, by name, percent; none by default.
+
+        Args:
+            last: index of the last task that was learned.
+            per_class: accuracy after it by class of the stream, percent.
+        """
+        return {}
 
     def earlier(self, index: int) -> Callable[[], Sequence[Task]]:
         """The tasks before `index`, made when asked for."""

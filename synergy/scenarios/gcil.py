@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -118,6 +118,27 @@ class GcilCifar100(Scenario[GcilConfig]):
         """From the source's labels to those of the stream, by first appearance."""
         in_order = dict.fromkeys(label for phase in self.phases for label in phase.classes)
         return {label: number for number, label in enumerate(in_order)}
+
+    @property
+    def source_labels(self) -> tuple[int, ...]:
+        return tuple(self.numbering)
+
+    def own_metrics(self, last: int, per_class: Mapping[int, float]) -> dict[str, float]:
+        """`published_final`: mean over phases of the last network's accuracy on the test images of each phase.
+
+        The published code keeps one test set for every phase, all classes seen by then, and averages over these sets at
+        the end. A class of the first phase counts in every set, a class of the last phase in one.
+        """
+        images = np.bincount(self.test.labels.cpu().numpy(), minlength=self.n_classes)
+        correct, total, accuracies = 0.0, 0, []
+        seen: set[int] = set()
+        for phase in self.phases[: last + 1]:
+            for label in set(phase.classes) - seen:
+                correct += per_class[self.numbering[label]] * int(images[label])
+                total += int(images[label])
+            seen.update(phase.classes)
+            accuracies.append(correct / total)
+        return {"published_final": sum(accuracies) / len(accuracies)}
 
     def build_net(self, generator: torch.Generator) -> nn.Module:
         return ResNet18(self.n_classes, self.config.width, generator=generator)

@@ -314,6 +314,8 @@ def _report(arguments: list[str]) -> int:
     _say(table)
     if spread := console.over_seeds(records):
         _say(f"\n{spread}")
+    if len(records) == 1 and (classes := console.by_class(records[0])):
+        _say(f"\n{classes}")
     if picture is not None:
         _say(f"\npicture: {picture}")
     return 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Never
 import numpy as np
 from tqdm import tqdm
 
+from synergy.data.published import CLASS_NAMES
 from synergy.device import device_name
 from synergy.runs.evaluate import Evaluations
 from synergy.runs.metrics import titles
@@ -21,6 +22,8 @@ from synergy.types import Task
 
 if TYPE_CHECKING:
     from synergy.runs.resume import Reopened
+
+NO_FORWARD_TRANSFER = "no forward transfer under class-IL: before its task a class is never the answer, whatever learns"
 
 WIDTH = 100
 """Of a paragraph; a table takes what it needs."""
@@ -172,7 +175,20 @@ def metrics(record: Record) -> str:
     for name, title in _held([record]).items():
         rows.append([title, *(_number(each.metrics.get(name)) for each in record.accuracies)])
     rows.append(["calibration error", *(_number(each.calibration_error) for each in record.accuracies)])
-    return table(rows)
+    return "\n".join([table(rows), *_notes([record])])
+
+
+def by_class(record: Record) -> str:
+    """The answer's accuracy on each class at the end, by the names the data set gives its classes; empty if none."""
+    if not record.accuracies or not record.accuracies[0].per_class:
+        return ""
+    answer = record.answer()
+    labels = {str(number): str(label) for number, label in enumerate(record.source_labels)}
+    names = {str(label): name for label, name in enumerate(CLASS_NAMES.get(str(record.source.get("name")), ()))}
+    of_source = {labels.get(number, number): accuracy for number, accuracy in answer.per_class.items()}
+    cells = [f"{names.get(label, label)} {accuracy:.1f}" for label, accuracy in of_source.items()]
+    lines = textwrap.wrap(", ".join(cells), WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join([f"accuracy of '{answer.predictor}' ({answer.protocol}) by class at the end, percent", *lines])
 
 
 def comparison(records: Sequence[Record]) -> str:
@@ -188,7 +204,7 @@ def comparison(records: Sequence[Record]) -> str:
                 rows.append([run, method, f"{each.predictor}, {each.protocol}", *values, seconds])
         if not record.accuracies:
             rows.append([run, method, "none", *("-" for _ in names), seconds])
-    return table(rows, headings=2)
+    return "\n".join([table(rows, headings=2), *_notes(records)])
 
 
 def over_seeds(records: Sequence[Record]) -> str:
@@ -219,6 +235,17 @@ def _spread(values: Sequence[float | None]) -> str:
 def _held(records: Sequence[Record]) -> dict[str, str]:
     """Name and title of the metrics that at least one of the runs has."""
     return titles(name for record in records for each in record.accuracies for name in each.metrics)
+
+
+def _notes(records: Sequence[Record]) -> list[str]:
+    """Why a cell is empty."""
+    shown = "forward_transfer" in _held(records)
+    empty = any(
+        each.protocol == "class-IL" and "backward_transfer" in each.metrics and "forward_transfer" not in each.metrics
+        for record in records
+        for each in record.accuracies
+    )
+    return [NO_FORWARD_TRANSFER] if shown and empty else []
 
 
 def _run(record: Record) -> str:

@@ -110,6 +110,25 @@ def test_averages_word_by_word(rows: Rows) -> None:
     assert metrics.average_over_time(rows) == close(sum(averages) / len(averages))
 
 
+def test_forgetting_differs_from_that_of_other_libraries_as_the_page_says() -> None:
+    """Of mammoth (`utils/metrics.py`) and avalanche (`forgetting_bwt.py`), written from docs/terms.md."""
+    rows = [[50.0, 99.0, 0.0], [70.0, 40.0, 0.0], [75.0, 45.0, 80.0]]
+    matrix = np.array(rows)
+    mammoth = (matrix.max(0) - matrix[-1])[:-1].mean()
+    avalanche = (matrix.diagonal() - matrix[-1])[:-1].mean()
+    assert metrics.forgetting(rows) == close(((70 - 75) + (40 - 45)) / 2)
+    assert mammoth == close(((75 - 75) + (99 - 45)) / 2)
+    assert avalanche == close(((50 - 75) + (40 - 45)) / 2) == close(-(metrics.backward_transfer(rows) or 0))
+
+
+def test_forward_transfer_is_for_classes_that_can_be_known_before_their_task() -> None:
+    apart, shared = [(0, 1), (2, 3)], [(0, 1), (1, 2)]
+    assert not metrics.transfers_forward("class-IL", apart)
+    assert metrics.transfers_forward("class-IL", shared)
+    assert metrics.transfers_forward("task-IL", apart)
+    assert metrics.transfers_forward("domain-IL", [(0, 1), (0, 1)])
+
+
 @given(st.integers(2, 6), percents)
 def test_a_constant_matrix_shows_no_change(size: int, level: float) -> None:
     values = metrics.summary(np.full((size, size), level), [level] * size)

@@ -101,6 +101,7 @@ record_strategy = st.builds(
     accuracies=st.lists(accuracies, max_size=2).map(tuple),
     measured=measurements,
     final_losses=st.dictionaries(texts, st.none() | numbers, max_size=3),
+    source_labels=st.lists(integers, max_size=3).map(tuple),
 )
 
 
@@ -114,6 +115,14 @@ def test_records_come_back_as_they_were(several: list[Record]) -> None:
             records.append(record, folder)
             assert records.read(path) == record
         assert records.read_all(folder) == several
+
+
+def test_a_record_of_before_a_field_with_a_default_is_read(tmp_path: Path) -> None:
+    path = records.write(RECORD, tmp_path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["source_labels"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert records.read(path) == RECORD
 
 
 def test_files_are_where_the_design_puts_them(tmp_path: Path) -> None:

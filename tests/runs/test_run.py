@@ -55,6 +55,17 @@ def executed(config: RunConfig) -> tuple[Record, State]:
     return record, prepared.method.state_dict()
 
 
+def test_forward_transfer_is_left_out_where_no_answer_can_be_right(tmp_path: Path) -> None:
+    """On split digits every trained network has 0 % on a class before its task, under class-IL."""
+    for method in ("sgd", "er"):
+        record, _ = executed(config_of("seq-digits", method, tmp_path))
+        of_protocol = {each.protocol: each for each in record.accuracies}
+        assert [row[1] for row in of_protocol["class-IL"].matrix][:1] == [0.0]
+        assert "backward_transfer" in of_protocol["class-IL"].metrics
+        assert "forward_transfer" not in of_protocol["class-IL"].metrics
+        assert "forward_transfer" in of_protocol["task-IL"].metrics
+
+
 @pytest.mark.parametrize("scenario", ["rot-digits", "seq-digits"])
 @pytest.mark.parametrize("method", ["synergy", "clser", "agem_r"])
 def test_one_seed_gives_one_result(tmp_path: Path, scenario: str, method: str) -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
+from synergy.data.published import CLASS_NAMES
 from synergy.data.sources import Source, SourceInfo
 from synergy.errors import UsageError
+from synergy.runs.config import build
+from synergy.runs.evaluate import evaluate
 from synergy.runs.prepare import check_schedule
+from synergy.runs.session import run
 from synergy.runs.training import Schedule
 from synergy.scenarios.base import StreamSetting
 from synergy.scenarios.gcil import LONG_TAIL, GcilCifar100, GcilConfig, Phase, draw_phases
+from synergy.terminal import console
+from synergy.testing import scenario
 from synergy.types import Split
 
 CLASSES = 12
@@ -122,6 +132,38 @@ def test_labels_are_numbered_by_first_appearance() -> None:
         assert len(test) == 4 * len(seen)
 
 
+@pytest.mark.parametrize("last", [0, 3, 5])
+def test_the_published_final_average_is_over_the_test_set_of_every_phase(last: int) -> None:
+    """The oracle evaluates one network on each cumulative test set, as the published code does at the end."""
+    whole = stream()
+    # Classes with unequal test sets, so that a plain mean over classes would be another number.
+    kept = torch.rand(len(whole.test), generator=torch.Generator().manual_seed(1)) < 0.5
+    kept[[int((whole.test.labels == label).nonzero()[0]) for label in range(100)]] = True
+    whole.test = whole.test.select(kept.nonzero()[:, 0])
+    scores = torch.randn(256, 100, generator=torch.Generator().manual_seed(0))
+    scores[torch.arange(100), torch.tensor([whole.numbering.get(label, 0) for label in range(100)])] += 2
+
+    def predictor(inputs: torch.Tensor, /) -> torch.Tensor:
+        """Depends on the image alone, which shows its label."""
+        return scores[first_pixel(inputs, whole)]
+
+    def evaluated(phase: int) -> tuple[float, dict[int, float]]:
+        (evaluation,) = evaluate({"net": predictor}, whole.tests(phase), whole.view, ("class-IL",)).values()
+        return evaluation.accuracies[0], evaluation.per_class
+
+    slowly = [evaluated(phase)[0] for phase in range(last + 1)]
+    final, per_class = evaluated(last)
+    found = whole.own_metrics(last, per_class)
+    assert found == {"published_final": pytest.approx(sum(slowly) / len(slowly))}
+    assert last == 0 or found["published_final"] != pytest.approx(final)
+
+
+def first_pixel(inputs: torch.Tensor, of: GcilCifar100) -> torch.Tensor:
+    """What `original` reads, of what the network sees."""
+    table = of.view.plain(torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32))[:, 0, 0, 0]
+    return (inputs[:, 0, 0, 0, None] - table).abs().argmin(1)
+
+
 def test_phases_do_not_depend_on_how_many_samples_there_are() -> None:
     config = GcilConfig(n_tasks=4, phase_class_upper=8, epoch_size=60)
     more, fewer = (draw_phases(labels(n), weights("unif", CLASSES), config) for n in (120, 100))
@@ -164,11 +206,32 @@ def test_last_incomplete_batch_is_dropped() -> None:
 @pytest.mark.real_data
 @pytest.mark.parametrize("dist", ["unif", "longtail"])
 def test_on_cifar100(dist: str) -> None:
-    from synergy import testing
-
-    whole = testing.scenario("gcil-cifar100", options={"weight_dist": dist})
+    whole = scenario("gcil-cifar100", options={"weight_dist": dist})
     assert isinstance(whole, GcilCifar100)
     assert whole.n_tasks == 20 and whole.n_classes == 100
     assert all(len(task) <= 1000 for task in (whole.task(index) for index in range(20)))
     assert not whole.boundaries and whole.protocols == ("class-IL",)
     assert isinstance(whole.phases[0], Phase)
+
+
+@pytest.mark.real_data
+def test_a_record_says_which_class_is_which(tmp_path: Path) -> None:
+    """The oracle reads the names from the Parquet file, and the numbering from the labels of the first phase."""
+    options = {"width": 1, "max_tasks": 1, "max_steps_per_task": 1, "output_dir": str(tmp_path), "batch_size": 8}
+    record = run(build("gcil-cifar100", "sgd", options))
+    whole = scenario("gcil-cifar100", options={"width": 1})
+    assert isinstance(whole, GcilCifar100)
+    assert record.source_labels == whole.source_labels
+    first = whole.task(0)
+    for raw, number in zip(*first.take(torch.arange(0, len(first), 50)), strict=True):
+        same = (whole.train.raw == raw).flatten(1).all(1).nonzero()[:, 0]
+        # CIFAR-100 has an image twice, under two labels.
+        assert record.source_labels[int(number)] in whole.train.labels[same].tolist()
+    (file, *_) = sorted(Path(os.environ["SYNERGY_DATA"]).glob("cifar100/train-*.parquet"))
+    metadata = json.loads(parquet.read_schema(file).metadata[b"huggingface"])
+    names = metadata["info"]["features"]["fine_label"]["names"]
+    assert list(CLASS_NAMES["cifar100"]) == names
+    shown = " ".join(console.by_class(record).split())
+    for number, accuracy in record.answer().per_class.items():
+        assert f"{names[record.source_labels[int(number)]]} {accuracy:.1f}" in shown
+    assert "published_final" in record.answer().metrics

@@ -162,7 +162,10 @@ def test_a_run_from_opening_to_record(tmp_path: Path) -> None:
     pairs = [f"{predictor}, {p}" for predictor in ("semantic", "working") for p in ("class-IL", "task-IL")]
     assert re.split(r"  +", heading.strip()) == ["metric, percent", *pairs]
     assert lines[0].startswith("  final average ")
-    assert lines[-1].startswith("  calibration error ")
+    assert lines[-2].startswith("  calibration error ")
+    assert "forward transfer" in lines[-1] and "class-IL" in lines[-1]
+    (forward,) = [line.split()[2:] for line in lines[:-1] if line.startswith("  forward transfer ")]
+    assert [cell == "-" for cell in forward] == [True, False, True, False]
     assert re.fullmatch(r"8 steps in \d+\.\d s \(\d+ steps/s\), evaluation \d+\.\d s, peak memory \d+ MB", cost.strip())
     assert place == f"record: {tmp_path}/seq-digits-synergy-buffer500-seed0/record.json\n"
 
@@ -307,6 +310,28 @@ def test_a_comparison_tells_runs_that_are_not_whole() -> None:
     assert first.split()[:5] == ["a", "(failed)", "synergy", "none", "-"]
     assert second.split()[:3] == ["b", "(partial,", "interrupted)"]
     assert "  c (partial) " in text
+
+
+def test_classes_have_the_names_of_the_data_set() -> None:
+    answer = replace(RECORD.accuracies[0], per_class={"0": 12.5, "1": 100.0, "2": 0.0})
+    record = replace(RECORD, accuracies=(answer,), source={**RECORD.source, "name": "cifar10"}, source_labels=(3, 9, 0))
+    title, classes = console.by_class(record).splitlines()
+    assert "semantic" in title and "class-IL" in title
+    assert classes == "  cat 12.5, truck 100.0, airplane 0.0"
+    unnumbered = replace(record, source_labels=())
+    assert console.by_class(unnumbered).endswith("  airplane 12.5, automobile 100.0, bird 0.0")
+    nameless = replace(record, source=RECORD.source)
+    assert console.by_class(nameless).endswith("  3 12.5, 9 100.0, 0 0.0")
+    assert console.by_class(replace(record, accuracies=())) == ""
+
+
+def test_a_comparison_says_why_forward_transfer_is_missing() -> None:
+    changes = {"backward_transfer": -30.0}
+    class_il = replace(RECORD.accuracies[0], metrics=changes)
+    task_il = replace(class_il, protocol="task-IL", metrics={**changes, "forward_transfer": 4.0})
+    assert "class-IL" in console.comparison([replace(RECORD, accuracies=(class_il, task_il))]).splitlines()[-1]
+    whole = replace(RECORD, accuracies=(task_il,))
+    assert len(console.comparison([whole]).splitlines()) == 3
 
 
 def test_a_run_without_evaluation_has_nothing_to_show() -> None:
