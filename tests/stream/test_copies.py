@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from typing import Any
 
 import pytest
@@ -77,3 +78,28 @@ def test_a_state_is_what_was_packed() -> None:
     again = checkpoint.unpacked(checkpoint.packed(state))
     assert torch.equal(again.pop("a"), state.pop("a"))  # type: ignore[arg-type]  # a tensor
     assert again == state
+
+
+def test_two_learners_in_two_threads_repeat_as_if_alone() -> None:
+    """Each network has dropout, and torch's generator stays as it was."""
+    nets = [nn.Sequential(nn.Linear(4, 50), nn.Dropout(0.5), nn.Linear(50, 2)) for _ in range(2)]
+
+    def learned(seed: int, into: dict[int, Tensor]) -> None:
+        learner = Learner(nets[seed], "er", buffer_size=50, seed=seed)
+        for _ in range(20):
+            for x in XS:
+                learner.observe(x, LATE)
+        into[seed] = learner.scores(XS[0])
+
+    alone: dict[int, Tensor] = {}
+    together: dict[int, Tensor] = {}
+    for seed in (0, 1):
+        learned(seed, alone)
+    before = torch.get_rng_state()
+    threads = [threading.Thread(target=learned, args=(seed, together)) for seed in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(alone[seed], together[seed]) for seed in (0, 1))
