@@ -1,9 +1,9 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Two commands do everything on a fresh machine: `make demo` and `make test`. `make test-all` adds the slow tests.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test test-all lint lock clean
 
 # One thread: to share such small steps out takes longer than to make them as soon as another process wants a core.
 demo: export OMP_NUM_THREADS = 1
@@ -14,9 +14,13 @@ demo: .venv/installed
 	$(BIN)/synergy run --dataset rot-digits --model synergy --buffer_size 200 --load_best_args --output_dir $(DEMO) --experiment_id synergy
 	$(BIN)/synergy report $(DEMO)/synergy $(DEMO)/er $(DEMO)/sgd --picture $(DEMO)/accuracy.png
 
-# One thread a process, also for those that tests start: there are as many processes as cores.
+# One process for each core, one thread for each process.
+test test-all: export OMP_NUM_THREADS = 1
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-all: .venv/installed
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .

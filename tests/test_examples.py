@@ -36,6 +36,7 @@ def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> None:
         import_module(f"examples.{name}").main()
 
 
+@pytest.mark.slow
 def test_digits_appear_and_old_ones_are_kept() -> None:
     text = output("digits_stream.py", "--steps", "300")
     rows = [line for line in text.splitlines() if re.match(r" +\d+  ", line)]
@@ -48,6 +49,7 @@ def test_digits_appear_and_old_ones_are_kept() -> None:
     assert len(kept) == 10 and sum(map(int, kept.values())) == 200
 
 
+@pytest.mark.slow
 def test_drift_is_followed_and_both_learners_are_shown() -> None:
     text = output("tabular_drift.py", "--steps", "960")
     rows = {phase: numbers(line) for phase, line in re.findall(r"^(\w+(?: drift)?) +(\d+\.\d.*)$", text, re.MULTILINE)}
@@ -58,6 +60,7 @@ def test_drift_is_followed_and_both_learners_are_shown() -> None:
     assert sum(row[2] for row in rows.values()) > sum(row[3] for row in rows.values()) + 20
 
 
+@pytest.mark.slow
 def test_own_data_own_network() -> None:
     text = output("own_data.py", "--epochs", "2")
     assert re.match(r"learning on (cpu|cuda)", text)

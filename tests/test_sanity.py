@@ -15,6 +15,8 @@ from benchmarks.sanity import NOISE, final
 from synergy.methods import METHODS, method_class
 
 REPLAY = [name for name in METHODS if "buffer_size" in method_class(name).Config.names()]
+QUICK = ("er", "synergy")
+"""What `make test` trains, too."""
 CLEAR: Mapping[str, float] = {"seq-digits": 40.0, "rot-mnist": 10.0}
 """Percentage points above fine-tuning. The least found, over three seeds, were 55 on the one and 13 on the other."""
 ONLY_FORBIDS = ("agem", "agem_r")
@@ -45,12 +47,15 @@ def floor(scenario: str, method: str) -> float:
     return fine_tuning - NOISE if method in ONLY_FORBIDS else fine_tuning + CLEAR[scenario]
 
 
-@pytest.mark.parametrize("method", REPLAY)
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in REPLAY]
+)
 def test_split_digits(method: str) -> None:
     """No upper bound: at this budget joint training sees an image five times, a method that replays far oftener."""
     assert accuracy("seq-digits", method) > floor("seq-digits", method)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("method", [name for name in REPLAY if name not in (*ONLY_FORBIDS, *NOT_ON_ROTATED)])
 def test_small_rotated_mnist(method: str) -> None:

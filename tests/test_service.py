@@ -290,6 +290,7 @@ def test_what_turns_out_too_large_is_refused(running: Process, path: str) -> Non
 # Ends
 
 
+@pytest.mark.slow
 def test_a_stop_and_a_kill_lose_nothing(tmp_path: Path) -> None:
     state, stopped, killed = tmp_path / "state", 5, 0
     reference = never_interrupted(tmp_path / "reference", stopped)

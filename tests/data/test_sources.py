@@ -800,6 +800,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.real_data
 @pytest.mark.skipif(not REAL_DATA, reason="SYNERGY_DATA is not set")
 class TestRealData:
+    @pytest.mark.slow
     @pytest.mark.parametrize("again", [False, True], ids=["decoded", "cached"])
     @pytest.mark.parametrize(
         ("name", "counts", "means"),

@@ -1,4 +1,4 @@
-"""Every tuned value in the package: the command that loads it starts and takes twenty steps, on real data."""
+"""Every tuned value is one its scenario and method accept; for each scenario and method, the run it starts takes steps."""
 
 from __future__ import annotations
 
@@ -24,30 +24,50 @@ def name_of(preset: Preset) -> str:
     return "-".join(str(part) for part in (preset.scenario, preset.variant, preset.method, preset.buffer_size) if part)
 
 
-def options(preset: Preset) -> dict[str, Any]:
-    """As published; where convolutions are slow, a narrow network and small batches."""
-    given: dict[str, Any] = {}
-    if "width" in scenario_class(preset.scenario).Config.names():
-        given |= {"width": 4, "batch_size": 8, "minibatch_size": 8}
-        given = {name: value for name, value in given.items() if name in known(preset)}
-    given |= {"weight_dist": preset.variant} if preset.variant is not None else {}
-    return given | ({"buffer_size": preset.buffer_size} if preset.buffer_size is not None else {})
+def given(preset: Preset) -> dict[str, Any]:
+    """The options that choose this preset."""
+    options: dict[str, Any] = {} if preset.buffer_size is None else {"buffer_size": preset.buffer_size}
+    variant_option = scenario_class(preset.scenario).variant_option
+    return options if variant_option is None else options | {variant_option: preset.variant}
 
 
-def known(preset: Preset) -> frozenset[str]:
-    """The options of a preset's scenario, method and training."""
-    groups = (scenario_class(preset.scenario).Config, method_class(preset.method).Config, TrainingConfig)
-    return frozenset().union(*(group.names() for group in groups))
-
-
-@pytest.mark.real_data
 @pytest.mark.parametrize("preset", presets.available(), ids=name_of)
+def test_is_accepted(preset: Preset) -> None:
+    config = build(preset.scenario, preset.method, given(preset), PresetChoice(wanted=True))
+    sections = config.as_mapping()
+    taken = {name: value for section in ("scenario", "method", "training") for name, value in sections[section].items()}
+    assert {name: taken[name] for name in preset.values} == preset.values
+    assert {origin for name, origin in config.provenance.items() if name in preset.values} == {
+        f"preset: {preset.source}"
+    }
+
+
+def one_for_each() -> list[Any]:
+    """Of every scenario and method the preset of the smallest memory, which is full before the last step."""
+    chosen = []
+    for _, of_both in itertools.groupby(presets.available(), lambda preset: (preset.scenario, preset.method)):
+        preset = min(of_both, key=lambda each: each.buffer_size or 0)
+        bundled = scenario_class(preset.scenario).dataset == "digits"
+        marks = () if bundled else (pytest.mark.real_data, pytest.mark.slow)
+        chosen.append(pytest.param(preset, id=name_of(preset), marks=marks))
+    return chosen
+
+
+def small(preset: Preset) -> dict[str, Any]:
+    """A narrow network and small batches where convolutions are slow."""
+    groups = (scenario_class(preset.scenario).Config, method_class(preset.method).Config, TrainingConfig)
+    known = frozenset().union(*(group.names() for group in groups))
+    narrow = {"width": 4, "batch_size": 8, "minibatch_size": 8} if "width" in known else {}
+    return {name: value for name, value in narrow.items() if name in known}
+
+
+@pytest.mark.parametrize("preset", one_for_each())
 def test_starts_and_takes_twenty_steps(preset: Preset) -> None:
-    config = build(preset.scenario, preset.method, options(preset), PresetChoice(wanted=True))
+    config = build(preset.scenario, preset.method, given(preset) | small(preset), PresetChoice(wanted=True))
     prepared = prepare(config)
-    task, augment, rng = prepared.scenario.task(0), prepared.scenario.view, np.random.default_rng(0)
+    task, view, rng = prepared.scenario.task(0), prepared.scenario.view, np.random.default_rng(0)
     prepared.method.begin_task(task)
     for raw, labels in itertools.islice(task.batches(0), STEPS):
-        losses = prepared.method.observe(Batch(raw, augment(raw, rng), labels))
+        losses = prepared.method.observe(Batch(raw, view(raw, rng), labels))
         assert all(math.isfinite(value) for value in losses.values())
     assert len(task.order(0)) >= STEPS

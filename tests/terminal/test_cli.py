@@ -443,6 +443,7 @@ def test_an_error_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("list").err == "synergy: error: a  b c\\r\\x1b[2Jü\n"
 
 
+@pytest.mark.slow
 def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     arguments = [*BRIEF, "--checkpoint_every", "3", "--output_dir", "runs/ü", "--experiment_id", "ß"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}

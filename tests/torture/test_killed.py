@@ -22,6 +22,7 @@ from synergy.terminal import cli
 from tests.torture.killer import RUN, is_writing
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.torture,
     pytest.mark.skipif(sys.platform == "win32", reason="Windows neither forks nor limits the size of files"),
 ]
