@@ -24,7 +24,7 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 
 @dataclass
 class Trace:
-    """One file of `tests/golden`; see the README there for its keys."""
+    """One file of `tests/golden`, whose README.md explains the keys."""
 
     meta: dict[str, Any]
     arrays: dict[str, Tensor]

@@ -1,4 +1,4 @@
-"""Every tuned value is one its scenario and method accept; for each scenario and method, the run it starts takes steps."""
+"""Every tuned value is accepted by its scenario and method; one of each scenario and method takes twenty steps."""
 
 from __future__ import annotations
 

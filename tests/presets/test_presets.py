@@ -64,11 +64,17 @@ def published_presets() -> list[Preset]:
 
 
 def refusal(*args: Any, **kwargs: Any) -> str:
+    """The one line that `find` refuses with."""
     with pytest.raises(UsageError) as caught:
         find(*args, **kwargs)
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+def assert_names(message: str, *parts: str) -> None:
+    for part in parts:
+        assert part in message
 
 
 class TestPublishedValues:
@@ -163,54 +169,43 @@ class TestFind:
 
 class TestRefusals:
     def test_no_such_size(self) -> None:
-        assert refusal("rot-mnist", "er", 300) == (
-            "no preset of method 'er' for scenario 'rot-mnist' with buffer size 300; "
-            "there are some for 200, 500, 5120; add --nearest_best_args to take the nearest, 200"
+        message = refusal("rot-mnist", "er", 300)
+        assert_names(
+            message, "'er'", "'rot-mnist'", "size 300", "200, 500, 5120", "--nearest_best_args", "nearest, 200"
         )
 
     @pytest.mark.parametrize("nearest", [False, True])
     def test_no_size_given(self, nearest: bool) -> None:
-        assert refusal("gcil-cifar100", "er", None, "unif", nearest=nearest) == (
-            "the presets of method 'er' for scenario 'gcil-cifar100', variant 'unif' need a --buffer_size: "
-            "one of 200, 500, 1000"
-        )
+        message = refusal("gcil-cifar100", "er", None, "unif", nearest=nearest)
+        assert_names(message, "'er'", "'gcil-cifar100'", "'unif'", "--buffer_size", "200, 500, 1000")
 
     def test_no_preset_of_the_method_there(self) -> None:
         message = refusal("rot-mnist", "lwf", None, nearest=True)
-        assert message.startswith(
-            "no preset of method 'lwf' for scenario 'rot-mnist'; methods with presets there: agem,"
-        )
+        assert_names(message, "'lwf'", "'rot-mnist'")
         there, elsewhere = message.split("; ")[1:]
         assert {"clser", "er", "synergy"} <= set(there.split(": ")[1].split(", "))
-        assert elsewhere == "scenarios with presets of 'lwf': seq-cifar10, seq-mnist, seq-tinyimg"
+        assert elsewhere.endswith(": seq-cifar10, seq-mnist, seq-tinyimg")
 
     def test_no_preset_of_the_method_in_the_variant(self) -> None:
         message = refusal("gcil-cifar100", "gem", 200, "unif")
-        assert "for scenario 'gcil-cifar100', variant 'unif'; " in message
-        assert "methods with presets there: clser, derpp, er, sgd, synergy; " in message
-        assert message.endswith("scenarios with presets of 'gem': perm-mnist, rot-mnist, seq-cifar10, seq-mnist")
+        assert_names(message, "'gem'", "'gcil-cifar100'", "'unif'", ": clser, derpp, er, sgd, synergy; ")
+        assert message.endswith(": perm-mnist, rot-mnist, seq-cifar10, seq-mnist")
 
     def test_no_preset_of_the_method_at_all(self) -> None:
-        assert refusal("rot-mnist", "mine", 200).endswith("; scenarios with presets of 'mine': none")
+        assert refusal("rot-mnist", "mine", 200).endswith("'mine': none")
 
     def test_variants_are_named_where_the_method_has_presets(self) -> None:
         assert "'derpp': gcil-cifar100 (longtail), gcil-cifar100 (unif), " in refusal("seq-digits", "derpp", 200)
 
     def test_scenario_without_presets(self) -> None:
         message = refusal("seq-nothing", "er", 200)
-        assert message.startswith("scenario 'seq-nothing' has no presets; scenarios with presets: ")
+        assert_names(message, "'seq-nothing'")
         assert {row["scenario"] for row in published_rows()} <= set(message.rsplit(": ", 1)[1].split(", "))
 
     def test_variant_missing_unknown_or_out_of_place(self) -> None:
-        assert refusal("gcil-cifar100", "er", 200) == (
-            "the presets for scenario 'gcil-cifar100' need a variant: one of longtail, unif"
-        )
-        assert refusal("gcil-cifar100", "er", 200, "uniform") == (
-            "no presets for scenario 'gcil-cifar100', variant 'uniform'; its variants with presets: longtail, unif"
-        )
-        assert refusal("rot-mnist", "er", 200, "unif") == (
-            "no presets for scenario 'rot-mnist', variant 'unif'; its presets have no variant"
-        )
+        assert_names(refusal("gcil-cifar100", "er", 200), "'gcil-cifar100'", "longtail, unif")
+        assert_names(refusal("gcil-cifar100", "er", 200, "uniform"), "'gcil-cifar100'", "'uniform'", "longtail, unif")
+        assert_names(refusal("rot-mnist", "er", 200, "unif"), "'rot-mnist'", "'unif'", "no variant")
 
 
 GOOD = """
@@ -240,26 +235,26 @@ class TestParse:
         ("old", "new", "complaint"),
         [
             ("[[preset]]", "[[preset", r"presets/seq-digits\.toml: .*line 2"),
-            ("[[preset]]", "[preset]", r"presets/seq-digits\.toml: must hold \[\[preset\]\] entries only"),
+            ("[[preset]]", "[preset]", r"presets/seq-digits\.toml: .*\[\[preset\]\]"),
             ("[[preset]]", "[[presets]]", "entries only"),
             ("[[preset]]", 'title = "mine"\n[[preset]]', "entries only"),
             (GOOD, "preset = [1]", r"entry 1: must be a \[\[preset\]\] table"),
             ('method = "er"', "", "entry 1: lacks method"),
             ("values = { lr = 0.1 }", "", "lacks values"),
             ("buffer_size", "buffersize", "unknown buffersize; allowed: buffer_size, method"),
-            ("= 100", "= 0", "buffer_size must be at least 1, given 0"),
-            ("= 100", "= 100.0", "buffer_size must be at least 1, given 100.0"),
-            ("= 100", "= true", "buffer_size must be at least 1, given True"),
-            ("chosen here: best", "best", "source must be 'published: <repository>' or 'chosen here: <how>', given"),
+            ("= 100", "= 0", "entry 1: buffer_size .*given 0"),
+            ("= 100", "= 100.0", "entry 1: buffer_size .*given 100.0"),
+            ("= 100", "= true", "entry 1: buffer_size .*given True"),
+            ("chosen here: best", "best", "source .*'published: <repository>' or 'chosen here: <how>'"),
             (
                 '"chosen here: best of 5 learning rates on the validation split, 3 seeds"',
                 '"chosen here: "',
                 "source must",
             ),
-            ('"er"', "7", "method must be text, given 7"),
-            ('"flat between 0.05 and 0.2"', '""', "note must be text, given ''"),
+            ('"er"', "7", "method .*given 7"),
+            ('"flat between 0.05 and 0.2"', '""', "note .*given ''"),
             ("{ lr = 0.1 }", "{}", "values is empty"),
-            ("{ lr = 0.1 }", "3", "values must be a table, given 3"),
+            ("{ lr = 0.1 }", "3", "values .*given 3"),
             ("{ lr = 0.1 }", "{ lr = [0.1] }", "lr must be a number, text or flag"),
             ("{ lr = 0.1 }", "{ lr = 0.1 }\nunused = { lr = 0.2 }", "in values and in unused: lr"),
         ],

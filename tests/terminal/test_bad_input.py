@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,12 @@ def write(folder: Path, name: str, *, without: str = "", shape: tuple[int, ...] 
         write_split(folder / name / f"{split}-0.parquet", images, labels, *COLUMNS[name])
 
 
-def assert_refused(outcome: Outcome, message: str) -> None:
-    assert (outcome.code, outcome.err) == (2, f"synergy: error: {message}\n")
+def assert_refused(outcome: Outcome, *parts: str) -> None:
+    """One line with all `parts`, the names and the limits."""
+    assert outcome.code == 2
+    assert outcome.err.startswith("synergy: error: ") and outcome.err.count("\n") == 1
+    for part in parts:
+        assert part in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -53,7 +58,7 @@ def test_images_of_another_size_or_kind(
 ) -> None:
     write(tmp_path, name, shape=shape)
     outcome = run(tmp_path / "runs", dataset, "er", *BRIEF, "--data_dir", tmp_path)
-    assert_refused(outcome, f"{name}: row 0 of test-0.parquet is an image of {given}; expected {expected}")
+    assert_refused(outcome, f"{name}: ", "row 0", "test-0.parquet", given, expected)
     assert not (tmp_path / "runs").exists()
 
 
@@ -73,19 +78,14 @@ def test_a_class_that_is_missing(tmp_path: Path, dataset: str, name: str, split:
     write(tmp_path, name, without=split, each=each)
     outcome = run(tmp_path / "runs", dataset, "sgd", *BRIEF, "--data_dir", tmp_path)
     count, kind = (99 if name == "cifar100" else 27), "training" if split == "train" else "test"
-    assert_refused(
-        outcome,
-        f"{dataset}: class 3 has none of the {count} {kind} samples of {name}; allowed: data with samples of every "
-        "class (with --validation, enough of them to hold some out)",
-    )
+    assert_refused(outcome, f"{dataset}: ", "class 3", f"{count} {kind} samples", name, "--validation")
     assert not (tmp_path / "runs").exists()
 
 
 def test_data_too_few_to_hold_out(tmp_path: Path) -> None:
     write(tmp_path, "mnist")
     outcome = run(tmp_path / "runs", "seq-mnist", "sgd", *BRIEF, "--data_dir", tmp_path, "--validation")
-    assert outcome.code == 2
-    assert "has none of the 3 test samples of mnist" in outcome.err
+    assert_refused(outcome, "seq-mnist: ", "3 test samples", "--validation")
 
 
 def test_small_data_with_every_class_run(tmp_path: Path) -> None:
@@ -96,20 +96,18 @@ def test_small_data_with_every_class_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "model", "flag", "message"),
+    ("dataset", "model", "flag", "parts"),
     [
-        ("rot-digits", "er", "--weight_dist=longtail", "unknown flag '--weight_dist' here; it is an option of gcil-"),
-        ("seq-digits", "er", "--rotation_angles=3", "here; it is an option of rot-mnist, rot-digits"),
-        ("rot-digits", "synergy", "--plastic_model_alpha=1", "here; it is an option of clser"),
-        ("rot-digits", "er", "weight_dist", "unknown argument 'weight_dist'; allowed: "),
-        ("seq-digits", "er", "--n_tasks=4", "n_tasks: given 4; allowed: a divisor of the 10 classes of seq-digits: 1,"),
-        ("gcil-cifar100", "er", "--weight_dist=normal", "weight_dist: given 'normal'; allowed: one of unif, longtail"),
+        ("rot-digits", "er", "--weight_dist=longtail", ["flag '--weight_dist'", "gcil-cifar100"]),
+        ("seq-digits", "er", "--rotation_angles=3", ["flag '--rotation_angles'", "rot-mnist, rot-digits"]),
+        ("rot-digits", "synergy", "--plastic_model_alpha=1", ["flag '--plastic_model_alpha'", "clser"]),
+        ("rot-digits", "er", "weight_dist", ["argument 'weight_dist'"]),
+        ("seq-digits", "er", "--n_tasks=4", ["n_tasks: ", "given 4", "divisor", "10 classes", "seq-digits", "1, 2, 5"]),
+        ("gcil-cifar100", "er", "--weight_dist=normal", ["weight_dist: ", "'normal'", "unif, longtail"]),
     ],
 )
-def test_an_option_of_something_else(tmp_path: Path, dataset: str, model: str, flag: str, message: str) -> None:
-    outcome = run(tmp_path, dataset, model, *BRIEF, flag)
-    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert message in outcome.err
+def test_an_option_of_something_else(tmp_path: Path, dataset: str, model: str, flag: str, parts: list[str]) -> None:
+    assert_refused(run(tmp_path, dataset, model, *BRIEF, flag), *parts)
 
 
 class TestNetworks:
@@ -117,13 +115,13 @@ class TestNetworks:
     def test_mlp(self, shape: tuple[int, ...]) -> None:
         net = MLP(784, 10, generator=torch_generator(0, "net"))
         values = int(np.prod(shape[1:]))
-        with pytest.raises(UsageError, match=rf"^inputs: given {values} values each; allowed for this MLP: 784 "):
+        with pytest.raises(UsageError, match=rf"^inputs: .*\b{values}\b.*MLP.*\b784\b"):
             net(torch.zeros(shape))
 
     @pytest.mark.parametrize("shape", [(2, 1, 32, 32), (2, 4, 32, 32), (2, 3072), (3, 32, 32)])
     def test_resnet(self, shape: tuple[int, ...]) -> None:
         net = ResNet18(10, width=2, generator=torch_generator(0, "net"))
-        with pytest.raises(UsageError, match=r"^inputs: given the shape .*; allowed for a ResNet18: \[B, 3, H, W\] "):
+        with pytest.raises(UsageError, match=r"^inputs: .*ResNet18.*\[B, 3, H, W\]"):
             net(torch.zeros(shape))
 
 
@@ -132,12 +130,9 @@ class TestASmallMemory:
     def test_is_told_once(self, tmp_path: Path) -> None:
         outcome = run(tmp_path, "rot-digits", "er", *BRIEF, "--buffer_size", 20, "--minibatch_size", 64)
         assert outcome.code == 0
-        assert outcome.err == (
-            "synergy: warning: buffer_size 20 is smaller than minibatch_size 64: no more than 20 samples are drawn at "
-            "a time (lower minibatch_size to say so)\n"
-        )
+        assert re.fullmatch(r"synergy: warning: buffer_size 20 .*minibatch_size 64.*\n", outcome.err)
 
     def test_of_exactly_one_draw_is_no_matter(self) -> None:
         ReplayConfig(buffer_size=20, minibatch_size=20)
-        with pytest.warns(UserWarning, match="buffer_size 19 is smaller than minibatch_size 20"):
+        with pytest.warns(UserWarning, match="buffer_size 19 .*minibatch_size 20"):
             ReplayConfig(buffer_size=19, minibatch_size=20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -58,165 +59,148 @@ def assert_refused(outcome: Outcome, *parts: str) -> None:
 
 RUN = "run --dataset rot-digits --model er"
 MISTAKES = [
-    # what to run
-    ("runn", ["unknown command 'runn'; did you mean 'run'? allowed: --help, --version, list, report, resume, run"]),
-    (
-        "--dataset rot-digits --model er",
-        ["--dataset: given in place of a command; did you mean 'synergy run'? allowed"],
-    ),
-    ("--bogus", ["--bogus: given in place of a command"]),
-    ("--verison", ["unknown command '--verison'; did you mean '--version'?"]),
-    ("help", ["unknown command 'help'; did you mean '--help'?"]),
-    ("run --dataset rot-digits --model ER", ["unknown method 'ER'; did you mean 'er'?"]),
-    ("run --dataset rot-digits --model DER++", ["unknown method 'DER++'; did you mean 'derpp'?"]),
-    ("run --dataset rot-digits --model iCaRL", ["unknown method 'iCaRL'; did you mean 'icarl'?"]),
-    ("run --dataset rot-digits --model A-GEM", ["unknown method 'A-GEM'; did you mean 'agem'?"]),
-    ("run --dataset Rot-MNIST --model er", ["unknown scenario 'Rot-MNIST'; did you mean 'rot-mnist'?"]),
-    ("run", ["--dataset is missing; allowed: ", "rot-digits"]),
-    ("run --dataset rot-digits", ["--model is missing; allowed: ", "synergy"]),
-    ("run --dataset rot-digit --model er", ["unknown scenario 'rot-digit'; did you mean 'rot-digits'?"]),
-    ("run --dataset rot-digit", ["unknown scenario 'rot-digit'; did you mean 'rot-digits'?"]),
-    ("run --model synergi", ["unknown method 'synergi'; did you mean 'synergy'?"]),
-    ("run --dataset rot-digits --model synergi", ["unknown method 'synergi'; did you mean 'synergy'?"]),
-    ("run --dataset", ["--dataset: given no value; allowed: one"]),
-    ("run --help --model nosuch", ["unknown method 'nosuch'"]),
-    ("run --dataset mnist-360 --model joint", ["joint needs task boundaries and mnist-360 has none"]),
-    ("run --dataset rot-digits --model lwf", ["lwf answers under class-IL, task-IL only"]),
-    ("list everything", ["unknown argument 'everything'"]),
+    # what to run: the name that is unknown, the nearest, what there is
+    ("runn", "'runn' | 'run' | --help, --version, list, report, resume, run"),
+    ("--dataset rot-digits --model er", "--dataset | 'synergy run'"),
+    ("--bogus", "--bogus"),
+    ("--verison", "'--verison' | '--version'"),
+    ("help", "'help' | '--help'"),
+    ("run --dataset rot-digits --model ER", "method 'ER' | 'er'"),
+    ("run --dataset rot-digits --model DER++", "method 'DER++' | 'derpp'"),
+    ("run --dataset rot-digits --model iCaRL", "method 'iCaRL' | 'icarl'"),
+    ("run --dataset rot-digits --model A-GEM", "method 'A-GEM' | 'agem'"),
+    ("run --dataset Rot-MNIST --model er", "scenario 'Rot-MNIST' | 'rot-mnist'"),
+    ("run", "--dataset is missing | rot-digits"),
+    ("run --dataset rot-digits", "--model is missing | synergy"),
+    ("run --dataset rot-digit --model er", "scenario 'rot-digit' | 'rot-digits'"),
+    ("run --dataset rot-digit", "scenario 'rot-digit' | 'rot-digits'"),
+    ("run --model synergi", "method 'synergi' | 'synergy'"),
+    ("run --dataset rot-digits --model synergi", "method 'synergi' | 'synergy'"),
+    ("run --dataset", "--dataset: | one"),
+    ("run --help --model nosuch", "method 'nosuch'"),
+    ("run --dataset mnist-360 --model joint", "joint | boundaries | mnist-360"),
+    ("run --dataset rot-digits --model lwf", "lwf | class-IL, task-IL | rot-digits | domain-IL"),
+    ("list everything", "'everything'"),
     # flags
-    (f"{RUN} --bufer_size 200", ["unknown flag '--bufer_size'; did you mean '--buffer_size'?"]),
-    (f"{RUN} --ema_alpha 0.9", ["unknown flag '--ema_alpha'"]),
-    (f"{RUN} --buffer 200", ["unknown flag '--buffer'; did you mean '--buffer_size'?"]),
-    (f"{RUN} extra", ["unknown argument 'extra'"]),
-    (f"{RUN} --seed", ["--seed: given no value; allowed: one"]),
-    (f"{RUN} --validation=yes", ["--validation: ignored explicit argument 'yes'"]),
-    (f"{RUN} $'a\\nb'", ["unknown argument"]),
-    # values
-    (f"{RUN} --seed one", ["error: --seed: given 'one'; allowed: a whole number"]),
-    (f"{RUN} --seed 1.5", ["error: --seed: given '1.5'; allowed: a whole number"]),
-    (f"{RUN} --seed -1", ["seed: given -1; allowed: at least 0"]),
-    (f"{RUN} --seed {10**400}", ["seed: given 1000", "allowed: a whole number below 2^63"]),
-    (f"{RUN} --lr fast", ["error: --lr: given 'fast'; allowed: a number"]),
-    (f"{RUN} --buffer_size 1e3", ["error: --buffer_size: given '1e3'; allowed: a whole number"]),
-    (f"{RUN} --lr {'x' * 300}", ["error: --lr: given 'xxx", "...", "; allowed: a number"]),
-    (f"{RUN} --lr -0.1", ["lr: given -0.1; allowed: at least 0"]),
-    (f"{RUN} --lr nan", ["lr: given nan; allowed: a finite number"]),
-    (f"{RUN} --lr inf", ["lr: given inf; allowed: a finite number"]),
-    (f"{RUN} --buffer_size 0", ["buffer_size: given 0; allowed: at least 1"]),
-    (f"{RUN} --buffer_size -200", ["buffer_size: given -200; allowed: at least 1"]),
-    (f"{RUN} --minibatch_size 0", ["minibatch_size: given 0; allowed: at least 1"]),
-    (f"{RUN} --batch_size 0", ["batch_size: given 0; allowed: at least 1"]),
-    (f"{RUN} --n_epochs 0", ["n_epochs: given 0; allowed: at least 1"]),
-    (f"{RUN} --n_tasks 0", ["n_tasks: given 0; allowed: at least 1 and at most 1000"]),
-    (f"{RUN} --n_tasks 2000", ["n_tasks: given 2000; allowed: at least 1 and at most 1000"]),
-    (f"{RUN} --max_tasks 0", ["max_tasks: given 0; allowed: at least 1"]),
-    (f"{RUN} --max_steps_per_task 0", ["max_steps_per_task: given 0; allowed: at least 1"]),
-    (f"{RUN} --checkpoint_every 0", ["checkpoint_every: given 0; allowed: at least 1"]),
-    (f"{RUN} --keep 0", ["keep: given 0; allowed: at least 1"]),
-    (f"{RUN} --fisher_memory_mb 0", ["fisher_memory_mb: given 0; allowed: at least 1"]),
-    (f"{RUN} --device gpu", ["device: given 'gpu'; allowed: one of auto, cpu, cuda, mps"]),
-    (f"{RUN} --notes \udcff", ["notes: given '\\udcff'; allowed: text in UTF-8"]),
-    ("run --dataset seq-digits --model er --n_tasks 3", ["n_tasks: given 3; allowed: a divisor of the 10 classes"]),
-    ("run --dataset seq-digits --model er --batch_size 999", ["batch_size: given 999; allowed: at most 271"]),
-    (
-        "run --dataset rot-digits --model synergy --ema_alpha 2",
-        ["ema_alpha: given 2.0; allowed: at least 0 and at mos"],
-    ),
-    (
-        "run --dataset rot-digits --model agem --buffer_size 19 --minibatch_size 8",
-        ["buffer_size: given 19; allowed: at least 20"],
-    ),
+    (f"{RUN} --bufer_size 200", "flag '--bufer_size' | '--buffer_size'"),
+    (f"{RUN} --ema_alpha 0.9", "flag '--ema_alpha' | synergy"),
+    (f"{RUN} --buffer 200", "flag '--buffer' | '--buffer_size'"),
+    (f"{RUN} extra", "'extra'"),
+    (f"{RUN} --seed", "--seed: | one"),
+    (f"{RUN} --validation=yes", "--validation: | 'yes'"),
+    (f"{RUN} $'a\\nb'", "argument"),
+    # values: the option, what was given, the limit
+    (f"{RUN} --seed one", "error: --seed: | 'one' | whole number"),
+    (f"{RUN} --seed 1.5", "error: --seed: | '1.5' | whole number"),
+    (f"{RUN} --seed -1", "seed: | -1 | least 0"),
+    (f"{RUN} --seed {10**400}", "seed: | 1000 | whole number | 2^63"),
+    (f"{RUN} --lr fast", "error: --lr: | 'fast' | number"),
+    (f"{RUN} --buffer_size 1e3", "error: --buffer_size: | '1e3' | whole number"),
+    (f"{RUN} --lr {'x' * 300}", "error: --lr: | 'xxx | ... | number"),
+    (f"{RUN} --lr -0.1", "lr: | -0.1 | least 0"),
+    (f"{RUN} --lr nan", "lr: | nan | finite"),
+    (f"{RUN} --lr inf", "lr: | inf | finite"),
+    (f"{RUN} --buffer_size 0", "buffer_size: | given 0 | least 1"),
+    (f"{RUN} --buffer_size -200", "buffer_size: | -200 | least 1"),
+    (f"{RUN} --minibatch_size 0", "minibatch_size: | given 0 | least 1"),
+    (f"{RUN} --batch_size 0", "batch_size: | given 0 | least 1"),
+    (f"{RUN} --n_epochs 0", "n_epochs: | given 0 | least 1"),
+    (f"{RUN} --n_tasks 0", "n_tasks: | given 0 | least 1 | most 1000"),
+    (f"{RUN} --n_tasks 2000", "n_tasks: | 2000 | least 1 | most 1000"),
+    (f"{RUN} --max_tasks 0", "max_tasks: | given 0 | least 1"),
+    (f"{RUN} --max_steps_per_task 0", "max_steps_per_task: | given 0 | least 1"),
+    (f"{RUN} --checkpoint_every 0", "checkpoint_every: | given 0 | least 1"),
+    (f"{RUN} --keep 0", "keep: | given 0 | least 1"),
+    (f"{RUN} --fisher_memory_mb 0", "fisher_memory_mb: | given 0 | least 1"),
+    (f"{RUN} --device gpu", "device: | 'gpu' | auto, cpu, cuda, mps"),
+    (f"{RUN} --notes \udcff", "notes: | '\\udcff' | UTF-8"),
+    ("run --dataset seq-digits --model er --n_tasks 3", "n_tasks: | given 3 | divisor | 10 classes | 1, 2, 5, 10"),
+    ("run --dataset seq-digits --model er --batch_size 999", "batch_size: | 999 | most 271"),
+    ("run --dataset rot-digits --model synergy --ema_alpha 2", "ema_alpha: | 2.0 | least 0 | most 1"),
+    ("run --dataset rot-digits --model agem --buffer_size 19 --minibatch_size 8", "buffer_size: | 19 | least 20"),
     # angles
-    (f"{RUN} --rotation_angles 10 20", ["rotation_angles: given 2 angles; allowed: one for each of the 20 tasks"]),
-    (f"{RUN} --rotation_angles=", ["rotation_angles: given none; allowed: one for each task, or leave the option out"]),
-    (f"{RUN} --rotation_angles", ["--rotation_angles: given no value; allowed: at least one"]),
-    (f"{RUN} --n_tasks 2 --rotation_angles 10 x", ["rotation_angles: given '10 x'; allowed: numbers, or a file of"]),
-    (f"{RUN} --n_tasks 2 --rotation_angles 10 nan", ["rotation_angles: given nan; allowed: a finite number"]),
-    (f"{RUN} --n_tasks 2 --rotation_angles 10 400", ["rotation_angles: given 400.0; allowed: at least -360 and at"]),
-    (f"{RUN} --n_tasks 2 --rotation_angles nosuch.txt", ["rotation_angles: given 'nosuch.txt'; allowed: numbers, or"]),
-    (f"{RUN} --n_tasks 2 --rotation_angles {'9' * 300}x", ["rotation_angles: given '999"]),
-    (f"{RUN} --n_tasks 2 --rotation_angles binary", ["rotation_angles: given 'binary'; allowed: numbers, or a file"]),
+    (f"{RUN} --rotation_angles 10 20", "rotation_angles: | given 2 | 20 tasks | --n_tasks 2"),
+    (f"{RUN} --rotation_angles=", "rotation_angles: | given none"),
+    (f"{RUN} --rotation_angles", "--rotation_angles: | least one"),
+    (f"{RUN} --n_tasks 2 --rotation_angles 10 x", "rotation_angles: | '10 x' | numbers | file"),
+    (f"{RUN} --n_tasks 2 --rotation_angles 10 nan", "rotation_angles: | nan | finite"),
+    (f"{RUN} --n_tasks 2 --rotation_angles 10 400", "rotation_angles: | 400.0 | least -360 | most 360"),
+    (f"{RUN} --n_tasks 2 --rotation_angles nosuch.txt", "rotation_angles: | 'nosuch.txt' | numbers | file"),
+    (f"{RUN} --n_tasks 2 --rotation_angles {'9' * 300}x", "rotation_angles: | '999"),
+    (f"{RUN} --n_tasks 2 --rotation_angles binary", "rotation_angles: | 'binary' | numbers | file"),
     # tuned values
-    (f"{RUN} --buffer_size 123 --load_best_args", ["preset"]),
+    (f"{RUN} --buffer_size 123 --load_best_args", "preset | 'er' | 'rot-digits' | 123"),
     (
         "run --dataset rot-mnist --model synergy --buffer_size 300 --load_best_args",
-        ["buffer size 300; there are some for 200, 500, 1000; add --nearest_best_args to take the nearest, 200"],
+        "'synergy' | 'rot-mnist' | 300 | 200, 500, 1000 | --nearest_best_args | nearest, 200",
     ),
-    ("run --dataset rot-mnist --model kder --load_best_args", ["no preset of method 'kder' for scenario 'rot-mnist'"]),
+    ("run --dataset rot-mnist --model kder --load_best_args", "preset | 'kder' | 'rot-mnist'"),
     # where to write
-    (f"{RUN} --output_dir file", ["output_dir: cannot write to 'file': File exists; name another folder"]),
-    (f"{RUN} --output_dir file/deeper", ["output_dir: cannot write to 'file/deeper': Not a directory; name another"]),
-    (f"{RUN} --experiment_id a/b", ["experiment_id: given 'a/b'; allowed: up to 200 bytes of letters"]),
-    (f"{RUN} --experiment_id {'é' * 101}", ["experiment_id: given 'ééé", "allowed: up to 200 bytes of letters"]),
-    (f"{RUN} --experiment_id ..", ["experiment_id: given '..'"]),
-    (f"{RUN} --experiment_id /abs", ["experiment_id: given '/abs'"]),
-    (f"{RUN} --output_dir=", ["output_dir: given ''; allowed: the name of a folder"]),
-    (f"{RUN} --max_tasks 21", ["max_tasks: given 21; allowed: at most 20, the tasks of rot-digits (or leave it out)"]),
-    (f"{RUN} --experiment_id results.jsonl", ["experiment_id: given 'results.jsonl'"]),
+    (f"{RUN} --output_dir file", "output_dir: | 'file' | File exists"),
+    (f"{RUN} --output_dir file/deeper", "output_dir: | 'file/deeper' | Not a directory"),
+    (f"{RUN} --experiment_id a/b", "experiment_id: | 'a/b' | 200 bytes"),
+    (f"{RUN} --experiment_id {'é' * 101}", "experiment_id: | 'ééé | 200 bytes"),
+    (f"{RUN} --experiment_id ..", "experiment_id: | '..'"),
+    (f"{RUN} --experiment_id /abs", "experiment_id: | '/abs'"),
+    (f"{RUN} --output_dir=", "output_dir: | '' | folder"),
+    (f"{RUN} --max_tasks 21", "max_tasks: | 21 | most 20 | rot-digits"),
+    (f"{RUN} --experiment_id results.jsonl", "experiment_id: | 'results.jsonl'"),
     # data
-    ("run --dataset rot-mnist --model er --data_dir nosuch", ["--data_dir: nosuch is not a folder"]),
-    ("run --dataset rot-mnist --model er --data_dir ~nosuchuser/x", ["--data_dir: ~nosuchuser/x is not a folder"]),
-    ("run --dataset rot-mnist --model er --data_dir file", ["--data_dir: file is not a folder"]),
-    (
-        "run --dataset rot-mnist --model er --data_dir empty",
-        ["no Parquet files in empty/mnist", "ylecun/mnist could not be had from the hub", "rot-digits, need neither"],
-    ),
-    (
-        "run --dataset rot-mnist --model er --data_dir half/mnist",
-        ["half/mnist holds Parquet files itself; allowed: the folder above it, which holds mnist/train-*.parquet"],
-    ),
-    ("run --dataset rot-mnist --model er", ["neither --data_dir nor SYNERGY_DATA is set", "rot-digits, need neither"]),
-    ("run --dataset rot-mnist --model er --data_dir half", ["half/mnist is not complete: it has no test-*.parquet"]),
-    ("run --dataset rot-mnist --model er --data_dir damaged", ["train-0.parquet"]),
+    ("run --dataset rot-mnist --model er --data_dir nosuch", "--data_dir: | nosuch | folder"),
+    ("run --dataset rot-mnist --model er --data_dir ~nosuchuser/x", "--data_dir: | ~nosuchuser/x | folder"),
+    ("run --dataset rot-mnist --model er --data_dir file", "--data_dir: | file | folder"),
+    ("run --dataset rot-mnist --model er --data_dir empty", "empty/mnist | Parquet | ylecun/mnist | hub | rot-digits"),
+    ("run --dataset rot-mnist --model er --data_dir half/mnist", "half/mnist | Parquet | mnist/train-*.parquet"),
+    ("run --dataset rot-mnist --model er", "--data_dir | SYNERGY_DATA | rot-digits"),
+    ("run --dataset rot-mnist --model er --data_dir half", "half/mnist | test-*.parquet"),
+    ("run --dataset rot-mnist --model er --data_dir damaged", "mnist | train-0.parquet | damaged"),
     # configuration files
-    ("run --config nosuch.toml", ["cannot read the configuration nosuch.toml: No such file or directory"]),
-    ("run --config empty", ["cannot read the configuration empty/config.toml: No such file or directory"]),
-    (f"run --config {'x' * 300}", [f"cannot read the configuration {'x' * 300}: File name too long"]),
-    ("run --config a\0b", ["the configuration a"]),
-    ("run --config binary", ["the configuration binary is not TOML"]),
-    ("run --config tables.toml", ["unknown table in tables.toml 'trainig'; did you mean 'training'?"]),
-    ("run --config options.toml", ["unknown option of er on rot-digits (configuration file) 'sed'; did you mean 'se"]),
+    ("run --config nosuch.toml", "configuration nosuch.toml | No such file"),
+    ("run --config empty", "configuration empty/config.toml | No such file"),
+    (f"run --config {'x' * 300}", f"configuration {'x' * 300} | File name too long"),
+    ("run --config a\0b", "configuration a"),
+    ("run --config binary", "configuration binary | TOML"),
+    ("run --config tables.toml", "table | tables.toml | 'trainig' | 'training'"),
+    ("run --config options.toml", "option | er | rot-digits | 'sed' | 'seed'"),
     # going on
-    ("resume", ["error: RUN is missing"]),
-    ("resume nosuch", ["nosuch: no folder of a run, it has no config.toml; name one below --output_dir"]),
-    ("resume long", ["unknown table in long/config.toml 'xxx", "...", "; allowed: "]),
-    ("resume other", ["the configuration other/config.toml is not TOML"]),
-    ("resume unreadable", ["unreadable/record.json: not strict JSON"]),
-    (f"resume {'x' * 300}", [f"{'x' * 300}: cannot be read: File name too long; name a folder below --output_dir"]),
-    ("resume a\0b", ["no folder of a run"]),
-    ("resume around", ["around: no folder of a run"]),
+    ("resume", "error: RUN is missing"),
+    ("resume nosuch", "nosuch: | config.toml | --output_dir"),
+    ("resume long", "table | long/config.toml | 'xxx | ..."),
+    ("resume other", "configuration other/config.toml | TOML"),
+    ("resume unreadable", "unreadable/record.json: | JSON"),
+    (f"resume {'x' * 300}", f"{'x' * 300}: | File name too long | --output_dir"),
+    ("resume a\0b", "folder of a run"),
+    ("resume around", "around: | folder of a run"),
     # reports
-    ("report", ["error: RUN is missing"]),
-    ("report nosuch", ["nosuch: cannot be read: No such file or directory"]),
-    ("report nosuch.jsonl", ["nosuch.jsonl: cannot be read: No such file or directory"]),
-    (
-        "report killed",
-        ["killed: the run has not ended, it holds no record.json yet; go on with: synergy resume killed"],
-    ),
-    ("report 'cut off'", ["go on with: synergy resume 'cut off'"]),
-    ("report empty", ["empty: holds no record.json; name the folder of a run, or of all runs"]),
-    ("report file", ["file: not strict JSON"]),
-    (f"report {'x' * 300}", [f"{'x' * 300}: cannot be read: File name too long"]),
-    (f"report {'x' * 300}.jsonl", ["cannot be read: File name too long"]),
-    ("report a\0b", ["cannot be read: no path has a zero byte in it"]),
-    ("report around", ["around: cannot be read: "]),
-    ("report binary", ["binary: not strict JSON"]),
-    ("report torn", ["torn/record.json: not strict JSON"]),
-    ("report newer", ["newer/record.json: schema_version: given 999, written by a newer release"]),
-    ("report nameless", ["given a configuration without method.name"]),
-    ("report good --picture a.jpg", ["picture 'a.jpg': unknown picture format 'jpg'; did you mean 'png'?"]),
-    ("report good --picture a", ["picture 'a': unknown picture format ''; allowed: pdf, png, svg"]),
-    ("report good --picture ''", ["picture '': unknown picture format ''; allowed: pdf, png, svg"]),
-    ("report good --picture empty", ["cannot write the picture 'empty': Is a directory; name another file"]),
-    ("report good --picture .", ["cannot write the picture '.': Is a directory; name another file"]),
-    ("report good --picture a\0.png", ["no path has a zero byte in it; name another file"]),
-    (f"report good --picture {'x' * 300}.png", ["cannot write the picture 'xxx", "File name too long; name another"]),
-    ("report empty.jsonl", ["empty.jsonl: holds no runs; name the folder of a run, or of all runs"]),
-    ("report good --picture file/a.png", ["cannot write the picture 'file/a.png'"]),
-    ("report good --picture folder.png", ["cannot write the picture 'folder.png': Is a directory"]),
-    ("report one-task --picture a.png", ["shows runs that learned more than one task: given 0"]),
-    ("report good --pictures a.png", ["unknown flag '--pictures'; did you mean '--picture'?"]),
+    ("report", "error: RUN is missing"),
+    ("report nosuch", "nosuch: | No such file"),
+    ("report nosuch.jsonl", "nosuch.jsonl: | No such file"),
+    ("report killed", "killed: | record.json | synergy resume killed"),
+    ("report 'cut off'", "synergy resume 'cut off'"),
+    ("report empty", "empty: | record.json"),
+    ("report file", "file: | JSON"),
+    (f"report {'x' * 300}", f"{'x' * 300}: | File name too long"),
+    (f"report {'x' * 300}.jsonl", f"{'x' * 300}.jsonl: | File name too long"),
+    ("report a\0b", "zero byte"),
+    ("report around", "around: | cannot be read"),
+    ("report binary", "binary: | JSON"),
+    ("report torn", "torn/record.json: | JSON"),
+    ("report newer", "newer/record.json: | schema_version: | 999 | newer release"),
+    ("report nameless", "method.name"),
+    ("report good --picture a.jpg", "'a.jpg' | format 'jpg' | 'png'"),
+    ("report good --picture a", "'a' | format '' | pdf, png, svg"),
+    ("report good --picture ''", "format '' | pdf, png, svg"),
+    ("report good --picture empty", "'empty' | Is a directory"),
+    ("report good --picture .", "'.' | Is a directory"),
+    ("report good --picture a\0.png", "zero byte"),
+    (f"report good --picture {'x' * 300}.png", "'xxx | File name too long"),
+    ("report empty.jsonl", "empty.jsonl: | no runs"),
+    ("report good --picture file/a.png", "'file/a.png'"),
+    ("report good --picture folder.png", "'folder.png' | Is a directory"),
+    ("report one-task --picture a.png", "more than one task | given 0"),
+    ("report good --pictures a.png", "flag '--pictures' | '--picture'"),
 ]
+"""A line, and the names and limits that its refusal has to hold."""
 
 
 def furnish(folder: Path) -> None:
@@ -253,11 +237,11 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
 
 
 @pytest.mark.parametrize(("line", "parts"), MISTAKES, ids=[line[:60] for line, _ in MISTAKES])
-def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path, line: str, parts: list[str]) -> None:
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path, line: str, parts: str) -> None:
     furnish(tmp_path)
     before = contents(tmp_path)
     outcome = call(*shlex.split(line))
-    assert_refused(outcome, *parts)
+    assert_refused(outcome, *parts.split(" | "))
     assert outcome.out == "" or line.startswith("run")
     assert contents(tmp_path) == before
 
@@ -284,7 +268,7 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, line: str) -> None:
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert_refused(call(*shlex.split(f"{RUN} --device cuda")), "device: given cuda, which this machine does not have")
+    assert_refused(call(*shlex.split(f"{RUN} --device cuda")), "device: ", "cuda")
 
 
 def test_a_home_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +278,7 @@ def test_a_home_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SYNERGY_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
-    assert_refused(call(*shlex.split("run --dataset rot-mnist --model er")), "set SYNERGY_CACHE to a folder")
+    assert_refused(call(*shlex.split("run --dataset rot-mnist --model er")), "SYNERGY_CACHE")
 
 
 @pytest.mark.parametrize("library", ["matplotlib.figure", "torch.utils.tensorboard"])
@@ -349,8 +333,7 @@ def test_a_configuration_runs_again_and_flags_win_over_it(tmp_path: Path) -> Non
 def test_a_run_that_fails_is_exit_code_1(tmp_path: Path) -> None:
     outcome = run(tmp_path, "rot-digits", "sgd", *BRIEF, "--lr", "1e6")
     assert outcome.code == 1
-    assert outcome.err.startswith("synergy: error: run failed: the loss became nan at step ")
-    assert outcome.err.count("\n") == 1
+    assert re.fullmatch(r"synergy: error: .* nan at step \d+.*--lr.*\n", outcome.err)
     assert "record: " in outcome.out
     (path,) = tmp_path.glob("*/record.json")
     assert records.read(path).status == "failed"
@@ -372,7 +355,7 @@ def test_ctrl_c_ends_between_two_steps(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ER, "observe", interrupting(1))
     outcome = run(tmp_path, "rot-digits", "er", *BRIEF)
     assert outcome.code == 130
-    assert outcome.err == "synergy: error: run interrupted: stopped after step 1\n"
+    assert re.fullmatch(r"synergy: error: .*interrupted.* step 1\n", outcome.err)
     (path,) = tmp_path.glob("*/record.json")
     assert records.read(path).status == "interrupted"
     assert not (tmp_path / records.RESULTS_NAME).exists()
@@ -383,7 +366,8 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(ER, "observe", interrupting(2))
     outcome = run(tmp_path, "rot-digits", "er", *BRIEF)
-    assert (outcome.code, outcome.err) == (130, "synergy: error: interrupted\n")
+    assert outcome.code == 130
+    assert re.fullmatch(r"synergy: error: .*interrupted\n", outcome.err)
     assert not list(tmp_path.glob("*/record.json"))
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -400,8 +384,7 @@ def test_ctrl_c_in_a_process_of_its_own(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.startswith("synergy: error: run interrupted: stopped after step ")
-    assert err.count("\n") == 1
+    assert re.fullmatch(r"synergy: error: .*interrupted.* step \d+\n", err)
     assert out.endswith("record: runs/rot-digits-er-buffer500-seed0/record.json\n")
     assert records.read(tmp_path / "runs/rot-digits-er-buffer500-seed0").status == "interrupted"
     assert not (tmp_path / "runs" / records.RESULTS_NAME).exists()
@@ -455,7 +438,7 @@ def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     out, err = finished.stdout.decode("ascii"), finished.stderr.decode("ascii")
     assert r"record: runs/\xfc/\xdf/record.json" in out and r"picture: \xf6.png" in out
     assert out.splitlines()[-1] == "0 0 2"
-    assert_refused(Outcome(2, "", err), r"runs/\xfc/\xdf: the run is finished")
+    assert_refused(Outcome(2, "", err), r"runs/\xfc/\xdf: ", "finished")
 
 
 def test_help_imports_no_torch() -> None:
@@ -482,7 +465,6 @@ def test_help_of_a_method_and_a_scenario_shows_their_options() -> None:
         assert part in text
     plain = call("run", "-h").out
     assert "--fisher_alpha" not in plain
-    assert "--help also shows the options of these two" in " ".join(plain.split())
     assert all(name in " ".join(plain.split()) for name in (*METHODS, *SCENARIOS))
 
 
@@ -537,8 +519,8 @@ def test_a_report_of_a_folder_has_all_its_runs(tmp_path: Path) -> None:
         ["rot-digits-sgd-seed0", "(partial)"],
         ["diverged", "(partial,"],
     ]
-    assert f"{tmp_path}/damaged/record.json: not strict JSON" in outcome.err
-    assert outcome.err.endswith("it is left out\n")
+    assert f"synergy: warning: {tmp_path}/damaged/record.json: " in outcome.err
+    assert outcome.err.count("\n") == 1
 
 
 @pytest.mark.filterwarnings("default:experiment_id")
@@ -546,7 +528,7 @@ def test_a_run_says_that_its_name_was_taken(tmp_path: Path) -> None:
     arguments = ["rot-digits", "sgd", *BRIEF, "--experiment_id", "mine"]
     assert run(tmp_path, *arguments).err == ""
     second = run(tmp_path, *arguments)
-    assert second.err == "synergy: warning: experiment_id: there is a run 'mine' already; this one is 'mine-2'\n"
+    assert re.fullmatch(r"synergy: warning: experiment_id: .*'mine'.*'mine-2'\n", second.err)
     assert (tmp_path / "mine-2" / "record.json").exists()
 
 
@@ -565,8 +547,8 @@ def test_a_file_whose_only_run_is_torn_holds_none(tmp_path: Path) -> None:
     outcome = call("report", "torn.jsonl")
     assert (outcome.code, outcome.out) == (2, "")
     warning, error = outcome.err.splitlines()
-    assert "line 1 breaks off" in warning
-    assert error == "synergy: error: torn.jsonl: holds no runs; name the folder of a run, or of all runs"
+    assert warning.startswith("synergy: warning: torn.jsonl: line 1 ")
+    assert error.startswith("synergy: error: torn.jsonl: ") and "no runs" in error
 
 
 WORDS = [
