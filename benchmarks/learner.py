@@ -22,7 +22,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from synergy import Learner
-from synergy.methods.base import Answer, Method, unheard
+from synergy.methods.base import Answer, Method
 from synergy.nets.mlp import MLP
 from synergy.stream.view import StreamView
 from synergy.types import Batch
@@ -74,8 +74,8 @@ Step: TypeAlias = Callable[[Tensor, Tensor], object]
 
 
 def method_of(learner: Learner) -> Method[Any]:
-    assert learner._trainer is not None, "a learner that has seen a batch"
-    return learner._trainer.method
+    assert learner._worker is not None, "a learner that has seen a batch"
+    return learner._worker.method
 
 
 def network_of(learner: Learner) -> nn.Module:
@@ -88,7 +88,7 @@ def network_of(learner: Learner) -> nn.Module:
 def alone(method: Method[Any], view: StreamView) -> Step:
     """The method's own step."""
     rng = np.random.default_rng(0)
-    return lambda x, y: method.observe(Batch(x, view(x, rng), y))
+    return lambda x, y: method.observe(Batch(x, view(x, view.decide(len(x), rng)), y))
 
 
 def by_hand(method: Method[Any], view: StreamView) -> Step:
@@ -101,7 +101,7 @@ def by_hand(method: Method[Any], view: StreamView) -> Step:
             raise ValueError("a sample is not finite")
         labels = y.tolist()
         targets = torch.from_numpy(np.fromiter(map(outputs.__getitem__, labels), np.int64, len(labels)))
-        losses = method.observe(Batch(x, view(x, rng), targets))
+        losses = method.observe(Batch(x, view(x, view.decide(len(x), rng)), targets)).losses
         if not math.isfinite(losses["loss"].item()):
             raise ValueError("the loss is not finite")
 
@@ -125,25 +125,22 @@ def overhead(name: str, features: int, kind: torch.dtype, prequential: str, step
     for x, y in batches:  # fills the memory
         learner.observe(x, y)
     method = method_of(learner)
-    telling, silent = method.setting, replace(method.setting, on_outputs=unheard)
     view = learner._view
-    arms = [(alone(method, view), silent), (by_hand(method, view), silent), (learner.observe, telling)]
+    arms = [alone(method, view), by_hand(method, view), learner.observe]
     stream = itertools.cycle(batches)
     means = []
     for _ in range(steps // CHUNK):
         times: list[list[float]] = [[] for _ in arms]
         for _ in range(CHUNK):
-            for (step, setting), seconds in zip(arms, times, strict=True):
-                method.setting = setting
+            for step, seconds in zip(arms, times, strict=True):
                 seconds.append(timed(step, *next(stream)))
         own, *longer = map(statistics.fmean, times)
         means.append((own, *(mean - own for mean in longer)))
     own_step, rng = alone(method, view), np.random.default_rng(0)
-    method.setting = silent
     viewing = []
     for x, y in batches * 5:  # each after a step, whose traces in the caches make it slower
         own_step(x, y)
-        viewing.append(timed(lambda x: view(x, rng), x))
+        viewing.append(timed(lambda x: view(x, view.decide(len(x), rng)), x))
     network = network_of(learner)
     with torch.no_grad():
         forward = statistics.median(timed(network, view.plain(x)) for x, _ in batches * 5)

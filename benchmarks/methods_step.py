@@ -20,11 +20,11 @@ import torch
 from synergy import presets
 from synergy.data.sources import Source, SourceInfo, load
 from synergy.methods import METHODS, method_class
-from synergy.methods.base import Method
+from synergy.methods.base import Method, make_method
 from synergy.scenarios.base import StreamSetting
 from synergy.scenarios.permuted import PermutedConfig, PermutedMnist
 from synergy.state import State
-from synergy.testing import setting
+from synergy.testing import budget, setting
 from synergy.types import Batch, Split, Task
 
 BATCH, MEMORY, STEPS, TURNS = 128, 500, 30, 7
@@ -73,7 +73,7 @@ class Contestant:
         whole = stream(self.size)
         options = published(name) | {"buffer_size": MEMORY, "minibatch_size": BATCH, "lr": 0.01}
         config = kind.Config(**{key: value for key, value in options.items() if key in kind.Config.names()})
-        self.method: Method[Any] = kind(config, setting(whole))
+        self.method: Method[Any] = make_method(kind, config, setting(whole), budget(whole))
         first, second = whole.task(0), whole.task(1)
         self.method.begin_task(first)
         for batch in itertools.islice(self._batches(first, whole), max(8, MEMORY // self.size)):

@@ -108,7 +108,7 @@ def step(width: int, device: torch.device, last: bool, precision: str, turns: in
     raw = torch.randint(0, 256, (FISHER, 3, 32, 32), dtype=torch.uint8, generator=generator).to(device)
     labels = torch.randint(0, 10, (FISHER,), generator=generator).to(device)
     method.memory.offer(Samples(raw, labels))
-    method.fisher = torch.rand_like(method.phi.values)
+    method.fisher.restore(torch.rand_like(method.phi.values))
     batch = Batch(raw[:STREAM], CIFAR.plain(raw[:STREAM]), labels[:STREAM])
     computing = autocast(precision, device)
 

@@ -18,14 +18,16 @@ import torch
 
 from synergy import presets
 from synergy.data.sources import Source, load
+from synergy.engine.worker import Means, Worker
 from synergy.errors import TrainingError, UsageError
 from synergy.methods import METHODS, method_class
+from synergy.methods.base import make_method
 from synergy.runs.prepare import check_compatible
 from synergy.runs.session import accuracies
 from synergy.runs.training import Schedule, Training
 from synergy.scenarios import scenario_class
 from synergy.scenarios.base import AnyScenario, StreamSetting
-from synergy.testing import setting
+from synergy.testing import budget, setting
 
 BUFFER, SEEDS, MARGIN, NOISE = 200, 3, 5.0, 2.0
 """Samples in memory; seeds; percentage points that are a clear margin, and that are noise."""
@@ -61,9 +63,9 @@ def final(name: str, method: str, seed: int, **changes: Any) -> float:
     _, _, batch_size, epochs = SETTINGS[name]
     kind = method_class(method)
     scenario = build(name, seed, kind.only_batch_size or batch_size)
-    whole = replace(setting(scenario, seed), n_epochs=epochs)
-    learner = kind(kind.Config(**(options_of(name, method) | changes)), whole)
-    training = Training(learner, scenario, Schedule(epochs), seed=seed)
+    config = kind.Config(**(options_of(name, method) | changes))
+    learner = make_method(kind, config, setting(scenario, seed), replace(budget(scenario), n_epochs=epochs))
+    training = Training(Worker(learner, Means(torch.device("cpu"))), scenario, Schedule(epochs), seed=seed)
     training.run()
     return accuracies(training)[0].metrics["final_average"]
 

@@ -103,7 +103,7 @@ def score(candidate: Candidate, seed: int) -> float:
     """Final average on the validation split; 0 for a candidate whose loss does not stay finite."""
     dataset, method, values = candidate
     prepared = prepare(build(dataset, method, {**values, "seed": seed, "validation": True}))
-    training = Training(prepared.method, prepared.scenario, prepared.schedule, seed=seed)
+    training = Training(prepared.worker, prepared.scenario, prepared.schedule, seed=seed)
     try:
         training.run()
     except TrainingError:

@@ -14,7 +14,6 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from synergy.data import sources
-from synergy.methods.base import Method, MethodConfig, Setting, has_batch_norm
+from synergy.methods import method_class
+from synergy.methods.base import Budget, Method, MethodConfig, Setting, has_batch_norm, make_method
 from synergy.randomness import generator, torch_generator
 from synergy.scenarios import scenario_class
 from synergy.scenarios.base import AnyScenario, StreamSetting
 from synergy.state import State, same
-from synergy.types import Batch, Task
+from synergy.types import Batch, Step, Task
 
 STEPS = 6
 """Steps of each task that a check trains; long enough for a memory to fill and an average to move."""
@@ -46,7 +46,28 @@ def setting(of: AnyScenario, seed: int = 0) -> Setting:
     def build_net(name: str) -> nn.Module:
         return of.build_net(torch_generator(seed, f"net/{name}"))
 
-    return Setting(build_net, of.view, of.n_classes, of.n_tasks, of.setting.batch_size, 1, seed)
+    return Setting(build_net, of.view, of.n_classes, seed)
+
+
+def budget(of: AnyScenario) -> Budget:
+    """That of one epoch of a whole scenario."""
+    return Budget(of.n_tasks, 1, of.setting.batch_size)
+
+
+def trained(method: str, stream: str, **options: Any) -> Method[Any]:
+    """A method of the library after a few steps of every task of a scenario, for examples.
+
+    Args:
+        method: its name.
+        stream: name of the scenario.
+        **options: of the method.
+
+    Examples:
+        >>> list(trained("er", "seq-digits", lr=0.05).predictors())
+        ['working']
+    """
+    kind = method_class(method)
+    return _trained(kind, kind.Config(**options), scenario(stream, batch_size=kind.only_batch_size or 8))
 
 
 def check_method(method: type[Method[Any]], config: MethodConfig, stream: AnyScenario) -> None:
@@ -80,15 +101,13 @@ def check_scenario(build: Callable[[int], AnyScenario]) -> None:
 
 
 def _trained(method: type[Method[Any]], config: MethodConfig, stream: AnyScenario) -> Method[Any]:
-    told: list[tuple[Batch, Tensor]] = []
-    learner = method(config, replace(setting(stream), on_outputs=lambda *what: told.append(what)))
+    learner = make_method(method, config, setting(stream), budget(stream))
     for task, batches in _tasks(stream):
         learner.begin_task(task)
         for batch in batches:
-            told.clear()
             expected = _expected_outputs(learner, batch)
-            _check_step(learner, batch)
-            _check_told(told, batch, learner.outputs_of, expected)
+            step = _check_step(learner, batch)
+            _check_outputs(step.outputs, batch, learner.outputs_of, expected)
         learner.end_task(task)
     return learner
 
@@ -99,12 +118,14 @@ def _tasks(stream: AnyScenario, skip: int = 0) -> Iterator[tuple[Task, list[Batc
     for index in range(skip, stream.n_tasks):
         task = stream.task(index)
         samples = itertools.islice(task.batches(0), STEPS)
-        yield task, [Batch(raw, stream.view(raw, rng), labels) for raw, labels in samples]
+        view = stream.view
+        yield task, [Batch(raw, view(raw, view.decide(len(raw), rng)), labels) for raw, labels in samples]
 
 
-def _check_step(learner: Method[Any], batch: Batch) -> None:
+def _check_step(learner: Method[Any], batch: Batch) -> Step:
     before = [tensor.clone() for tensor in (batch.raw, batch.inputs, batch.labels)]
-    losses = learner.observe(batch)
+    step = learner.observe(batch)
+    losses = step.losses
     for name, value in losses.items():
         assert value.shape == (), f"loss '{name}' is not a scalar but of shape {tuple(value.shape)}"
         assert not value.requires_grad, f"loss '{name}' is not detached"
@@ -112,10 +133,11 @@ def _check_step(learner: Method[Any], batch: Batch) -> None:
     assert not losses or "loss" in losses, f"the losses {list(losses)} have no sum called 'loss'"
     after = (batch.raw, batch.inputs, batch.labels)
     assert all(map(torch.equal, before, after)), "observe changed the batch it was given"
+    return step
 
 
 def _expected_outputs(learner: Method[Any], batch: Batch) -> Tensor | None:
-    """What `observe` must tell of a batch; None where that cannot be known from outside, with BatchNorm."""
+    """The outputs that `observe` must return; None with BatchNorm, where they cannot be known from outside."""
     if learner.outputs_of is None:
         return None
     predictors = learner.predictors()
@@ -124,15 +146,14 @@ def _expected_outputs(learner: Method[Any], batch: Batch) -> Tensor | None:
     return None if any(map(has_batch_norm, nets)) else predictors[learner.outputs_of](batch.inputs)
 
 
-def _check_told(told: list[tuple[Batch, Tensor]], batch: Batch, name: str | None, expected: Tensor | None) -> None:
-    times = 0 if name is None else 1
-    assert len(told) == times, f"outputs were told {len(told)} times for a batch, expected {times}"
-    for about, outputs in told:
-        assert about is batch, "outputs were told of another batch than the one given"
-        assert len(outputs) >= len(batch), f"told were {len(outputs)} outputs for a batch of {len(batch)}"
-        first = outputs.detach()[: len(batch)]
+def _check_outputs(outputs: Tensor | None, batch: Batch, name: str | None, expected: Tensor | None) -> None:
+    assert (outputs is None) == (name is None), f"outputs_of is {name!r}, the step returned {type(outputs).__name__}"
+    if outputs is not None:
+        assert len(outputs) >= len(batch), f"{len(outputs)} outputs were returned for a batch of {len(batch)}"
+        assert not outputs.requires_grad, "the outputs that were returned are not detached"
+        first = outputs[: len(batch)]
         right = expected is None or torch.allclose(first, expected, atol=1e-4)
-        assert right, f"the outputs told are not what '{name}' said before the step"
+        assert right, f"the outputs that were returned are not what '{name}' said before the step"
 
 
 def _check_predictors(learner: Method[Any], stream: AnyScenario) -> None:
@@ -155,7 +176,7 @@ def _check_predictors(learner: Method[Any], stream: AnyScenario) -> None:
 
 def _check_restored(method: type[Method[Any]], config: MethodConfig, stream: AnyScenario, expected: State) -> None:
     """Hand over to a new object in the middle of every task, and see that nothing is lost."""
-    learner = method(config, setting(stream))
+    learner = make_method(method, config, setting(stream), budget(stream))
     for task, batches in _tasks(stream):
         learner.begin_task(task)
         for number, batch in enumerate(batches):
@@ -169,7 +190,7 @@ def _check_restored(method: type[Method[Any]], config: MethodConfig, stream: Any
 def _handed_over(
     learner: Method[Any], method: type[Method[Any]], config: MethodConfig, stream: AnyScenario
 ) -> Method[Any]:
-    fresh = method(config, setting(stream))
+    fresh = make_method(method, config, setting(stream), budget(stream))
     fresh.load_state_dict(learner.state_dict())
     assert same(fresh.state_dict(), learner.state_dict()), "a restored state is not the one that was saved"
     return fresh

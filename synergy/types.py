@@ -23,14 +23,36 @@ class Predictor(Protocol):
     def __call__(self, inputs: Tensor, /) -> Tensor: ...
 
 
-class View(Protocol):
-    """Makes what a network sees, float `[B, ...]`, of stored samples `[B, ...]`, in one batched operation."""
+ViewDraws: TypeAlias = Tensor | np.random.Generator | None
+"""The random part of a view: a tensor with a row for each sample; None where nothing is random; a generator where the
+view is a function that draws when it is called."""
 
-    def __call__(self, raw: Tensor, rng: np.random.Generator, /) -> Tensor:
-        """The view for training, with random draws of its own for each sample."""
+
+class View(Protocol):
+    """Makes what a network sees, float `[B, ...]`, from stored samples `[B, ...]`, in one batched operation."""
+
+    def decide(self, n: int, rng: np.random.Generator, /) -> ViewDraws:
+        """Draw the random part for `n` samples, on the host."""
+
+    def __call__(self, raw: Tensor, draws: ViewDraws, /) -> Tensor:
+        """The view for training, with these draws; without any it is the plain view."""
 
     def plain(self, raw: Tensor, /) -> Tensor:
         """The view for evaluation, always the same."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step of a method gives back.
+
+    Attributes:
+        losses: the named terms of its loss; empty if it took none.
+        outputs: of the network that `Method.outputs_of` names, as they were before the step: detached, `[N, ...]`, the
+            first rows those for the stream batch. None if the step did not compute them.
+    """
+
+    losses: Losses
+    outputs: Tensor | None = None
 
 
 @dataclass(frozen=True)

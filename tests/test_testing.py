@@ -23,7 +23,7 @@ from synergy.scenarios import SCENARIOS, scenario_class
 from synergy.scenarios.base import AnyScenario, StreamSetting
 from synergy.scenarios.split import SplitConfig, SplitDigits
 from synergy.state import State
-from synergy.types import Batch, Losses, Predictor, Split, Task
+from synergy.types import Batch, Losses, Predictor, Split, Step, Task
 
 DIGITS = [name for name in SCENARIOS if name.endswith("-digits")]
 SMALL: dict[str, Any] = {"buffer_size": 20, "minibatch_size": 8, "fitting_epochs": 4, "batch_num": 2}
@@ -65,20 +65,26 @@ class Sound(Method[ReplayConfig]):
         self.rng = setting.rng("noise")
         self.steps = 0
 
-    def observe(self, batch: Batch) -> Losses:
+    def decide(self, n: int) -> Tensor:
         self.steps += 1
-        noise = torch.from_numpy(self.noise(len(batch.labels))).to(batch.inputs)
-        loss = F.cross_entropy(self.net(batch.inputs + noise[:, None, None, None] / 10), batch.labels)
+        return torch.from_numpy(self.noise(n))
+
+    def compute(self, batch: Batch, now: Tensor) -> Step:
+        outputs = self.net(batch.inputs)
+        loss = F.cross_entropy(self.net(batch.inputs + now.to(batch.inputs)[:, None, None, None] / 10), batch.labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return self.told(loss)
+        return Step(self.told(loss), self.returned(outputs.detach()))
 
     def noise(self, n: int) -> np.ndarray[Any, Any]:
         return self.rng.random(n)
 
     def told(self, loss: Tensor) -> Losses:
         return {"loss": loss.detach()}
+
+    def returned(self, outputs: Tensor) -> Tensor | None:
+        return None
 
     def predictors(self) -> dict[str, Predictor]:
         return {"working": Answer(self.net)}
@@ -105,10 +111,10 @@ class NoSum(Sound):
 
 
 class Meddler(Sound):
-    def observe(self, batch: Batch) -> Losses:
-        losses = super().observe(batch)
+    def compute(self, batch: Batch, now: Tensor) -> Step:
+        step = super().compute(batch, now)
         batch.inputs.mul_(0.5)
-        return losses
+        return step
 
 
 class Telling(Sound):
@@ -116,51 +122,32 @@ class Telling(Sound):
 
     outputs_of = "working"
 
-    def observe(self, batch: Batch) -> Losses:
-        self.setting.on_outputs(batch, self.net(batch.inputs))
-        return super().observe(batch)
+    def returned(self, outputs: Tensor) -> Tensor | None:
+        return outputs
 
 
 class Silent(Sound):
     outputs_of = "working"
 
 
-class Repeating(Telling):
-    def observe(self, batch: Batch) -> Losses:
-        self.setting.on_outputs(batch, self.net(batch.inputs))
-        return super().observe(batch)
-
-
 class Unannounced(Sound):
-    def observe(self, batch: Batch) -> Losses:
-        self.setting.on_outputs(batch, self.net(batch.inputs))
-        return super().observe(batch)
+    def returned(self, outputs: Tensor) -> Tensor | None:
+        return outputs
 
 
 class Misnamed(Telling):
     outputs_of = "semantic"
 
 
-class OfAnother(Telling):
-    def observe(self, batch: Batch) -> Losses:
-        return super().observe(Batch(batch.raw, batch.inputs, batch.labels))
+class Short(Telling):
+    def returned(self, outputs: Tensor) -> Tensor | None:
+        return outputs[1:]
 
 
-class Short(Sound):
-    outputs_of = "working"
-
-    def observe(self, batch: Batch) -> Losses:
-        self.setting.on_outputs(batch, self.net(batch.inputs[1:]))
-        return super().observe(batch)
-
-
-class Late(Sound):
-    outputs_of = "working"
-
-    def observe(self, batch: Batch) -> Losses:
-        losses = super().observe(batch)
-        self.setting.on_outputs(batch, self.net(batch.inputs))
-        return losses
+class Late(Telling):
+    def compute(self, batch: Batch, now: Tensor) -> Step:
+        step = super().compute(batch, now)
+        return Step(step.losses, self.net(batch.inputs).detach())
 
 
 class Mute(Sound):
@@ -255,13 +242,11 @@ def test_a_sound_method_passes() -> None:
         (NoNumber, "loss 'penalty' is nan"),
         (NoSum, r"the losses \['ce'\] have no sum called 'loss'"),
         (Meddler, "observe changed the batch it was given"),
-        (Silent, "outputs were told 0 times for a batch, expected 1"),
-        (Repeating, "outputs were told 2 times for a batch, expected 1"),
-        (Unannounced, "outputs were told 1 times for a batch, expected 0"),
+        (Silent, "outputs_of is 'working', the step returned NoneType"),
+        (Unannounced, "outputs_of is None, the step returned Tensor"),
         (Misnamed, r"outputs_of is 'semantic', the predictors \['working'\]"),
-        (OfAnother, "outputs were told of another batch than the one given"),
-        (Short, "told were 7 outputs for a batch of 8"),
-        (Late, "the outputs told are not what 'working' said before the step"),
+        (Short, "7 outputs were returned for a batch of 8"),
+        (Late, "the outputs that were returned are not what 'working' said before the step"),
         (Mute, "a trained method has no predictor"),
         (OtherShape, r"'working' answers with shape \(5, 3\), expected \(5, 10\)"),
         (WithGradient, "'working' answers with a gradient attached"),
@@ -314,7 +299,7 @@ class Repeats(SoundStream):
 
 class Floats(SoundStream):
     def broken(self, task: Task) -> Task:
-        return self.remade(task, view=lambda raw, _: raw.float())
+        return self.remade(task, transform=lambda raw, _: raw.float())
 
 
 class NarrowLabels(SoundStream):

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synergy.types import ViewDraws
+
 
 @dataclass(frozen=True)
 class ImageView:
@@ -27,17 +29,28 @@ class ImageView:
     std: tuple[float, ...] = ()
     dtype: torch.dtype = torch.float32
 
-    def __call__(self, raw: Tensor, rng: np.random.Generator) -> Tensor:
-        """Augmented view of `uint8 [B, C, H, W]` as float of the same shape; each sample has its own draw."""
-        if self.padding or self.flip:
-            raw = crop_and_flip(raw, *self.draws(len(raw), rng), padding=self.padding)
-        return self.plain(raw)
+    def decide(self, n: int, rng: np.random.Generator) -> Tensor | None:
+        """Draw a crop and a flip for each of `n` samples, on the host.
 
-    def draws(self, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Crop offsets `int64 [n, 2]` (rows, columns; 0 to 2 * padding) and flips `bool [n]`, on the host."""
-        offsets = rng.integers(0, 2 * self.padding + 1, size=(n, 2))
-        flips = rng.random(n) < 0.5 if self.flip else np.zeros(n, dtype=bool)
-        return torch.from_numpy(offsets), torch.from_numpy(flips)
+        Returns:
+            `int64 [n, 3]`: first row and first column of the crop (0 to 2 * padding), and 1 for a flip, else 0.
+            None if nothing is random.
+        """
+        if not (self.padding or self.flip):
+            return None
+        draws = np.zeros((n, 3), dtype=np.int64)
+        draws[:, :2] = rng.integers(0, 2 * self.padding + 1, size=(n, 2))
+        if self.flip:
+            draws[:, 2] = rng.random(n) < 0.5
+        return torch.from_numpy(draws)
+
+    def __call__(self, raw: Tensor, draws: ViewDraws) -> Tensor:
+        """View for training of `uint8 [B, C, H, W]`, as float of the same shape; `draws` are from `decide`."""
+        return self.plain(self.augment(raw, draws))
+
+    def augment(self, raw: Tensor, draws: ViewDraws) -> Tensor:
+        """The random part alone: `[B, C, H, W]`, cropped and flipped by `draws`; as it is without any."""
+        return crop_and_flip(raw, draws, padding=self.padding) if isinstance(draws, Tensor) else raw
 
     def plain(self, raw: Tensor) -> Tensor:
         """The view for evaluation: scaled and normalised only."""
@@ -63,21 +76,20 @@ def scaled(raw: Tensor, dtype: torch.dtype) -> Tensor:
     return raw / _DIVISORS[dtype] if raw.dtype is torch.uint8 else raw.to(dtype).div(255)
 
 
-def crop_and_flip(raw: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) -> Tensor:
+def crop_and_flip(raw: Tensor, draws: Tensor, *, padding: int) -> Tensor:
     """Crop each sample of `[B, C, H, W]` from its zero-padded self and mirror some, as one gather.
 
     Args:
         raw: samples of any dtype.
-        offsets: `int64 [B, 2]`, first row and column of the crop in the padded image, 0 to 2 * padding.
-        flips: `bool [B]`, mirror after the crop.
+        draws: `int64 [B, 3]`: first row and first column of the crop in the padded image (0 to 2 * padding), and 1 to
+            mirror after the crop, else 0.
         padding: pixels on each side.
 
     Returns:
         `[B, C, H, W]`.
     """
     batch, channels, height, width = raw.shape
-    # One transfer of small integers; the device never waits for it.
-    draws = torch.cat([offsets, flips[:, None]], 1).to(raw.device, non_blocking=True)
+    draws = draws.to(raw.device, non_blocking=True)  # where they are already, in a step
     padded = raw.new_zeros(batch, channels, height + 2 * padding, width + 2 * padding)
     padded[:, :, padding : padding + height, padding : padding + width] = raw
     rows = draws[:, :1] + torch.arange(height, device=raw.device)

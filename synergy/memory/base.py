@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from synergy.memory.store import Samples, Store
 from synergy.state import State, collect, restore
+from synergy.types import View, ViewDraws
 
 Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
+"""Places of samples in memory, rising."""
 
 
 class Memory:
@@ -33,11 +36,22 @@ class Memory:
         """Everything in memory: read it, do not write to it."""
         return self.store.all()
 
+    def prepare(self, sizes: Sequence[int]) -> None:
+        """Called before decisions for several batches of these sizes: a memory may decide for all of them at once."""
+
+    def drop_prepared(self) -> None:
+        """Called when decisions that were prepared will not be asked for."""
+
     def state_dict(self) -> State:
-        return collect(vars(self))
+        return collect(self._parts())
 
     def load_state_dict(self, state: State) -> None:
-        restore(vars(self), state)
+        parts = self._parts()
+        restore(parts, state)
+        vars(self).update(parts)
+
+    def _parts(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_prepared"}
 
 
 def check_samples(
@@ -68,29 +82,69 @@ def check_samples(
         raise ValueError(f"a memory with labels that are none of the {n_classes}")
 
 
-class Drawn(Memory):
-    """A memory from which random samples are drawn.
+@dataclass(frozen=True)
+class Draw:
+    """A decided draw from memory: which slots, `int64 [R]`, and the random part of their view."""
+
+    slots: Tensor
+    view: ViewDraws
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """Samples from memory as a network sees them.
+
+    Attributes:
+        inputs: their view, float `[R, ...]`.
+        labels: `int64 [R]`.
+        extras: other stored fields, such as logits `[R, K]`.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    extras: Mapping[str, Tensor]
+
+
+class DrawableMemory(Memory):
+    """A memory that gives random samples.
 
     Args:
         capacity: slots.
-        draw_rng: decides which are drawn.
+        draw_rng: decides which samples are drawn.
     """
 
     def __init__(self, capacity: int, draw_rng: np.random.Generator) -> None:
         super().__init__(capacity)
         self._draw_rng = draw_rng
 
-    def draw(self, n: int, rng: np.random.Generator | None = None) -> Samples:
-        """`n` different samples (all of them if there are fewer), copied. The memory must not be empty.
+    def choose(self, n: int, rng: np.random.Generator | None = None) -> Tensor:
+        """The slots of `n` different samples (of all if there are fewer), `int64 [R]` on the host.
+
+        It needs counts alone, so that it can run ahead of the device. The memory must hold a sample.
 
         Args:
             n: at least 1.
-            rng: decides in place of the memory's own generator, for a draw that is not for replay.
+            rng: decides instead of the memory's own generator, for a draw that is not for replay.
         """
-        assert len(self), "nothing to draw from an empty memory"
-        size = min(n, len(self))
+        assert len(self), "the memory is empty"
         rng = self._draw_rng if rng is None else rng
-        return self.store.get(rng.choice(len(self), size=size, replace=False, shuffle=False))
+        return torch.from_numpy(rng.choice(len(self), size=min(n, len(self)), replace=False, shuffle=False))
+
+    def decide(self, n: int, view: View, rng: np.random.Generator) -> Draw | None:
+        """A draw of `n` samples whose view draws from `rng`; None while the memory is empty."""
+        if not len(self):
+            return None
+        slots = self.choose(n)
+        return Draw(slots, view.decide(len(slots), rng))
+
+    def recall(self, draw: Draw, view: View) -> Recalled:
+        """The samples of a decided draw, as a network sees them."""
+        samples = self.store.get(draw.slots)
+        return Recalled(view(samples.raw, draw.view), samples.labels, samples.extras)
+
+    def draw(self, n: int, rng: np.random.Generator | None = None) -> Samples:
+        """Choose `n` samples and copy them; arguments as in `choose`."""
+        return self.store.get(self.choose(n, rng))
 
 
 class Forgetful(Memory, ABC):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from synergy.memory.base import Drawn, Forgetful, Positions
+from synergy.memory.base import DrawableMemory, Forgetful, Positions
 from synergy.memory.store import Samples
 
 
-class GradientSelected(Drawn, Forgetful):
+class GradientSelected(DrawableMemory, Forgetful):
     """Each sample has a score between 0 and 2: how much its gradient was like those in memory when it came.
 
     Reference: Aljundi et al. 2019, "Gradient based sample selection for online continual learning", algorithm 2

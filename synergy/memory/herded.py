@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import torch
 
-from synergy.memory.base import Drawn
+from synergy.memory.base import DrawableMemory
 from synergy.memory.store import Samples, joined
 
 
-class Herded(Drawn):
+class Herded(DrawableMemory):
     """Exemplars of every class seen, of each the best first; all classes have the same share of the slots.
 
     Reference: Rebuffi et al. 2017, "iCaRL: Incremental Classifier and Representation Learning", algorithms 4 and 5. Who
@@ -35,7 +36,7 @@ class Herded(Drawn):
         """The exemplars of a class in memory, best first, copied."""
         which = self.classes.index(label)
         start = sum(self.sizes[:which])
-        return self.store.get(np.arange(start, start + self.sizes[which]))
+        return self.store.get(torch.arange(start, start + self.sizes[which]))
 
     def refill(self, chosen: Mapping[int, Samples]) -> None:
         """Put in the exemplars of new classes, or others for old ones, best first; cut every class to its new share."""
@@ -46,4 +47,4 @@ class Herded(Drawn):
         assert sum(self.sizes), "no exemplars at all"
         samples = joined(list(kept.values()))
         self.store.filled = 0
-        self.store.put(np.arange(len(samples)), samples)
+        self.store.write(np.arange(len(samples)), samples)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections import deque
+from collections.abc import Sequence
 
-from synergy.memory.base import Drawn, Forgetful, Positions
-from synergy.memory.store import Samples
+import numpy as np
+import torch
+from torch import Tensor
+
+from synergy.memory.base import DrawableMemory, Forgetful, Positions
+from synergy.memory.store import Samples, last_writers
 from synergy.state import State
 
 MOST = 2**53
 """Samples that can be offered: above that a draw is not exact any more."""
 
 
-class Reservoir(Drawn, Forgetful):
+class Reservoir(DrawableMemory, Forgetful):
     """A uniform sample, without replacement, of everything ever offered.
 
     Reference: Vitter 1985, algorithm R. The n-th sample (from 1) goes to slot n - 1 while there is room; afterwards it
@@ -28,16 +33,58 @@ class Reservoir(Drawn, Forgetful):
         super().__init__(capacity, draw_rng)
         self.seen = 0
         self._rng = rng
+        self._prepared: deque[tuple[Tensor, int]] = deque()
 
-    def offer(self, samples: Samples) -> None:
-        """Offer samples in order, with the result of offering them one by one."""
-        n = len(samples)
+    def place(self, n: int) -> Tensor:
+        """Decide where the next `n` samples go, in order, with the result of offering them one by one.
+
+        Returns:
+            For `put`: `int64 [n]` on the host, `capacity` for a sample that does not stay. It needs counts alone, so
+            that it can run ahead of the device.
+        """
+        if self._prepared:
+            places, self.store.filled = self._prepared.popleft()
+            assert len(places) == n, f"a batch of {n} samples where one of {len(places)} was prepared"
+            self.seen += n
+            return places
         numbers = np.arange(self.seen + 1, self.seen + n + 1)
         slots = reservoir_slots(numbers, self._rng.random(n), self.capacity)
         if len(self) < min(self.seen, self.capacity):  # some were taken out: there are free slots among those in use
             slots = closed_up(slots, len(self), self.capacity)
         self.seen += n
-        self.store.write(slots, samples)
+        return self.store.place(slots)
+
+    def prepare(self, sizes: Sequence[int]) -> None:
+        """Decide for several batches at once, of these sizes; the next calls of `place` hand the same results out."""
+        if len(self) < min(self.seen, self.capacity):
+            return  # free slots among those in use: each batch depends on the one before
+        ends = np.cumsum(sizes)
+        numbers = self.seen + np.arange(1, ends[-1] + 1)
+        slots = reservoir_slots(numbers, self._rng.random(ends[-1]), self.capacity)
+        # A slot number of its own for each batch, so that the last writer is found within a batch.
+        shift = np.repeat(np.arange(len(sizes)) * (self.capacity + 1), sizes)
+        kept = last_writers(slots, self.capacity, shift)
+        places = np.full(len(slots), self.capacity)
+        places[kept] = slots[kept]
+        filled = np.minimum(self.seen + ends, self.capacity)
+        parts = torch.from_numpy(places).split(list(sizes))
+        self._prepared.extend(zip(parts, filled.tolist(), strict=True))
+
+    def drop_prepared(self) -> None:
+        """Forget decisions that were prepared and not handed out."""
+        self._prepared.clear()
+
+    def put(self, places: Tensor, samples: Samples) -> None:
+        """Write samples `[n]` where `place` decided."""
+        self.store.put(places, samples)
+
+    def offer(self, samples: Samples) -> None:
+        """Place and put in one call."""
+        self.put(self.place(len(samples)), samples)
+
+    def state_dict(self) -> State:
+        assert not self._prepared, "decisions that were prepared are no state"
+        return super().state_dict()
 
     def load_state_dict(self, state: State) -> None:
         super().load_state_dict(state)

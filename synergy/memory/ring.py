@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
-from synergy.memory.base import Drawn
+from synergy.memory.base import DrawableMemory
 from synergy.memory.store import Samples
 
 
-class Ring(Drawn):
+class Ring(DrawableMemory):
     """The last `capacity // n_sections` samples of every section, the sections one after the other.
 
     Reference: Lopez-Paz & Ranzato 2017, "Gradient Episodic Memory for Continual Learning", with a section for each
@@ -31,13 +32,23 @@ class Ring(Drawn):
         self.seen = 0
         """Samples offered to the present section, which begins at slot `start`."""
 
-    def offer(self, samples: Samples) -> None:
-        """Put samples into the present section, over the oldest where it is full."""
-        n = len(samples)
-        kept = np.arange(max(0, n - self.size), n)
-        slots = self.start + (self.seen + kept) % self.size
+    def place(self, n: int) -> Tensor:
+        """Decide where the next `n` samples go: into the present section, over its oldest where it is full.
+
+        Returns:
+            For `put`: `int64 [n]` on the host, `capacity` for a sample that later ones of the same batch overwrite.
+        """
+        slots = self.start + (self.seen + np.arange(n)) % self.size
         self.seen += n
-        self.store.put(slots, samples if len(kept) == n else samples.select(kept))
+        return self.store.place(slots)
+
+    def put(self, places: Tensor, samples: Samples) -> None:
+        """Write samples `[n]` where `place` decided."""
+        self.store.put(places, samples)
+
+    def offer(self, samples: Samples) -> None:
+        """Place and put in one call."""
+        self.put(self.place(len(samples)), samples)
 
     def next_section(self) -> None:
         """Leave the present section as it is. Slots that it did not use go to those that follow."""

@@ -57,42 +57,56 @@ class Store:
         self._fields: dict[str, Tensor] = {}
         self._device = torch.device("cpu")
 
-    def put(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]], samples: Samples) -> None:
-        """Write samples to `slots` `[N]`, all different; new slots must continue the filled part without a gap."""
+    def place(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
+        """Decide where samples go that are written in order, and count the slots that they fill.
+
+        Args:
+            slots: of each sample, `[N]`; `>= capacity` means nowhere. New ones continue the filled part without a gap.
+
+        Returns:
+            For `put`: `int64 [N]` on the host. The last sample on a slot keeps it; the others get `capacity`.
+        """
+        places = np.full(len(slots), self.capacity)
+        kept = last_writers(slots, self.capacity)
+        places[kept] = slots[kept]
+        if len(kept):
+            self.filled = max(self.filled, int(places[kept].max()) + 1)
+        return torch.from_numpy(places)
+
+    def put(self, places: Tensor, samples: Samples) -> None:
+        """Write samples to the `places` `[N]` that `place` gave. Those with the place `capacity` are dropped."""
         fields = samples.fields()
         if not self._fields:
             self._device = samples.labels.device
             self._fields = {name: self._slots_for(value) for name, value in fields.items()}
         assert fields.keys() == self._fields.keys(), f"stored fields are {list(self._fields)}, given {list(fields)}"
-        index = torch.from_numpy(slots).to(self._home, non_blocking=True)
+        index = places.to(self._home, non_blocking=True)
         for name, value in fields.items():
             self._fields[name].index_copy_(0, index, value.detach().to(self._home))
-        if len(slots):
-            self.filled = max(self.filled, int(slots.max()) + 1)
 
     def write(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]], samples: Samples) -> None:
-        """The same for decisions made in order: the last sample on a slot stays, a slot `>= capacity` means nowhere."""
-        kept = last_writers(slots, self.capacity)
-        if len(kept):
-            # All samples kept in their order need no gather: the usual case while the memory fills.
-            self.put(slots[kept], samples if len(kept) == len(samples) else samples.select(kept))
+        """Place and put in one call."""
+        self.put(self.place(slots), samples)
 
-    def get(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Samples:
-        """Copies of the samples in `slots` `[N]`."""
-        assert len(slots) == 0 or int(slots.max()) < self.filled, "a slot that was never filled"
-        index = torch.from_numpy(slots).to(self._home, non_blocking=True)
+    def get(self, slots: Tensor) -> Samples:
+        """Copies of the samples in `slots`, `int64 [N]`."""
+        index = slots.to(self._home, non_blocking=True)
         return _samples({name: value.index_select(0, index).to(self._device) for name, value in self._fields.items()})
 
     def all(self) -> Samples:
         """The filled part, without a copy if the slots are on the samples' device: read it, do not write to it."""
-        return _samples({name: value[: self.filled].to(self._device) for name, value in self._fields.items()})
+        return self.first(self.filled)
+
+    def first(self, n: int) -> Samples:
+        """The samples in the first `n` slots, as `all` gives them; all must be filled."""
+        return _samples({name: value[:n].to(self._device) for name, value in self._fields.items()})
 
     def keep(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         """Empty all slots but these `[N]`, rising, and close up; nothing of the other samples stays behind."""
         index = torch.from_numpy(slots).to(self._home)
         for value in self._fields.values():
             kept = value.index_select(0, index)
-            value[: self.filled].zero_()
+            value.zero_()
             value[: len(kept)] = kept
         self.filled = len(slots)
 
@@ -113,16 +127,19 @@ class Store:
 
     def nbytes(self) -> int:
         """Bytes that all slots take, filled or not; 0 before the first sample."""
-        return sum(value.nbytes for value in self._fields.values())
+        return sum(value[: self.capacity].nbytes for value in self._fields.values())
 
     @property
     def _home(self) -> torch.device:
         return torch.device("cpu") if self.on_host else self._device
 
     def _slots_for(self, samples: Tensor) -> Tensor:
-        """Empty slots for a field like that of `samples` `[N, ...]`."""
+        """Empty slots for a field like that of `samples` `[N, ...]`, and one more, which takes what is dropped.
+
+        So every step writes as many rows as its batch has, whatever was decided.
+        """
         pinned = self.on_host and self._device.type == "cuda"
-        shape = (self.capacity, *samples.shape[1:])
+        shape = (self.capacity + 1, *samples.shape[1:])
         return torch.empty(shape, dtype=samples.dtype, device=self._home, pin_memory=pinned)
 
     def state_dict(self) -> State:
@@ -168,9 +185,18 @@ def check_room(buffer_size: int, needed: int, what: str) -> None:
 
 
 def last_writers(
-    slots: np.ndarray[tuple[int], np.dtype[np.int64]], capacity: int
+    slots: np.ndarray[tuple[int], np.dtype[np.int64]],
+    capacity: int,
+    groups: np.ndarray[tuple[int], np.dtype[np.int64]] | int = 0,
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Positions in `slots` `[N]` of the samples that remain: inside the memory, and the last of those on one slot."""
+    """Positions in `slots` `[N]` of the samples that remain: inside the memory, and the last of those on one slot.
+
+    Args:
+        slots: in the order of writing.
+        capacity: slots from here on are outside.
+        groups: `[N]`, multiples of `capacity + 1`: samples of different groups do not compete for a slot.
+    """
     inside = np.flatnonzero(slots < capacity)
-    _, last = np.unique(slots[inside][::-1], return_index=True)
+    competing = (slots + groups)[inside]
+    _, last = np.unique(competing[::-1], return_index=True)
     return np.sort(inside[len(inside) - 1 - last])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from synergy.errors import UsageError
-from synergy.memory.base import Drawn
+from synergy.memory.base import DrawableMemory
 from synergy.memory.store import Samples
 from synergy.types import Task
 
 
-class TaskWise(Drawn):
+class TaskWise(DrawableMemory):
     """Samples of every task so far, in the order of the tasks.
 
     Args:
@@ -28,7 +29,7 @@ class TaskWise(Drawn):
         """Put in the samples of a new task; there must be room for them."""
         start, end = len(self), len(self) + len(samples)
         assert end <= self.store.capacity, f"{end} samples do not fit into {self.store.capacity} slots"
-        self.store.put(np.arange(start, end), samples)
+        self.store.write(np.arange(start, end), samples)
         self.sizes.append(len(samples))
 
     def cut(self, share: int) -> None:
@@ -37,15 +38,19 @@ class TaskWise(Drawn):
             return
         ends = np.cumsum(self.sizes)
         kept = [np.arange(end - n, end - n + min(n, share)) for n, end in zip(self.sizes, ends, strict=True)]
-        samples = self.store.get(np.concatenate(kept))
+        samples = self.store.get(torch.from_numpy(np.concatenate(kept)))
         self.store.filled = 0
-        self.store.put(np.arange(len(samples)), samples)
+        self.store.write(np.arange(len(samples)), samples)
         self.sizes = [len(slots) for slots in kept]
+
+    def slots_of(self, task: int) -> Tensor:
+        """The slots of the task that was put in as number `task` (from 0), `int64 [N]` on the host."""
+        start = sum(self.sizes[:task])
+        return torch.arange(start, start + self.sizes[task])
 
     def of(self, task: int) -> Samples:
         """The samples of the task that was put in as number `task` (from 0), copied."""
-        start = sum(self.sizes[:task])
-        return self.store.get(np.arange(start, start + self.sizes[task]))
+        return self.store.get(self.slots_of(task))
 
 
 def equal_share(buffer_size: int, n_tasks: int) -> int:

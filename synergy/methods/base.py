@@ -1,10 +1,10 @@
-"""What a method is: it observes batches, keeps state, and answers through named predictors."""
+"""What a method is: it decides on the host, computes on the device, keeps state, and answers through predictors."""
 
 from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synergy.memory.base import Memory
-from synergy.ops.growth import carried, classifier, exchange, widen
+from synergy.decisions import on_device
+from synergy.memory.base import Draw, Memory
+from synergy.ops.averaging import new_weight, warm_decay
+from synergy.ops.growth import classifier, exchange, widen
 from synergy.ops.modes import evaluating
 from synergy.ops.objectives import CROSS_ENTROPY, Objective
-from synergy.ops.vectors import Flat
+from synergy.ops.vectors import Flat, PerParameter
 from synergy.options import Options, option
 from synergy.randomness import generator
 from synergy.state import State, collect, restore
-from synergy.types import Batch, Losses, Predictor, ProtocolName, Task, View
+from synergy.types import Batch, Predictor, ProtocolName, Step, Task, View
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class MethodConfig(Options):
 
 @dataclass(frozen=True)
 class ReplayConfig(MethodConfig):
-    """Options of a method that replays from memory. Warns if the memory is too small for a whole draw."""
+    """Options of a method that replays from memory. Warns if the memory holds less than one draw."""
 
     buffer_size: int = option(500, "samples the memory holds", low=1)
     minibatch_size: int = option(32, "samples drawn from memory at each step", low=1)
@@ -47,50 +49,27 @@ class ReplayConfig(MethodConfig):
             )
 
 
-def unheard(batch: Batch, outputs: Tensor) -> None:
-    """What becomes of the outputs of a step that nobody asked for: nothing."""
-
-
 @dataclass(frozen=True)
 class Setting:
-    """What a method is given besides its own options.
+    """What every method is given besides its own options.
 
     Attributes:
-        build_net: makes a network; the same name gives the same weights. On the device.
+        build_net: makes a network on the device; the same name gives the same weights.
         view: what a network sees of stored samples.
         n_classes: outputs of the network.
-        n_tasks: stretches of the stream after which the method is evaluated. Only where there are boundaries are they
-            tasks that it is told of.
-        batch_size: samples of a stream batch, the last of an epoch may be smaller.
-        n_epochs: passes over each task.
         seed: of the run.
-        max_tasks: the run stops after so many tasks; None: after the last.
-        max_steps_per_task: a task ends after so many steps; None: with its last batch.
         fisher_memory_mb: bound on intermediate results of a Fisher pass, MiB.
         objective: what is minimised, for methods that take any.
         make_optimizer: from parameters and a learning rate; plain SGD by default.
-        on_outputs: is told the outputs that a step computes anyway, before it is taken (see `Method.outputs_of`): a
-            stream batch, and outputs `[N, ...]` whose first rows are those for the batch. It must not write to them.
     """
 
     build_net: Callable[[str], nn.Module]
     view: View
     n_classes: int
-    n_tasks: int = 1
-    batch_size: int = 32
-    n_epochs: int = 1
     seed: int = 0
-    max_tasks: int | None = None
-    max_steps_per_task: int | None = None
     fisher_memory_mb: int = 1024
     objective: Objective = CROSS_ENTROPY
     make_optimizer: Callable[[list[nn.Parameter], float], torch.optim.Optimizer] = torch.optim.SGD
-    on_outputs: Callable[[Batch, Tensor], None] = unheard
-
-    @property
-    def last_task(self) -> int:
-        """Index of the last task that the run trains."""
-        return (self.n_tasks if self.max_tasks is None else min(self.n_tasks, self.max_tasks)) - 1
 
     def rng(self, name: str) -> np.random.Generator:
         """The method's own host generator of that name."""
@@ -101,20 +80,48 @@ class Setting:
         return self.make_optimizer([weights.parameter], lr)
 
 
+@dataclass(frozen=True)
+class Budget:
+    """How much a run trains: for the methods that must know it beforehand.
+
+    Attributes:
+        n_tasks: of the stream.
+        n_epochs: passes over each task.
+        batch_size: samples of a stream batch; the last one of an epoch may be smaller.
+        max_tasks: the run stops after so many tasks; None: after the last.
+        max_steps_per_task: a task ends after so many steps; None: with its last batch.
+    """
+
+    n_tasks: int = 1
+    n_epochs: int = 1
+    batch_size: int = 32
+    max_tasks: int | None = None
+    max_steps_per_task: int | None = None
+
+    @property
+    def last_task(self) -> int:
+        """Index of the last task that the run trains."""
+        return (self.n_tasks if self.max_tasks is None else min(self.n_tasks, self.max_tasks)) - 1
+
+
 ConfigT = TypeVar("ConfigT", bound=MethodConfig)
 
 
 class Method(ABC, Generic[ConfigT]):
-    """Base of all methods.
+    """Base of all methods: learns from batches, keeps state, answers through named predictors.
 
-    A method's state is its attributes: every tensor, number, network, optimiser, memory and generator it holds is saved
-    and restored by `state_dict` and `load_state_dict`. Its configuration and setting are not, nor is a `Flat`, which is
-    another view of a network. An attribute that is None at first may become a tensor with an element per parameter.
+    A step has two halves. `decide` runs on the host: it draws all random numbers, counts steps, and flips coins, and
+    needs no value from the device. `compute` runs on the device: tensors in, tensors out, no branch on the value of a
+    tensor. So decisions can be made for many steps ahead, and a step can be recorded once and replayed.
+
+    A method's state is its attributes: every tensor, number, network, optimiser, memory and generator is saved and
+    restored by `state_dict` and `load_state_dict`. Its configuration and setting are not saved. Neither is a `Flat`,
+    which is a view of a network.
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     needs_boundaries: ClassVar[bool] = False
-    """Whether the method must be told where a task ends; refused on a stream that has no such places."""
+    """Whether the method must be told where a task ends; it is refused on a stream without boundaries."""
     protocols: ClassVar[frozenset[ProtocolName]] = frozenset(("class-IL", "task-IL", "domain-IL", "general"))
     """The protocols under which its answers mean something."""
     only_batch_size: ClassVar[int | None] = None
@@ -122,12 +129,14 @@ class Method(ABC, Generic[ConfigT]):
     any_objective: ClassVar[bool] = False
     """Whether its update rule works with any loss that is a mean over samples, not cross-entropy alone."""
     trains_to_answer: ClassVar[bool] = False
-    """Whether `predictors` itself may train, so that to ask for an answer at every step would be slow."""
+    """Whether `predictors` itself may train: then an answer at every step would be slow."""
+    waits: ClassVar[str | None] = None
+    """Why its steps must wait for the device; None if they never do. Then they can be decided ahead."""
     outputs_of: ClassVar[str | None] = None
-    """The predictor whose network sees every stream batch in `observe` before it is learned, in training mode, and
-    whose outputs are told to `setting.on_outputs`, once for each batch; None: nothing is told."""
+    """The predictor whose outputs for the stream batch every step computes before it learns, in training mode, and
+    returns; None if a step returns none."""
     stored_outputs: ClassVar[tuple[str, ...]] = ()
-    """Fields of the samples in memory that hold an output of the network each."""
+    """Fields of the samples in memory that each hold an output of the network."""
 
     def __init__(self, config: ConfigT, setting: Setting) -> None:
         self.config = config
@@ -136,9 +145,27 @@ class Method(ABC, Generic[ConfigT]):
     def begin_task(self, task: Task) -> None:
         """Called before the first batch of a task."""
 
+    def decide(self, n: int) -> Any:
+        """Decide on the host all that is random or branches in the next step, for a stream batch of `n` samples.
+
+        Returns:
+            A tree of frozen dataclasses for `compute` (see `synergy.decisions`); by default None.
+        """
+
     @abstractmethod
-    def observe(self, batch: Batch) -> Losses:
-        """Learn from one batch. Never waits for the device."""
+    def compute(self, batch: Batch, now: Any) -> Step:
+        """Learn from one batch, on the device, as `decide` said."""
+
+    def observe(self, batch: Batch) -> Step:
+        """Learn from one batch: decide, then compute."""
+        return self.compute(batch, on_device(self.decide(len(batch)), batch.labels.device))
+
+    def decide_ahead(self, sizes: Sequence[int]) -> list[Any]:
+        """Decide the next steps, for batches of these sizes: the same decisions as one by one."""
+        assert self.waits is None, f"{type(self).__name__} cannot decide ahead: {self.waits}"
+        for memory in self.memories():
+            memory.prepare(sizes)
+        return [self.decide(n) for n in sizes]
 
     def end_task(self, task: Task) -> None:
         """Called after the last batch of a task."""
@@ -148,7 +175,7 @@ class Method(ABC, Generic[ConfigT]):
         """The networks that can answer, by name, the recommended one first."""
 
     def memory_changed(self) -> None:
-        """Called after others took samples out of memory, for a method that keeps what it made of them."""
+        """Called after samples were taken out of memory from outside, for a method that keeps what it made of them."""
 
     def memories(self) -> list[Memory]:
         """Where the method keeps samples."""
@@ -157,20 +184,19 @@ class Method(ABC, Generic[ConfigT]):
     def grow(self, outputs: int, head: str) -> None:
         """Give every network `outputs` more classes, at the end of its linear layer `head`.
 
-        What the method knows of each parameter (a tensor as long as the vector of all of them) and its optimiser's
-        state are 0 for the new ones, and so are the new outputs (see `ops.growth`). A method that counts classes itself
-        cannot grow.
+        The new outputs start at 0 (see `ops.growth`), and so do the new elements of every `PerParameter` and of the
+        optimiser's state. A method that counts classes itself cannot grow.
         """
-        parts = vars(self)
-        for net in (part for part in parts.values() if isinstance(part, nn.Module)):
+        parts = vars(self).values()
+        for net in (part for part in parts if isinstance(part, nn.Module)):
             widen(classifier(net, head), outputs)
-        for weights in [part for part in parts.values() if isinstance(part, Flat)]:
+        for weights in [part for part in parts if isinstance(part, Flat)]:
             old, positions = weights.parameter, weights.follow()
-            for name, part in parts.items():
+            for part in parts:
                 if isinstance(part, torch.optim.Optimizer):
                     exchange(part, old, weights.parameter, positions)
-                elif isinstance(part, Tensor) and part.shape == old.shape:
-                    parts[name] = carried(part, positions, len(weights.parameter))
+                elif isinstance(part, PerParameter) and part.weights is weights:
+                    part.carry(positions)
         for memory in self.memories():
             for name in self.stored_outputs:
                 memory.store.widen(name, outputs)
@@ -181,20 +207,37 @@ class Method(ABC, Generic[ConfigT]):
     def load_state_dict(self, state: State) -> None:
         """Continue exactly where `state` was taken. Raises ValueError if it belongs to another method or network."""
         attributes = self._state()
-        unset = [name for name, value in attributes.items() if value is None]
+        vectors = {name: part for name, part in vars(self).items() if isinstance(part, PerParameter)}
         restore(attributes, state)
-        for name in unset:
-            self._check_vector(name, attributes[name])
+        for name, vector in vectors.items():
+            try:
+                vector.restore(attributes.pop(name))
+            except ValueError as error:
+                raise ValueError(f"'{name}' is {error}") from error
         vars(self).update(attributes)
 
-    def _check_vector(self, name: str, value: Tensor | None) -> None:
-        """Raises ValueError if what was None becomes a tensor that has not an element for each parameter."""
-        kinds = [(part.values.shape, part.values.dtype) for part in vars(self).values() if isinstance(part, Flat)]
-        if value is not None and (value.shape, value.dtype) not in kinds:
-            raise ValueError(f"'{name}' is a tensor of {value.dtype} {list(value.shape)}, which no network here has")
-
     def _state(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not isinstance(value, Options | Setting | Flat)}
+        """All attributes with a state; a `PerParameter` is saved as its tensor, or as None while it is not set."""
+        return {
+            name: part.saved() if isinstance(part, PerParameter) else part
+            for name, part in vars(self).items()
+            if not isinstance(part, Options | Setting | Budget | Flat)
+        }
+
+
+class BudgetedMethod(Method[ConfigT]):
+    """A method that must know beforehand how much the run trains. It needs task boundaries."""
+
+    needs_boundaries = True
+
+    def __init__(self, config: ConfigT, setting: Setting, budget: Budget) -> None:
+        super().__init__(config, setting)
+        self.budget = budget
+
+
+def make_method(kind: type[Method[Any]], config: MethodConfig, setting: Setting, budget: Budget) -> Method[Any]:
+    """A fresh method of this class; the budget goes to those that ask for it."""
+    return kind(config, setting, budget) if issubclass(kind, BudgetedMethod) else kind(config, setting)
 
 
 @dataclass(frozen=True)
@@ -210,10 +253,31 @@ class Answer:
 
 
 def has_batch_norm(net: nn.Module) -> bool:
-    """Whether a sample's output in training mode depends on the others of its batch."""
+    """Whether the outputs of a sample in training mode depend on the rest of its batch."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
 
 
 def coin(rng: np.random.Generator, probability: float) -> bool:
-    """True with the given probability. Decided on the host, so that the device is never waited for."""
+    """True with the given probability, decided on the host."""
     return bool(rng.random() < probability)
+
+
+def average_weight(rng: np.random.Generator, probability: float, step: int, decay: float) -> Tensor | None:
+    """Decide an update of an averaged network at `step` (from 1): the weight of the new value; None for no update.
+
+    The coin always draws one number, so that later draws are the same whatever the probability.
+    """
+    return new_weight(warm_decay(step, decay)) if coin(rng, probability) else None
+
+
+@dataclass(frozen=True)
+class ReplayStep:
+    """The decisions of a step that replays once.
+
+    Attributes:
+        replay: the draw from memory; None while memory is empty.
+        places: where the stream batch goes in memory, `int64 [B]`.
+    """
+
+    replay: Draw | None
+    places: Tensor

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
-from synergy.methods.base import Answer, Method, ReplayConfig, Setting, coin, has_batch_norm
-from synergy.ops.averaging import average_, warm_decay
+from synergy.methods.base import Answer, Method, ReplayConfig, Setting, average_weight, has_batch_norm
+from synergy.ops.averaging import average_
 from synergy.ops.vectors import Flat
 from synergy.options import option
-from synergy.types import Batch, Losses, Predictor
+from synergy.types import Batch, Losses, Predictor, Step
 
 
 @dataclass(frozen=True)
@@ -29,22 +30,47 @@ class ClserConfig(ReplayConfig):
     stable_model_alpha: float = option(0.999, "decay of the stable network's average", low=0, high=1)
 
 
+@dataclass(frozen=True)
+class ClserStep:
+    """The decisions of a step.
+
+    Attributes:
+        replay: the draw from memory; None while memory is empty.
+        places: where the stream batch goes in memory, `int64 [B]`.
+        plastic, stable: weight of the working network in each average; None if that one stays.
+    """
+
+    replay: Draw | None
+    places: Tensor
+    plastic: Tensor | None
+    stable: Tensor | None
+
+
 class CLSER(Method[ClserConfig]):
     """Replay guided by a plastic and a stable average of the working network.
 
     Reference: Arani, Sarfraz & Zonooz 2022, "Learning Fast, Learning Slow: A General Continual Learning Method based on
     Complementary Learning System", ICLR.
 
-    Update rule, step t from 1: the target z of a replayed sample is the logits of whichever average gives its true
-    class the higher probability (ties: plastic). One SGD step on
+    Update rule, step t from 1, with memory M:
 
-        CE(f([x; x_m]), [y; y_m]) + reg_weight * mean((f(x_m) - z)^2).
+    1. Draw (x_m, y_m) from M, augmented; nothing while M is empty.
+    2. The target z of a replayed sample is the logits of the average that gives its true class the higher probability
+       (ties: plastic).
+    3. One SGD step on CE(f([x; x_m]), [y; y_m]) + reg_weight * mean((f(x_m) - z)^2).
+    4. The raw x is offered to M, a reservoir.
+    5. The plastic and then the stable network, each with its own probability: phi <- a phi + (1 - a) theta,
+       a = min(1 - 1/(t + 1), alpha).
 
-    The raw x enters a reservoir. Then the plastic and the stable network, in this order and each with its own
-    probability, take `phi <- a phi + (1 - a) theta` with `a = min(1 - 1/(t + 1), alpha)`. The stable network answers.
+    The stable network answers.
 
-    Deviations: f(x_m) in the second term comes from its own forward pass only where BatchNorm makes it differ from that
-    of the joint pass; elsewhere one pass serves both terms, with the same result.
+    Deviations: with BatchNorm, f(x_m) in the second term comes from a pass of its own. Without it one pass serves both
+    terms, with the same result.
+
+    Examples:
+        >>> from synergy import testing
+        >>> list(testing.trained("clser", "seq-digits", buffer_size=50).predictors())
+        ['stable', 'plastic', 'working']
     """
 
     Config = ClserConfig
@@ -64,37 +90,42 @@ class CLSER(Method[ClserConfig]):
         self.own_pass = has_batch_norm(self.net)
         self.steps = 0
 
-    def observe(self, batch: Batch) -> Losses:
+    def decide(self, n: int) -> ClserStep:
         self.steps += 1
-        losses = self._losses(batch)
+        config, rng, t = self.config, self.coins, self.steps
+        replay = self.memory.decide(config.minibatch_size, self.setting.view, self.augment_rng)
+        plastic = average_weight(rng, config.plastic_model_update_freq, t, config.plastic_model_alpha)
+        stable = average_weight(rng, config.stable_model_update_freq, t, config.stable_model_alpha)
+        return ClserStep(replay, self.memory.place(n), plastic, stable)
+
+    def compute(self, batch: Batch, now: ClserStep) -> Step:
+        # 1. to 3. Recall the draw; the loss on stream and replay; one SGD step.
+        losses, logits = self._losses(batch, now.replay)
         self.weights.backward(losses["loss"])
         self.optimizer.step()
-        self.memory.offer(Samples(batch.raw, batch.labels))
-        config = self.config
-        for weights, probability, alpha in (
-            (self.plastic_weights, config.plastic_model_update_freq, config.plastic_model_alpha),
-            (self.stable_weights, config.stable_model_update_freq, config.stable_model_alpha),
-        ):
-            if coin(self.coins, probability):
-                average_(weights.values, self.weights.values, warm_decay(self.steps, alpha))
-        return {name: term.detach() for name, term in losses.items()}
+        # 4. The raw stream batch enters memory.
+        self.memory.put(now.places, Samples(batch.raw, batch.labels))
+        # 5. The averaged networks follow, the plastic one first.
+        if now.plastic is not None:
+            average_(self.plastic_weights.values, self.weights.values, now.plastic)
+        if now.stable is not None:
+            average_(self.stable_weights.values, self.weights.values, now.stable)
+        return Step({name: term.detach() for name, term in losses.items()}, logits.detach())
 
-    def _losses(self, batch: Batch) -> Losses:
-        if not len(self.memory):
+    def _losses(self, batch: Batch, draw: Draw | None) -> tuple[Losses, Tensor]:
+        """The terms of the loss, and the logits of the joint pass."""
+        if draw is None:
             logits = self.net(batch.inputs)
-            self.setting.on_outputs(batch, logits)
-            return {"loss": F.cross_entropy(logits, batch.labels)}
-        replay = self.memory.draw(self.config.minibatch_size)
-        inputs = self.setting.view(replay.raw, self.augment_rng)
-        target = self._target(inputs, replay.labels)
+            return {"loss": F.cross_entropy(logits, batch.labels)}, logits
+        replay = self.memory.recall(draw, self.setting.view)
+        target = self._target(replay.inputs, replay.labels)
         # The replay pass comes first: the joint batch has the last word on running statistics.
-        own = self.net(inputs) if self.own_pass else None
-        logits = self.net(torch.cat([batch.inputs, inputs]))
-        self.setting.on_outputs(batch, logits)
+        own = self.net(replay.inputs) if self.own_pass else None
+        logits = self.net(torch.cat([batch.inputs, replay.inputs]))
         replayed = logits[len(batch) :] if own is None else own
         ce = F.cross_entropy(logits, torch.cat([batch.labels, replay.labels]))
         consistency = F.mse_loss(replayed, target)
-        return {"loss": ce + self.config.reg_weight * consistency, "ce": ce, "consistency": consistency}
+        return {"loss": ce + self.config.reg_weight * consistency, "ce": ce, "consistency": consistency}, logits
 
     @torch.no_grad()
     def _target(self, inputs: Tensor, labels: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
 from synergy.methods.base import Answer, Method, ReplayConfig, Setting
 from synergy.ops.vectors import Flat
 from synergy.options import option
-from synergy.types import Batch, Losses, Predictor
+from synergy.types import Batch, Predictor, Step
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,35 @@ class DerppConfig(ReplayConfig):
     beta: float = option(1.0, "weight of the cross-entropy on a second draw from memory", low=0)
 
 
+@dataclass(frozen=True)
+class DerppStep:
+    """The decisions of a step: two draws from memory (None while it is empty), and the places of the stream batch."""
+
+    first: Draw | None
+    second: Draw | None
+    places: Tensor
+
+
 class DERpp(Method[DerppConfig]):
     """Replay past samples with the logits the network gave them, and others with their labels.
 
     Reference: Buzzega et al. 2020, "Dark Experience for General Continual Learning: a Strong, Simple Baseline",
     NeurIPS.
 
-    Update rule: (x_m, z_m) and (x'_m, y'_m) are two independent draws. One SGD step on
+    Update rule, with memory M; every term has a pass of its own:
 
-        CE(f(x), y) + alpha * mean((f(x_m) - z_m)^2) + beta * CE(f(x'_m), y'_m);
-
-    then the raw x enters a reservoir with y and z = f(x), the logits of the pass that was trained on. x, x_m and x'_m
-    go through the network in passes of their own.
+    1. CE(f(x), y) on the stream batch.
+    2. alpha * mean((f(x_m) - z_m)^2) on an augmented draw (x_m, z_m) from M.
+    3. beta * CE(f(x'_m), y'_m) on a second, independent draw.
+    4. One SGD step on the sum.
+    5. The raw x is offered to M, a reservoir, with y and z = f(x), the logits of step 1.
 
     Deviations: none.
+
+    Examples:
+        >>> from synergy import testing
+        >>> testing.trained("derpp", "seq-digits", buffer_size=50).memory.all().extras["logits"].shape
+        torch.Size([50, 10])
     """
 
     Config = DerppConfig
@@ -52,27 +68,32 @@ class DERpp(Method[DerppConfig]):
         self.memory = Reservoir(config.buffer_size, setting.rng("reservoir"), setting.rng("replay"))
         self.augment_rng = setting.rng("augment")
 
-    def observe(self, batch: Batch) -> Losses:
+    def decide(self, n: int) -> DerppStep:
+        first, second = (
+            self.memory.decide(self.config.minibatch_size, self.setting.view, self.augment_rng) for _ in range(2)
+        )
+        return DerppStep(first, second, self.memory.place(n))
+
+    def compute(self, batch: Batch, now: DerppStep) -> Step:
+        # 1. Cross-entropy on the stream batch.
         logits = self.net(batch.inputs)
-        self.setting.on_outputs(batch, logits)
         ce = self.setting.objective.loss(logits, batch.labels)
         losses = {"loss": ce}
-        if len(self.memory):
-            replayed, first = self._replay()
-            distance = F.mse_loss(replayed, first.extras["logits"])
-            replayed, second = self._replay()
-            replay_ce = self.setting.objective.loss(replayed, second.labels)
+        if now.first is not None and now.second is not None:
+            # 2. Distance to the stored logits on the first draw.
+            first = self.memory.recall(now.first, self.setting.view)
+            distance = F.mse_loss(self.net(first.inputs), first.extras["logits"])
+            # 3. Cross-entropy on the second draw.
+            second = self.memory.recall(now.second, self.setting.view)
+            replay_ce = self.setting.objective.loss(self.net(second.inputs), second.labels)
             total = ce + self.config.alpha * distance + self.config.beta * replay_ce
             losses = {"loss": total, "ce": ce, "logits": distance, "replay_ce": replay_ce}
+        # 4. One SGD step on the sum.
         self.weights.backward(losses["loss"])
         self.optimizer.step()
-        self.memory.offer(Samples(batch.raw, batch.labels, {"logits": logits.detach()}))
-        return {name: term.detach() for name, term in losses.items()}
-
-    def _replay(self) -> tuple[Tensor, Samples]:
-        """The network's logits of a fresh draw, and the draw."""
-        replay = self.memory.draw(self.config.minibatch_size)
-        return self.net(self.setting.view(replay.raw, self.augment_rng)), replay
+        # 5. The raw stream batch enters memory with its logits.
+        self.memory.put(now.places, Samples(batch.raw, batch.labels, {"logits": logits.detach()}))
+        return Step({name: term.detach() for name, term in losses.items()}, logits.detach())
 
     def predictors(self) -> dict[str, Predictor]:
         return {"working": Answer(self.net)}

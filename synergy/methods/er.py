@@ -6,9 +6,9 @@ import torch
 
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
-from synergy.methods.base import Answer, Method, ReplayConfig, Setting
+from synergy.methods.base import Answer, Method, ReplayConfig, ReplayStep, Setting
 from synergy.ops.vectors import Flat
-from synergy.types import Batch, Losses, Predictor
+from synergy.types import Batch, Predictor, Step
 
 
 class ER(Method[ReplayConfig]):
@@ -17,9 +17,19 @@ class ER(Method[ReplayConfig]):
     Reference: Rolnick et al. 2019, "Experience Replay for Continual Learning"; Chaudhry et al. 2019, "On Tiny Episodic
     Memories in Continual Learning".
 
-    Update rule: one SGD step on CE(f([x; x_m]), [y; y_m]); then the raw x enters a reservoir.
+    Update rule, with memory M:
+
+    1. Draw (x_m, y_m) from M, augmented; nothing while M is empty.
+    2. One SGD step on CE(f([x; x_m]), [y; y_m]).
+    3. The raw x is offered to M, a reservoir.
 
     Deviations: none.
+
+    Examples:
+        >>> from synergy import testing
+        >>> method = testing.trained("er", "seq-digits", buffer_size=50)
+        >>> len(method.memory), list(method.predictors())
+        (50, ['working'])
     """
 
     Config = ReplayConfig
@@ -34,19 +44,24 @@ class ER(Method[ReplayConfig]):
         self.memory = Reservoir(config.buffer_size, setting.rng("reservoir"), setting.rng("replay"))
         self.augment_rng = setting.rng("augment")
 
-    def observe(self, batch: Batch) -> Losses:
+    def decide(self, n: int) -> ReplayStep:
+        replay = self.memory.decide(self.config.minibatch_size, self.setting.view, self.augment_rng)
+        return ReplayStep(replay, self.memory.place(n))
+
+    def compute(self, batch: Batch, now: ReplayStep) -> Step:
+        # 1. Recall the draw.
         inputs, labels = batch.inputs, batch.labels
-        if len(self.memory):
-            replay = self.memory.draw(self.config.minibatch_size)
-            inputs = torch.cat([inputs, self.setting.view(replay.raw, self.augment_rng)])
-            labels = torch.cat([labels, replay.labels])
+        if now.replay is not None:
+            replay = self.memory.recall(now.replay, self.setting.view)
+            inputs, labels = torch.cat([inputs, replay.inputs]), torch.cat([labels, replay.labels])
+        # 2. One SGD step on stream and replay together.
         outputs = self.net(inputs)
-        self.setting.on_outputs(batch, outputs)
         loss = self.setting.objective.loss(outputs, labels)
         self.weights.backward(loss)
         self.optimizer.step()
-        self.memory.offer(Samples(batch.raw, batch.labels))
-        return {"loss": loss.detach()}
+        # 3. The raw stream batch enters memory.
+        self.memory.put(now.places, Samples(batch.raw, batch.labels))
+        return Step({"loss": loss.detach()}, outputs.detach())
 
     def predictors(self) -> dict[str, Predictor]:
         return {"working": Answer(self.net)}

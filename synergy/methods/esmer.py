@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
-from synergy.methods.base import Answer, Method, ReplayConfig, Setting, coin, has_batch_norm
-from synergy.ops.averaging import average_, warm_decay
+from synergy.methods.base import Answer, Method, ReplayConfig, Setting, average_weight, has_batch_norm
+from synergy.ops.averaging import average_, new_weight, warm_decay
 from synergy.ops.vectors import Flat
 from synergy.options import option
-from synergy.types import Batch, Losses, Predictor
+from synergy.types import Batch, Losses, Predictor, Step
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,23 @@ class EsmerConfig(ReplayConfig):
     loss_margin: float = option(1.0, "a loss above this many running means is large", low=0)
     loss_alpha: float = option(0.99, "decay of the running mean of losses", low=0, high=1)
     std_margin: float = option(1.0, "losses this many standard deviations above a batch's mean are outliers", low=0)
+
+
+@dataclass(frozen=True)
+class EsmerStep:
+    """The decisions of a step.
+
+    Attributes:
+        replay: the draw from memory; None while memory is empty.
+        is_first: whether no loss can be large yet.
+        average: weight of the working network in the averaged one; None if that stays.
+        mean_loss: weight of the batch in the running mean of losses.
+    """
+
+    replay: Draw | None
+    is_first: bool
+    average: Tensor | None
+    mean_loss: Tensor
 
 
 class ESMER(Method[EsmerConfig]):
@@ -50,15 +68,21 @@ class ESMER(Method[EsmerConfig]):
     The averaged network answers. With BatchNorm both networks see stream and replay in passes of their own, in training
     mode; without it one pass serves both, with the same result.
 
-    Deviations from the published code: its `task_warmup`, epochs at the start of a task in which nothing enters memory
-    and mu stands still, needs to know where tasks begin, and is left out. Its mu starts at 0, so that at first almost
-    all losses are large; here it starts at the first m. It offers nothing where all samples to be offered are of class
-    0, which is a slip.
+    Deviations from the published code: its `task_warmup` is left out (epochs at the start of a task in which nothing
+    enters memory and mu stands still), since it needs to know where tasks begin. Its mu starts at 0, so that at first
+    almost all losses are large; here mu starts at the first m. It offers nothing if all samples to be offered are of
+    class 0, which is a slip.
 
-    Which samples are offered is decided on the host: one transfer per step brings it the answer.
+    Steps wait for the device: which samples are offered depends on their losses, and the reservoir counts on the host.
+
+    Examples:
+        >>> from synergy import testing
+        >>> list(testing.trained("esmer", "seq-digits", buffer_size=50).predictors())
+        ['averaged', 'working']
     """
 
     Config = EsmerConfig
+    waits = "the losses of a batch decide which samples are offered to memory"
     outputs_of = "averaged"
 
     def __init__(self, config: EsmerConfig, setting: Setting) -> None:
@@ -74,37 +98,50 @@ class ESMER(Method[EsmerConfig]):
         self.mean_loss = self.weights.values.new_zeros(())
         self.steps = 0
 
-    def observe(self, batch: Batch) -> Losses:
+    def decide(self, n: int) -> EsmerStep:
         self.steps += 1
-        losses, surprise = self._losses(batch)
+        config, t = self.config, self.steps
+        return EsmerStep(
+            replay=self.memory.decide(config.minibatch_size, self.setting.view, self.augment_rng),
+            is_first=t == 1,
+            average=average_weight(self.coins, config.ema_model_update_freq, t, config.ema_model_alpha),
+            mean_loss=new_weight(warm_decay(t - 1, config.loss_alpha)),
+        )
+
+    def compute(self, batch: Batch, now: EsmerStep) -> Step:
+        # 1. One SGD step on the three terms.
+        losses, expected, surprise = self._losses(batch, now)
         self.weights.backward(losses["loss"])
         self.optimizer.step()
-        self._offer(batch, surprise)
-        config = self.config
-        if coin(self.coins, config.ema_model_update_freq):
-            average_(self.averaged_weights.values, self.weights.values, warm_decay(self.steps, config.ema_model_alpha))
-        average_(self.mean_loss, usual_mean(surprise, config.std_margin), warm_decay(self.steps - 1, config.loss_alpha))
-        return {name: term.detach() for name, term in losses.items()}
+        # 2. The samples whose loss is not large enter memory.
+        self._offer(batch, surprise, now.is_first)
+        # 3. The averaged network follows.
+        if now.average is not None:
+            average_(self.averaged_weights.values, self.weights.values, now.average)
+        # 4. The running mean of losses follows.
+        average_(self.mean_loss, usual_mean(surprise, self.config.std_margin), now.mean_loss)
+        return Step({name: term.detach() for name, term in losses.items()}, expected)
 
-    def _losses(self, batch: Batch) -> tuple[Losses, Tensor]:
-        """The loss terms, and each stream sample's loss by the averaged network, `[B]`."""
+    def _losses(self, batch: Batch, now: EsmerStep) -> tuple[Losses, Tensor, Tensor]:
+        """The terms of the loss; the averaged network's logits `[B, K]` and losses `[B]` of the stream batch."""
         inputs = [batch.inputs]
-        if len(self.memory):
-            replay = self.memory.draw(self.config.minibatch_size)
-            inputs.append(self.setting.view(replay.raw, self.augment_rng))
+        if now.replay is not None:
+            replay = self.memory.recall(now.replay, self.setting.view)
+            inputs.append(replay.inputs)
         with torch.no_grad():
             expected = self._logits(self.averaged, inputs)
-            self.setting.on_outputs(batch, expected[0])
             surprise = F.cross_entropy(expected[0], batch.labels, reduction="none")
         logits = self._logits(self.net, inputs)
         each = F.cross_entropy(logits[0], batch.labels, reduction="none")
-        stream = (self._weights(surprise) * each).mean()
-        if len(inputs) == 1:
-            return {"loss": stream}, surprise
+        weights = torch.ones_like(surprise) if now.is_first else self._weights(surprise)
+        stream = (weights * each).mean()
+        if now.replay is None:
+            return {"loss": stream}, expected[0], surprise
         ce = F.cross_entropy(logits[1], replay.labels)
         consistency = F.mse_loss(logits[1], expected[1])
         loss = stream + ce + self.config.reg_weight * consistency
-        return {"loss": loss, "stream": stream, "replay": ce, "consistency": consistency}, surprise
+        losses = {"loss": loss, "stream": stream, "replay": ce, "consistency": consistency}
+        return losses, expected[0], surprise
 
     def _logits(self, net: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
         if self.own_pass:
@@ -116,13 +153,11 @@ class ESMER(Method[EsmerConfig]):
         return surprise > self.config.loss_margin * self.mean_loss
 
     def _weights(self, surprise: Tensor) -> Tensor:
-        if self.steps == 1:
-            return torch.ones_like(surprise)
         return torch.where(self._large(surprise), self.mean_loss / surprise, 1.0)
 
-    def _offer(self, batch: Batch, surprise: Tensor) -> None:
+    def _offer(self, batch: Batch, surprise: Tensor, is_first: bool) -> None:
         samples = Samples(batch.raw, batch.labels)
-        if self.steps > 1:
+        if not is_first:
             samples = samples.select((~self._large(surprise)).cpu().numpy().nonzero()[0])
         if len(samples):
             self.memory.offer(samples)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from synergy.methods.base import Answer, Method, MethodConfig, Setting
 from synergy.ops.fisher import fisher_diagonal
-from synergy.ops.vectors import Flat
+from synergy.ops.vectors import Flat, PerParameter
 from synergy.options import option
-from synergy.types import Batch, Losses, Predictor, Task
+from synergy.types import Batch, Predictor, Step, Task
 
 CHUNK = 2000
 """Samples of a task whose float view is made at once."""
@@ -32,18 +32,22 @@ class EwcOn(Method[EwcConfig]):
     Reference: Schwarz et al. 2018, "Progress & Compress: A scalable framework for continual learning", ICML, section 4;
     Kirkpatrick et al. 2017, "Overcoming catastrophic forgetting in neural networks", PNAS.
 
-    Update rule: one SGD step on
+    Update rule:
 
-        CE(f(x), y) + e_lambda * sum_i F_i (theta_i - theta*_i)^2,
+    1. One SGD step on CE(f(x), y) + e_lambda * sum_i F_i (theta_i - theta*_i)^2. F is zero in the first task.
+    2. At the end of a task: F <- gamma F + F_task and theta* <- theta, where F_task is the mean over the task's
+       training set of p_n (grad log p(y_n | x_n))^2 with p_n = p(y_n | x_n).
 
-    F being zero in the first task. At the end of a task F <- gamma F + F_task and theta* <- theta, where
-    F_task = mean over the task's training set of p_n (grad log p(y_n | x_n))^2 with p_n = p(y_n | x_n).
+    Deviations from the paper: the weights p_n come from the published code; the labels are those of the data, not drawn
+    from the network's answers; the penalty has no factor 1/2, so that e_lambda is half of the paper's. Deviations from
+    that code: F_task sees samples without augmentation, changes no running statistics, and is divided by the number of
+    samples, not by that number rounded up to full batches. It takes one sample at a time; this one is batched and just
+    as exact.
 
-    Deviations from the paper: the weights p_n, which are the published code's; the labels are those of the data, not
-    drawn from the network's answers; and the penalty has no factor 1/2, so that e_lambda is half of the paper's. From
-    that code: F_task is taken on samples that are not augmented, it changes no running statistics, and it is divided by
-    the number of samples, not by that number rounded up to full batches. It went over the task one sample at a time;
-    this is exact as well.
+    Examples:
+        >>> from synergy import testing
+        >>> bool((testing.trained("ewc_on", "seq-digits").fisher.values > 0).any())
+        True
     """
 
     Config = EwcConfig
@@ -54,31 +58,33 @@ class EwcOn(Method[EwcConfig]):
         self.net = setting.build_net("net")
         self.weights = Flat(self.net)
         self.optimizer = setting.optimizer(self.weights, config.lr)
-        self.fisher = torch.zeros_like(self.weights.values)
-        self.anchor = self.weights.values.clone()
+        self.fisher = PerParameter(self.weights, torch.zeros_like(self.weights.values))
+        self.anchor = PerParameter(self.weights, self.weights.values.clone())
 
-    def observe(self, batch: Batch) -> Losses:
+    def compute(self, batch: Batch, now: None) -> Step:
+        # 1. One SGD step on both terms.
         ce = F.cross_entropy(self.net(batch.inputs), batch.labels)
         self.weights.backward(ce)
         penalty = self._pull()
         self.optimizer.step()
         ce = ce.detach()
-        return {"loss": ce + self.config.e_lambda * penalty, "ce": ce, "penalty": penalty}
+        return Step({"loss": ce + self.config.e_lambda * penalty, "ce": ce, "penalty": penalty})
 
     @torch.no_grad()
     def _pull(self) -> Tensor:
         """The penalty; its gradient, `2 e_lambda F (theta - theta*)`, is added without a backward pass."""
-        drift = self.weights.values - self.anchor
-        pull = self.fisher * drift
+        drift = self.weights.values - self.anchor.values
+        pull = self.fisher.values * drift
         self.weights.grads.add_(pull, alpha=2 * self.config.e_lambda)
         return torch.dot(pull, drift)
 
     def end_task(self, task: Task) -> None:
-        self.fisher.mul_(self.config.gamma).add_(self._fisher_of(task))
-        self.anchor.copy_(self.weights.values)
+        # 2. Importance and anchor follow.
+        self.fisher.values.mul_(self.config.gamma).add_(self._fisher_of(task))
+        self.anchor.values.copy_(self.weights.values)
 
     def _fisher_of(self, task: Task) -> Tensor:
-        total, part = torch.zeros_like(self.anchor), torch.empty_like(self.anchor)
+        total, part = torch.zeros_like(self.anchor.values), torch.empty_like(self.anchor.values)
         for chosen in torch.arange(len(task), device=task.labels.device).split(CHUNK):
             raw, labels = task.take(chosen)
             inputs = self.setting.view.plain(raw)

@@ -8,45 +8,51 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from synergy.memory.base import Draw
 from synergy.memory.store import Samples
 from synergy.memory.task_wise import TaskWise, equal_share, pick
-from synergy.methods.base import Answer, Method, ReplayConfig, Setting
+from synergy.methods.base import Answer, Budget, BudgetedMethod, ReplayConfig, Setting
 from synergy.ops.vectors import Flat
 from synergy.options import option
-from synergy.types import Batch, Losses, Predictor, Task
+from synergy.types import Batch, Predictor, Step, Task
 
 
 @dataclass(frozen=True)
 class FdrConfig(ReplayConfig):
     """Options of FDR."""
 
-    alpha: float = option(1.0, "of the published command line; without effect there and here", low=0)
+    alpha: float = option(1.0, "accepted from published command lines; has no effect there or here", low=0)
 
 
-class FDR(Method[FdrConfig]):
+class FDR(BudgetedMethod[FdrConfig]):
     """Learn from the stream, then step back towards what the network said about samples of past tasks.
 
     Reference: Benjamin, Rolnick & Kording 2019, "Measuring and Regularizing Networks in Function Space", ICLR.
 
-    Update rule: one SGD step on CE(f(x), y), then, on a draw from memory, another on
+    Update rule, with memory M:
 
-        mean over samples of |softmax(f(x_m)) - softmax(z_m)|, the Euclidean norm over classes.
+    1. One SGD step on CE(f(x), y).
+    2. One SGD step on the mean over an augmented draw (x_m, z_m) from M of |softmax(f(x_m)) - softmax(z_m)|, the
+       Euclidean norm over classes.
+    3. At the end of task t (from 1) every task has the share `buffer_size // t` of M. The samples of earlier tasks are
+       cut to it. As many random samples of this task enter with their logits z = f(x).
 
-    At the end of task t (from 1) every task has the same share `buffer_size // t` of memory: the samples of earlier
-    tasks are cut to it, and as many random ones of this task enter with z = f(x), the logits then.
+    Deviations: z are the logits of samples without augmentation in evaluation mode: the network's answers. In the
+    published code they come from augmented samples in training mode. In the paper both terms are one loss with a
+    weight. The published code has that weight, `alpha`, and does not apply it. Its tuned values are good only without
+    it, so the option is accepted here and has no effect either.
 
-    Deviations: z are the logits in evaluation mode of samples that are not augmented, what the network would have
-    answered; in the published code they are those of augmented samples in training mode. In the paper both terms are
-    one loss with a weight. The published code has that weight, `alpha`, and does not apply it; its tuned values are
-    good only without, so the option is accepted here and has no effect either.
+    Examples:
+        >>> from synergy import testing
+        >>> testing.trained("fdr", "seq-digits", buffer_size=50).memory.sizes
+        [10, 10, 10, 10, 10]
     """
 
     Config = FdrConfig
-    needs_boundaries = True
 
-    def __init__(self, config: FdrConfig, setting: Setting) -> None:
-        super().__init__(config, setting)
-        equal_share(config.buffer_size, setting.n_tasks)  # refuses a memory that is too small
+    def __init__(self, config: FdrConfig, setting: Setting, budget: Budget) -> None:
+        super().__init__(config, setting, budget)
+        equal_share(config.buffer_size, budget.n_tasks)  # refuses a memory that is too small
         self.net = setting.build_net("net")
         self.weights = Flat(self.net)
         self.optimizer = setting.optimizer(self.weights, config.lr)
@@ -54,27 +60,32 @@ class FDR(Method[FdrConfig]):
         self.augment_rng = setting.rng("augment")
         self.pick_rng = setting.rng("pick")
 
-    def observe(self, batch: Batch) -> Losses:
+    def decide(self, n: int) -> Draw | None:
+        return self.memory.decide(self.config.minibatch_size, self.setting.view, self.augment_rng)
+
+    def compute(self, batch: Batch, now: Draw | None) -> Step:
+        # 1. One SGD step on the stream batch.
         ce = F.cross_entropy(self.net(batch.inputs), batch.labels)
         self._step(ce)
-        if not len(self.memory):
-            return {"loss": ce.detach()}
-        replay = self.memory.draw(self.config.minibatch_size)
-        replayed = self.net(self.setting.view(replay.raw, self.augment_rng))
-        distance = function_distance(replayed, replay.extras["logits"])
+        if now is None:
+            return Step({"loss": ce.detach()})
+        # 2. Another one on the draw.
+        replay = self.memory.recall(now, self.setting.view)
+        distance = function_distance(self.net(replay.inputs), replay.extras["logits"])
         self._step(distance)
-        return {"loss": (ce + distance).detach(), "ce": ce.detach(), "distance": distance.detach()}
+        return Step({"loss": (ce + distance).detach(), "ce": ce.detach(), "distance": distance.detach()})
 
     def _step(self, loss: Tensor) -> None:
         self.weights.backward(loss)
         self.optimizer.step()
 
     def end_task(self, task: Task) -> None:
+        # 3. The same share of memory for every task so far.
         share = self.config.buffer_size // (len(self.memory.sizes) + 1)
         self.memory.cut(share)
         chosen = pick(task, share, self.pick_rng)
         answer, plain = Answer(self.net), self.setting.view.plain
-        logits = torch.cat([answer(plain(raw)) for raw in chosen.raw.split(self.setting.batch_size)])
+        logits = torch.cat([answer(plain(raw)) for raw in chosen.raw.split(self.budget.batch_size)])
         self.memory.add(Samples(chosen.raw, chosen.labels, {"logits": logits}))
 
     def predictors(self) -> dict[str, Predictor]:

@@ -17,7 +17,7 @@ from synergy.methods.base import Answer, Method, ReplayConfig, Setting
 from synergy.ops.vectors import Flat
 from synergy.options import option
 from synergy.state import State
-from synergy.types import Batch, Losses, Predictor
+from synergy.types import Batch, Predictor, Step
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,27 @@ class GDumb(Method[GdumbConfig]):
     Reference: Prabhu, Torr & Dokania 2020, "GDumb: A Simple Approach that Questions Our Progress in Continual
     Learning", ECCV.
 
-    Update rule: the raw x is offered to a greedy class-balanced memory. When an answer is asked for, a network with
-    fresh weights, the same each time, takes `fitting_epochs` passes over memory, in random order, augmented, in even
-    batches of at most `minibatch_size`, with one SGD step each on CE(f(x_m), y_m). The learning rate falls along half a
-    cosine from maxlr to minlr. The fit is kept until memory changes.
+    Update rule:
 
-    Deviations: plain SGD and one fall of the learning rate; the paper's learner has momentum, weight decay, CutMix,
-    warm restarts and a first epoch at a low rate, which none of the methods it is compared with here has.
+    1. The raw x is offered to a greedy class-balanced memory.
+    2. When an answer is asked for: a network with fresh weights, the same each time, takes `fitting_epochs` passes over
+       memory, in random order, augmented, in even batches of at most `minibatch_size`, with one SGD step each on
+       CE(f(x_m), y_m). The learning rate falls along half a cosine from maxlr to minlr. The fit is kept until memory
+       changes.
 
-    The memory reads the labels on the host: one transfer per step.
+    Deviations: plain SGD and one fall of the learning rate. The paper's learner also has momentum, weight decay,
+    CutMix, warm restarts and a first epoch at a low rate; no method that it is compared with here has them.
+
+    Steps wait for the device: the memory reads the labels on the host.
+
+    Examples:
+        >>> from synergy import testing
+        >>> testing.trained("gdumb", "seq-digits", buffer_size=20).memory.counts().tolist()
+        [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
 
     Config = GdumbConfig
+    waits = "its memory reads the labels on the host"
     trains_to_answer = True
 
     def __init__(self, config: GdumbConfig, setting: Setting) -> None:
@@ -70,10 +79,11 @@ class GDumb(Method[GdumbConfig]):
         self.memory = ClassBalanced(config.buffer_size, setting.rng("memory"))
         self.fitted = Fitted()
 
-    def observe(self, batch: Batch) -> Losses:
+    def compute(self, batch: Batch, now: None) -> Step:
+        # 1. Store in balance.
         if self.memory.offer(Samples(batch.raw, batch.labels)):
             self.fitted.net = None
-        return {}
+        return Step({})
 
     def memory_changed(self) -> None:
         self.fitted.net = None
@@ -97,7 +107,7 @@ class GDumb(Method[GdumbConfig]):
         for _ in range(config.fitting_epochs):
             order = torch.from_numpy(order_rng.permutation(len(memory))).to(memory.labels.device)
             for chosen in order.tensor_split(n_batches):
-                inputs = self.setting.view(memory.raw[chosen], augment_rng)
+                inputs = self.setting.view(memory.raw[chosen], self.setting.view.decide(len(chosen), augment_rng))
                 weights.backward(F.cross_entropy(net(inputs), memory.labels[chosen]))
                 optimizer.step()
                 schedule.step()

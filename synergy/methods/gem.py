@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from synergy.memory.base import Draw
 from synergy.memory.task_wise import TaskWise, equal_share, pick
-from synergy.methods.base import Answer, Method, MethodConfig, Setting
+from synergy.methods.base import Answer, Budget, BudgetedMethod, MethodConfig, Setting
 from synergy.ops.projection import onto_cone
 from synergy.ops.vectors import Flat
 from synergy.options import option
-from synergy.types import Batch, Losses, Predictor, Task
+from synergy.types import Batch, Predictor, Step, Task
 
 RIDGE = 1e-3
 """Added to the diagonal of the quadratic program, so that equal gradients of two tasks do no harm."""
@@ -27,27 +28,38 @@ class GemConfig(MethodConfig):
     gamma: float = option(0.5, "margin: the least weight of every past task's gradient in a projected one", low=0)
 
 
-class Gem(Method[GemConfig]):
+class Gem(BudgetedMethod[GemConfig]):
     """Bend the stream's gradient so that a step along it raises the loss of no past task.
 
     Reference: Lopez-Paz & Ranzato 2017, "Gradient Episodic Memory for Continual Learning", NeurIPS.
 
-    Update rule: g is the gradient of CE(f(x), y), row k of G that of CE on all samples in memory of past task k,
-    augmented. If any element of G g is negative then g <- g + v G, where v minimises
-    1/2 v^T (G G^T + 0.001 I) v + (G g)^T v subject to v >= gamma. One SGD step along g. At the end of a task
-    `buffer_size // n_tasks` random samples of it enter memory.
+    Update rule, with memory M:
 
-    Deviations: from the paper, the samples of a task are drawn when it ends, as in the published code, where the paper
-    keeps its last ones. The program is solved as non-negative least squares; should the solver not converge or a
-    gradient not be finite, g stays as it is.
+    1. Row k of G is the gradient of CE on all samples of past task k in M, augmented.
+    2. g is the gradient of CE(f(x), y).
+    3. If any element of G g is negative: g <- g + v G, where v minimises
+       1/2 v^T (G G^T + 0.001 I) v + (G g)^T v subject to v >= gamma.
+    4. One SGD step along g.
+    5. At the end of a task, `buffer_size // n_tasks` random samples of it enter M.
+
+    Deviations: the samples of a task are drawn when it ends, as in the published code; the paper keeps the last ones.
+    The program is solved as non-negative least squares. If the solver does not converge, or a gradient is not finite, g
+    stays as it is.
+
+    Steps wait for the device: the quadratic program is solved on the host.
+
+    Examples:
+        >>> from synergy import testing
+        >>> testing.trained("gem", "seq-digits", buffer_size=50).memory.sizes
+        [10, 10, 10, 10, 10]
     """
 
     Config = GemConfig
-    needs_boundaries = True
+    waits = "its quadratic program is solved on the host"
 
-    def __init__(self, config: GemConfig, setting: Setting) -> None:
-        super().__init__(config, setting)
-        self.share = equal_share(config.buffer_size, setting.n_tasks)
+    def __init__(self, config: GemConfig, setting: Setting, budget: Budget) -> None:
+        super().__init__(config, setting, budget)
+        self.share = equal_share(config.buffer_size, budget.n_tasks)
         self.net = setting.build_net("net")
         self.weights = Flat(self.net)
         self.optimizer = setting.optimizer(self.weights, config.lr)
@@ -55,23 +67,31 @@ class Gem(Method[GemConfig]):
         self.augment_rng = setting.rng("augment")
         self.pick_rng = setting.rng("pick")
 
-    def observe(self, batch: Batch) -> Losses:
-        past = [self._gradient_of(task) for task in range(len(self.memory.sizes))]
+    def decide(self, n: int) -> tuple[Draw, ...]:
+        slots = [self.memory.slots_of(task) for task in range(len(self.memory.sizes))]
+        return tuple(Draw(each, self.setting.view.decide(len(each), self.augment_rng)) for each in slots)
+
+    def compute(self, batch: Batch, now: tuple[Draw, ...]) -> Step:
+        # 1. The gradient of each past task.
+        past = [self._gradient_of(draw) for draw in now]
+        # 2. The gradient of the stream batch.
         loss = F.cross_entropy(self.net(batch.inputs), batch.labels)
         self.weights.backward(loss)
+        # 3. Bend it.
         if past:
             gradient = onto_cone(self.weights.grads, torch.stack(past), margin=self.config.gamma, ridge=RIDGE)
             self.weights.grads.copy_(gradient)
+        # 4. One SGD step along it.
         self.optimizer.step()
-        return {"loss": loss.detach()}
+        return Step({"loss": loss.detach()})
 
-    def _gradient_of(self, task: int) -> Tensor:
-        samples = self.memory.of(task)
-        logits = self.net(self.setting.view(samples.raw, self.augment_rng))
-        self.weights.backward(F.cross_entropy(logits, samples.labels))
+    def _gradient_of(self, draw: Draw) -> Tensor:
+        replay = self.memory.recall(draw, self.setting.view)
+        self.weights.backward(F.cross_entropy(self.net(replay.inputs), replay.labels))
         return self.weights.grads.clone()
 
     def end_task(self, task: Task) -> None:
+        # 5. A share of memory for the task.
         self.memory.add(pick(task, self.share, self.pick_rng))
 
     def predictors(self) -> dict[str, Predictor]:

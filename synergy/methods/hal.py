@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from synergy.memory.base import Draw
 from synergy.memory.ring import Ring
 from synergy.memory.store import Samples, check_room
-from synergy.methods.base import Answer, Method, ReplayConfig, Setting
+from synergy.methods.base import Answer, Budget, BudgetedMethod, ReplayConfig, Setting
 from synergy.nets.backbone import Backbone, need_backbone
-from synergy.ops.averaging import average_
 from synergy.ops.modes import evaluating
 from synergy.ops.vectors import Flat
 from synergy.options import option
-from synergy.types import Batch, Losses, Predictor, Task
+from synergy.types import Batch, Predictor, Step, Task
 
 
 @dataclass(frozen=True)
@@ -32,40 +32,52 @@ class HalConfig(ReplayConfig):
     finetuning_epochs: int = option(1, "passes over memory of the copy that shows what will be forgotten", low=0)
 
 
-class HAL(Method[HalConfig]):
+@dataclass(frozen=True)
+class HalStep:
+    """The decisions of a step: the draw, the places of the stream batch in memory, and whether there are anchors."""
+
+    replay: Draw | None
+    places: Tensor
+    has_anchors: bool
+
+
+class HAL(BudgetedMethod[HalConfig]):
     """Replay, and keep the answers on one anchor per class: the input that would be forgotten most.
 
     Reference: Chaudhry, Gordo, Dokania, Torr & Lopez-Paz 2021, "Using Hindsight to Anchor Past Knowledge in Continual
     Learning", AAAI.
 
-    Update rule: let theta' be where one SGD step on CE(f([x; x_m]), [y; y_m]) leads. One SGD step from theta on
+    Update rule, with memory M:
 
-        CE(f([x; x_m]), [y; y_m]) + hal_lambda * mean((f_theta(anchors) - f_theta'(anchors))^2),
-
-    theta' a constant; while there are no anchors, on the first term alone. The running mean embedding follows:
-    phi <- beta phi + (1 - beta) mean(features(x)). The raw x enters a ring memory with a section for each task.
-    At the end of a task f_M is a copy of f fine-tuned on memory. For each class k of the task an anchor e starts at
-    random and takes `steps_on_anchors` steps of gradient ascent, with rate `lr`, on
-
-        CE(f_M(e), k) - CE(f(e), k) - gamma * |features(e) - phi|^2;
-
-    then phi starts again from zero.
+    1. Draw (x_m, y_m) from M, augmented; nothing while M is empty.
+    2. theta' is where one SGD step on CE(f([x; x_m]), [y; y_m]) leads. One SGD step from theta on
+       CE(f([x; x_m]), [y; y_m]) + hal_lambda * mean((f_theta(anchors) - f_theta'(anchors))^2), with theta' a constant;
+       without anchors, on the first term alone.
+    3. The mean embedding follows: phi <- beta phi + (1 - beta) mean(features(x)).
+    4. The raw x enters M, a ring with a section for each task.
+    5. At the end of a task, f_M is a copy of f fine-tuned on M. For each class k of the task an anchor e starts at
+       random and takes `steps_on_anchors` steps of gradient ascent, with rate `lr`, on
+       CE(f_M(e), k) - CE(f(e), k) - gamma * |features(e) - phi|^2. Then phi starts again from zero.
 
     Deviations: anchors and the mean embedding see the network in evaluation mode, so that BatchNorm's statistics are
     those of data, and all anchors of a task are sought in one batch. Fine-tuning takes whole passes over memory in even
     batches of at most `minibatch_size`; in the published code a pass is one draw, of the stream's batch size.
+
+    Examples:
+        >>> from synergy import testing
+        >>> len(testing.trained("hal", "seq-digits", buffer_size=50, steps_on_anchors=5).anchors)
+        10
     """
 
     Config = HalConfig
-    needs_boundaries = True
 
-    def __init__(self, config: HalConfig, setting: Setting) -> None:
-        super().__init__(config, setting)
-        check_room(config.buffer_size, setting.n_tasks, "task")
+    def __init__(self, config: HalConfig, setting: Setting, budget: Budget) -> None:
+        super().__init__(config, setting, budget)
+        check_room(config.buffer_size, budget.n_tasks, "task")
         self.net = need_backbone(setting.build_net("net"), "hal")
         self.weights = Flat(self.net)
         self.optimizer = setting.optimizer(self.weights, config.lr)
-        self.memory = Ring(config.buffer_size, setting.n_tasks, setting.rng("replay"))
+        self.memory = Ring(config.buffer_size, budget.n_tasks, setting.rng("replay"))
         self.augment_rng = setting.rng("augment")
         self.finetuning_augment_rng = setting.rng("finetuning/augment")
         self.order_rng = setting.rng("order")
@@ -73,27 +85,34 @@ class HAL(Method[HalConfig]):
         self.anchors = self.weights.values.new_empty(0)
         self.embedding = self.weights.values.new_zeros(self.net.classifier.in_features)
 
-    def observe(self, batch: Batch) -> Losses:
+    def decide(self, n: int) -> HalStep:
+        replay = self.memory.decide(self.config.minibatch_size, self.setting.view, self.augment_rng)
+        return HalStep(replay, self.memory.place(n), has_anchors=len(self.anchors) > 0)
+
+    def compute(self, batch: Batch, now: HalStep) -> Step:
+        # 1. Recall the draw.
         inputs, labels = batch.inputs, batch.labels
-        if len(self.memory):
-            replay = self.memory.draw(self.config.minibatch_size)
-            inputs = torch.cat([inputs, self.setting.view(replay.raw, self.augment_rng)])
-            labels = torch.cat([labels, replay.labels])
+        if now.replay is not None:
+            replay = self.memory.recall(now.replay, self.setting.view)
+            inputs, labels = torch.cat([inputs, replay.inputs]), torch.cat([labels, replay.labels])
+        # 2. One SGD step on replay and on the change of the anchors' outputs.
         ce = F.cross_entropy(self.net(inputs), labels)
         losses = {"loss": ce}
         self.weights.backward(ce)
-        if len(self.anchors):
+        if now.has_anchors:
             change = self._change()
             torch.autograd.backward(self.config.hal_lambda * change)
             losses = {"loss": ce + self.config.hal_lambda * change, "ce": ce, "change": change}
         self.optimizer.step()
+        # 3. The mean embedding follows.
         with torch.no_grad(), evaluating(self.net):
-            average_(self.embedding, self.net.features(batch.inputs).mean(0).to(self.embedding), self.config.beta)
-        self.memory.offer(Samples(batch.raw, batch.labels))
-        return {name: term.detach() for name, term in losses.items()}
+            self.embedding.lerp_(self.net.features(batch.inputs).mean(0).to(self.embedding), 1 - self.config.beta)
+        # 4. The raw stream batch enters memory.
+        self.memory.put(now.places, Samples(batch.raw, batch.labels))
+        return Step({name: term.detach() for name, term in losses.items()})
 
     def _change(self) -> Tensor:
-        """Mean squared change of the anchors' outputs by a step along the gradients, by which nothing else is moved."""
+        """Mean squared change of the anchors' outputs by a step along the gradients; the weights are put back."""
         began = self.weights.values.clone()
         self.optimizer.step()
         with evaluating(self.net):
@@ -103,6 +122,7 @@ class HAL(Method[HalConfig]):
             return F.mse_loss(self.net(self.anchors), ahead)
 
     def end_task(self, task: Task) -> None:
+        # 5. An anchor for each class of the task.
         forgetful = self._fine_tuned()
         labels = torch.tensor(task.classes, device=self.embedding.device)
         shape = self.setting.view.plain(self.memory.all().raw[:1]).shape[1:]
@@ -128,7 +148,8 @@ class HAL(Method[HalConfig]):
         for _ in range(self.config.finetuning_epochs):
             order = torch.from_numpy(self.order_rng.permutation(len(memory))).to(memory.labels.device)
             for chosen in order.tensor_split(n_batches):
-                inputs = self.setting.view(memory.raw[chosen], self.finetuning_augment_rng)
+                draws = self.setting.view.decide(len(chosen), self.finetuning_augment_rng)
+                inputs = self.setting.view(memory.raw[chosen], draws)
                 weights.backward(F.cross_entropy(net(inputs), memory.labels[chosen]))
                 optimizer.step()
         return net
@@ -140,7 +161,7 @@ class HAL(Method[HalConfig]):
 def anchor_value(
     net: Backbone, forgetful: Backbone, anchors: Tensor, labels: Tensor, embedding: Tensor, gamma: float
 ) -> Tensor:
-    """What each anchor climbs, summed over anchors `[A, ...]`, which do not depend on one another.
+    """The value that each anchor climbs, summed over anchors `[A, ...]`; they do not depend on one another.
 
     Args:
         net: the network as it is; forgetful: as it will be when it has learned on.

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from synergy.memory.base import Draw
 from synergy.memory.herded import Herded
 from synergy.memory.store import Samples, check_room, joined
 from synergy.methods.base import Method, MethodConfig, Setting
@@ -18,7 +19,7 @@ from synergy.ops.herding import herd
 from synergy.ops.modes import evaluating
 from synergy.ops.vectors import Flat
 from synergy.options import option
-from synergy.types import Batch, Losses, Predictor, ProtocolName, Task
+from synergy.types import Batch, Predictor, ProtocolName, Step, Task
 
 CHUNK = 500
 """Samples whose features are computed at once."""
@@ -35,25 +36,40 @@ class IcarlConfig(MethodConfig):
     wd_reg: float = option(1e-5, "weight of the squared norm of all parameters", low=0)
 
 
+@dataclass(frozen=True)
+class IcarlStep:
+    """The decisions of a step: the exemplars that join it (None without any), and whether there are old classes."""
+
+    joining: Draw | None
+    has_old: bool
+
+
 class ICaRL(Method[IcarlConfig]):
     """Learn features with distillation and a few exemplars per class; answer with the nearest mean of exemplars.
 
     Reference: Rebuffi, Kolesnikov, Sperl & Lampert 2017, "iCaRL: Incremental Classifier and Representation Learning",
     CVPR.
 
-    Update rule: x is the stream batch with exemplars drawn in. One SGD step on
+    Update rule, with exemplars in memory M:
 
-        BCE(f(x), t) + wd_reg * |theta|^2,   mean over samples and the classes seen so far,
+    1. Exemplars drawn from M, augmented, join the stream batch: as many as let each come once per epoch on average.
+    2. One SGD step on BCE(f(x), t) + wd_reg * |theta|^2, mean over samples and the classes seen so far. For an old
+       class t_k = sigmoid(f_old(x)_k), with f_old the network at the end of the last task. For a class of this task t_k
+       = 1 if y = k, otherwise 0.
+    3. At the end of a task every class seen has the same share of M: classes of this task choose exemplars by herding
+       on features, the others keep their first ones.
+    4. The answer is the class whose mean of exemplar features is nearest; features and means are scaled to length 1.
 
-    where t_k = sigmoid(f_old(x)_k) for an old class k, f_old the network at the last task's end, and t_k = 1 if y = k,
-    otherwise 0, for a class of this task. At the end of a task every class seen has the same share of memory: those of
-    this task choose exemplars by herding on features, the others keep their first. A sample's answer is the class whose
-    mean of exemplar features is nearest; features and means are scaled to length 1.
+    Deviations: exemplars join the stream batches, so that there are as many steps as without them and batches are
+    bigger; in the paper they join the training set. The published code does not scale features to length 1; the paper
+    does. It takes the mean of BCE over classes, as here; the paper takes the sum. Its class means count empty slots;
+    here they count exemplars alone. A class that comes again counts as one of its task, and its old exemplars as
+    samples of it.
 
-    Deviations: the loop feeds stream batches only, so exemplars join each batch, as many as makes every exemplar come
-    once per epoch on average; steps are as many as without, batches are bigger. The published code does not scale
-    features to length 1; the paper does. It takes the mean of BCE over classes, as here; the paper the sum. A class
-    that comes again counts as one of its task, and its old exemplars as samples of it.
+    Examples:
+        >>> from synergy import testing
+        >>> testing.trained("icarl", "seq-digits", buffer_size=50).memory.sizes
+        [5, 5, 5, 5, 5, 5, 5, 5, 5, 5]
     """
 
     Config = IcarlConfig
@@ -75,7 +91,7 @@ class ICaRL(Method[IcarlConfig]):
         self.per_sample = 0.0
         """Exemplars that join for each stream sample."""
         self.due = 0.0
-        """Exemplars that should have joined and have not, less than one."""
+        """The part of an exemplar that is due, less than one."""
 
     def begin_task(self, task: Task) -> None:
         self.distilled = self.seen.clone()
@@ -83,27 +99,33 @@ class ICaRL(Method[IcarlConfig]):
         self.seen[list(task.classes)] = True
         self.per_sample, self.due = len(self.memory) / len(task), 0.0
 
-    def observe(self, batch: Batch) -> Losses:
-        inputs, labels = batch.inputs, batch.labels
-        self.due += self.per_sample * len(batch)
+    def decide(self, n: int) -> IcarlStep:
+        self.due += self.per_sample * n
         joining, self.due = int(self.due), self.due % 1
-        if joining:
-            exemplars = self.memory.draw(joining)
-            inputs = torch.cat([inputs, self.setting.view(exemplars.raw, self.augment_rng)])
-            labels = torch.cat([labels, exemplars.labels])
-        bce = incremental_bce(self.net(inputs), self._targets(inputs, labels), self.seen)
+        view, rng = self.setting.view, self.augment_rng
+        return IcarlStep(self.memory.decide(joining, view, rng) if joining else None, has_old=len(self.memory) > 0)
+
+    def compute(self, batch: Batch, now: IcarlStep) -> Step:
+        # 1. Exemplars join the stream batch.
+        inputs, labels = batch.inputs, batch.labels
+        if now.joining is not None:
+            exemplars = self.memory.recall(now.joining, self.setting.view)
+            inputs, labels = torch.cat([inputs, exemplars.inputs]), torch.cat([labels, exemplars.labels])
+        # 2. One SGD step.
+        bce = incremental_bce(self.net(inputs), self._targets(inputs, labels, now.has_old), self.seen)
         self.weights.backward(bce)
         self.weights.grads.add_(self.weights.values, alpha=2 * self.config.wd_reg)
         norm = self.weights.values @ self.weights.values
         self.optimizer.step()
-        return {"loss": bce.detach() + self.config.wd_reg * norm, "bce": bce.detach(), "norm": norm}
+        return Step({"loss": bce.detach() + self.config.wd_reg * norm, "bce": bce.detach(), "norm": norm})
 
     @torch.no_grad()
-    def _targets(self, inputs: Tensor, labels: Tensor) -> Tensor:
+    def _targets(self, inputs: Tensor, labels: Tensor, has_old: bool) -> Tensor:
         targets = F.one_hot(labels, self.setting.n_classes).to(inputs.dtype)
-        return torch.where(self.distilled, self.old(inputs).sigmoid(), targets) if len(self.memory) else targets
+        return torch.where(self.distilled, self.old(inputs).sigmoid(), targets) if has_old else targets
 
     def end_task(self, task: Task) -> None:
+        # 3. The same share of memory for every class.
         share = self.memory.share(task.classes)
         data = task.train()
         chosen = {}
@@ -133,7 +155,7 @@ class ICaRL(Method[IcarlConfig]):
 
 @dataclass(frozen=True)
 class NearestMean:
-    """Scores of a class: minus the squared distance of a sample's features to its mean.
+    """The score of a class is minus the squared distance of a sample's features to its mean.
 
     Attributes:
         net: gives the features, as it is when asked.

@@ -8,12 +8,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
 from synergy.methods.base import Answer, Method, ReplayConfig, Setting
 from synergy.ops.vectors import Flat
 from synergy.options import option
-from synergy.types import Batch, Losses, Predictor
+from synergy.types import Batch, Predictor, Step
 
 
 @dataclass(frozen=True)
@@ -25,21 +26,34 @@ class MerConfig(ReplayConfig):
     batch_num: int = option(1, "SGD steps on every sample, each with a fresh draw", low=1)
 
 
+@dataclass(frozen=True)
+class MerStep:
+    """The decisions for a sample: a draw for each step (None while memory is empty), and its place in memory."""
+
+    draws: tuple[Draw | None, ...]
+    places: Tensor
+
+
 class MER(Method[MerConfig]):
     """Take steps on replay and the current sample, then go only part of the way (Reptile), so that gradients align.
 
     Reference: Riemer et al. 2019, "Learning to Learn without Forgetting by Maximizing Transfer and Minimizing
     Interference", ICLR.
 
-    Update rule for one sample (x, y), weights theta_A at first: `batch_num` times
+    Update rule for one sample (x, y), with memory M; theta_A are the weights at its start:
 
-        draw (x_m, y_m); from theta_W one SGD step on CE(f([x_m; x]), [y_m; y]) leads to theta;
-        theta <- theta_W + beta (theta - theta_W);
+    1. `batch_num` times: draw (x_m, y_m) from M, augmented. From theta_W one SGD step on CE(f([x_m; x]), [y_m; y])
+       leads to theta. Then theta <- theta_W + beta (theta - theta_W).
+    2. theta <- theta_A + gamma (theta - theta_A).
+    3. The raw x is offered to M, a reservoir.
 
-    at the end theta <- theta_A + gamma (theta - theta_A), and the raw x enters a reservoir.
+    Deviations: in the paper's main algorithm each sample of a draw has a step of its own, the current one last. Here
+    one step takes the whole draw, as in the published code of the baselines.
 
-    Deviations: in the paper's main algorithm each sample of a draw has a step of its own, the current one last; here,
-    as in the published code of the baselines, one step takes the whole draw.
+    Examples:
+        >>> from synergy import testing
+        >>> list(testing.trained("mer", "seq-digits", buffer_size=50).predictors())
+        ['working']
     """
 
     Config = MerConfig
@@ -55,31 +69,38 @@ class MER(Method[MerConfig]):
         self.memory = Reservoir(config.buffer_size, setting.rng("reservoir"), setting.rng("replay"))
         self.augment_rng = setting.rng("augment")
 
-    def observe(self, batch: Batch) -> Losses:
-        assert len(batch) == 1, f"MER learns from one sample at a time, given {len(batch)}"
-        began = self.weights.values.clone()
-        losses = [self._step(batch, number) for number in range(self.config.batch_num)]
-        self._go_back_towards(began, self.config.gamma)
-        self.memory.offer(Samples(batch.raw, batch.labels))
-        return losses[-1]
+    def decide(self, n: int) -> MerStep:
+        assert n == 1, f"MER learns from one sample at a time, given {n}"
+        draws = (self._decide_draw() for _ in range(self.config.batch_num))
+        return MerStep(tuple(draws), self.memory.place(n))
 
-    def _step(self, batch: Batch, number: int) -> Losses:
+    def _decide_draw(self) -> Draw | None:
+        return self.memory.decide(self.config.minibatch_size, self.setting.view, self.augment_rng)
+
+    def compute(self, batch: Batch, now: MerStep) -> Step:
+        began = self.weights.values.clone()
+        # 1. One step for each draw.
+        steps = [self._step(batch, draw) for draw in now.draws]
+        # 2. Go part of the way from where the sample began.
+        self._keep_part(began, self.config.gamma)
+        # 3. The raw sample enters memory.
+        self.memory.put(now.places, Samples(batch.raw, batch.labels))
+        return Step(steps[-1].losses, steps[0].outputs)
+
+    def _step(self, batch: Batch, draw: Draw | None) -> Step:
         inputs, labels = batch.inputs, batch.labels
-        if len(self.memory):
-            replay = self.memory.draw(self.config.minibatch_size)
-            inputs = torch.cat([self.setting.view(replay.raw, self.augment_rng), inputs])
-            labels = torch.cat([replay.labels, labels])
+        if draw is not None:
+            replay = self.memory.recall(draw, self.setting.view)
+            inputs, labels = torch.cat([replay.inputs, inputs]), torch.cat([replay.labels, labels])
         began = self.weights.values.clone()
         outputs = self.net(inputs)
-        if number == 0:
-            self.setting.on_outputs(batch, outputs[-1:])
         loss = self.setting.objective.loss(outputs, labels)
         self.weights.backward(loss)
         self.optimizer.step()
-        self._go_back_towards(began, self.config.beta)
-        return {"loss": loss.detach()}
+        self._keep_part(began, self.config.beta)
+        return Step({"loss": loss.detach()}, outputs[-1:].detach())
 
-    def _go_back_towards(self, began: Tensor, kept: float) -> None:
+    def _keep_part(self, began: Tensor, kept: float) -> None:
         """theta <- began + kept (theta - began)."""
         self.weights.values.lerp_(began, 1 - kept)
 

@@ -17,7 +17,7 @@ from synergy.nets.resnet import ResNet18
 from synergy.ops.vectors import Flat
 from synergy.randomness import torch_generator
 from synergy.state import State
-from synergy.types import Batch, Losses, Predictor, ProtocolName, Task
+from synergy.types import Batch, Predictor, ProtocolName, Step, Task
 
 
 class PNN(Method[MethodConfig]):
@@ -25,21 +25,29 @@ class PNN(Method[MethodConfig]):
 
     Reference: Rusu et al. 2016, "Progressive Neural Networks".
 
-    Update rule: a task opens a new column with connections from all earlier ones (`nets.progressive`), which are
-    frozen; one SGD step on CE(f_column(x), y) among the classes of the task. The output of a class is that of its
-    task's column, which is why it answers under task-IL only. Columns are MLPs or ResNets with 18 layers, whatever the
-    scenario's network is. With BatchNorm, the newest column sees batches in training mode and all others in
-    evaluation mode, so that their running statistics are frozen too.
+    Update rule:
+
+    1. A task opens a new column with connections from all earlier columns (`nets.progressive`), which are frozen.
+    2. One SGD step on CE(f_column(x), y) among the classes of the task.
+    3. The output of a class comes from its task's column. So it answers under task-IL only.
+
+    Columns are MLPs or ResNets with 18 layers, like the network of the run. With BatchNorm, the newest column sees
+    batches in training mode and all others in evaluation mode, so that their running statistics are frozen too.
 
     Deviations from the paper: the scalar in front of the earlier columns' activations is left out. Every column has
-    outputs for all classes, of which those of other tasks are never used. Convolutional columns are residual, and
-    connected stage by stage, where the paper's have three convolutions.
+    outputs for all classes; those of other tasks are never used. Convolutional columns are residual and connected stage
+    by stage; the paper's have three convolutions.
 
-    Deviations from the published code: its cross-entropy is over all outputs, of which those of other tasks are left
-    out only in the answers. Of ResNets: its connections into a stage are whole residual stages of their own,
-    here 1x1 convolutions; it has none into the first stage. There the earlier columns go through the new column's first
-    BatchNorm, without their own connections, in training mode, so that a column sees others than those that answer;
-    here it sees them as they are.
+    Deviations from the published code: its cross-entropy is over all outputs; only its answers leave out those of other
+    tasks. In its MLP the connections are never used. In its ResNet the connections into a stage are whole residual
+    stages (here 1x1 convolutions), and the first stage has none. There, the earlier columns go through the new column's
+    first BatchNorm in training mode, without their own connections, so that a column sees others than those that
+    answer; here it sees them as they are.
+
+    Examples:
+        >>> from synergy import testing
+        >>> len(testing.trained("pnn", "seq-digits").net.columns)
+        5
     """
 
     Config = MethodConfig
@@ -76,13 +84,14 @@ class PNN(Method[MethodConfig]):
         self.column_of[list(task.classes)] = self.tasks
         self.tasks += 1
 
-    def observe(self, batch: Batch) -> Losses:
+    def compute(self, batch: Batch, now: None) -> Step:
+        # 2. One SGD step of the newest column.
         logits: Tensor = self.net(batch.inputs)[-1]
         others = self.column_of != len(self.net.columns) - 1
         loss = F.cross_entropy(logits.masked_fill(others, -torch.inf), batch.labels)
         self.weights.backward(loss)
         self.optimizer.step()
-        return {"loss": loss.detach()}
+        return Step({"loss": loss.detach()})
 
     def predictors(self) -> dict[str, Predictor]:
         return {"columns": Columns(self.net, self.column_of)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from synergy.methods.base import Answer, Method, MethodConfig, Setting
 from synergy.ops.vectors import Flat
-from synergy.types import Batch, Losses, Predictor
+from synergy.types import Batch, Predictor, Step
 
 
 class FineTuning(Method[MethodConfig]):
@@ -12,9 +12,16 @@ class FineTuning(Method[MethodConfig]):
 
     Reference: none; the lower bound of every comparison.
 
-    Update rule: one SGD step on CE(f(x), y).
+    Update rule:
+
+    1. One SGD step on CE(f(x), y).
 
     Deviations: none.
+
+    Examples:
+        >>> from synergy import testing
+        >>> list(testing.trained("sgd", "seq-digits").predictors())
+        ['working']
     """
 
     Config = MethodConfig
@@ -27,13 +34,13 @@ class FineTuning(Method[MethodConfig]):
         self.weights = Flat(self.net)
         self.optimizer = setting.optimizer(self.weights, config.lr)
 
-    def observe(self, batch: Batch) -> Losses:
+    def compute(self, batch: Batch, now: None) -> Step:
+        # 1. One SGD step on the stream batch.
         outputs = self.net(batch.inputs)
-        self.setting.on_outputs(batch, outputs)
         loss = self.setting.objective.loss(outputs, batch.labels)
         self.weights.backward(loss)
         self.optimizer.step()
-        return {"loss": loss.detach()}
+        return Step({"loss": loss.detach()}, outputs.detach())
 
     def predictors(self) -> dict[str, Predictor]:
         return {"working": Answer(self.net)}

@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
-from synergy.methods.base import Answer, Method, ReplayConfig, Setting, coin, has_batch_norm
-from synergy.ops.averaging import average_, warm_decay
+from synergy.methods.base import Answer, Method, ReplayConfig, Setting, average_weight, coin, has_batch_norm
+from synergy.ops.averaging import average_, new_weight, warm_decay
 from synergy.ops.fisher import fisher_diagonal
-from synergy.ops.vectors import Flat
+from synergy.ops.vectors import Flat, PerParameter
 from synergy.options import option
-from synergy.types import Batch, Losses, Predictor
+from synergy.types import Batch, Losses, Predictor, Step, ViewDraws
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,40 @@ class SynergyConfig(ReplayConfig):
     ema_alpha: float = option(0.999, "decay of the semantic network's average", low=0, high=1)
     fisher_update_freq: float = option(0.01, "probability per step of a Fisher pass over memory", low=0, high=1)
     fisher_alpha: float = option(0.999, "decay of the Fisher information's average", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class FisherPass:
+    """A decided Fisher pass.
+
+    Attributes:
+        n: samples in memory.
+        view: the random part of their view.
+        weight: of the new estimate in the average.
+    """
+
+    n: int
+    view: ViewDraws
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class SynergyStep:
+    """The decisions of a step.
+
+    Attributes:
+        replay: the draw from memory; None while memory is empty.
+        places: where the stream batch goes in memory, `int64 [B]`.
+        is_anchored: whether there is a Fisher estimate yet.
+        average: weight of the working network in the semantic one; None if that stays.
+        fisher: the Fisher pass; None without one.
+    """
+
+    replay: Draw | None
+    places: Tensor
+    is_anchored: bool
+    average: Tensor | None
+    fisher: FisherPass | None
 
 
 class Synergy(Method[SynergyConfig]):
@@ -54,8 +89,13 @@ class Synergy(Method[SynergyConfig]):
 
     Deviations from the published code, all of them defects there: its early Fisher passes counted unfilled slots of the
     memory as blank images of class 0; those passes overwrote phi's running statistics; its stream depended on how much
-    randomness training had consumed. Its Fisher went over memory one sample at a time; this one is exact as well, but
-    batched. The average of filter means is kept in place of the filter means of the average, which is the same.
+    randomness training had consumed. Its Fisher takes one sample at a time; this one is batched and just as exact. The
+    average of filter means is kept, not the filter means of the average; both are the same.
+
+    Examples:
+        >>> from synergy import testing
+        >>> list(testing.trained("synergy", "seq-digits", buffer_size=50).predictors())
+        ['semantic', 'working']
     """
 
     Config = SynergyConfig
@@ -73,66 +113,80 @@ class Synergy(Method[SynergyConfig]):
         self.fisher_augment_rng = setting.rng("fisher/augment")
         self.coins = setting.rng("coins")
         self.own_pass = has_batch_norm(self.net)
-        self.fisher: Tensor | None = None
+        self.fisher = PerParameter(self.phi)
         self.steps = 0
 
-    def observe(self, batch: Batch) -> Losses:
+    def decide(self, n: int) -> SynergyStep:
         self.steps += 1
-        losses = self._losses(batch)
-        self.theta.backward(losses["loss"])
-        if self.fisher is not None:
-            self._anchor(self.fisher, losses)
-        self.optimizer.step()
-        self.memory.offer(Samples(batch.raw, batch.labels))
-        if coin(self.coins, self.config.ema_update_freq):
-            average_(self.phi.values, self.theta.values, warm_decay(self.steps, self.config.ema_alpha))
-        if coin(self.coins, self.config.fisher_update_freq) and len(self.memory):
-            self._update_fisher()
-        return {name: term.detach() for name, term in losses.items()}
+        config, t = self.config, self.steps
+        replay = self.memory.decide(config.minibatch_size, self.setting.view, self.augment_rng)
+        places = self.memory.place(n)
+        is_anchored = self.fisher.is_set
+        average = average_weight(self.coins, config.ema_update_freq, t, config.ema_alpha)
+        fisher = self._decide_fisher() if coin(self.coins, config.fisher_update_freq) and len(self.memory) else None
+        return SynergyStep(replay, places, is_anchored, average, fisher)
 
-    def _losses(self, batch: Batch) -> Losses:
-        if not len(self.memory):
+    def _decide_fisher(self) -> FisherPass:
+        n = len(self.memory)
+        view = self.setting.view.decide(n, self.fisher_augment_rng)
+        decay = warm_decay(self.steps, self.config.fisher_alpha) if self.fisher.is_set else 0.0
+        self.fisher.is_set = True
+        return FisherPass(n, view, new_weight(decay))
+
+    def compute(self, batch: Batch, now: SynergyStep) -> Step:
+        # 1. and 2. Recall the draw; one SGD step on the three terms.
+        losses, logits = self._losses(batch, now.replay)
+        self.theta.backward(losses["loss"])
+        if now.is_anchored:
+            self._anchor(losses)
+        self.optimizer.step()
+        # 3. The raw stream batch enters memory.
+        self.memory.put(now.places, Samples(batch.raw, batch.labels))
+        # 4. The semantic network follows.
+        if now.average is not None:
+            average_(self.phi.values, self.theta.values, now.average)
+        # 5. The importance of its parameters follows.
+        if now.fisher is not None:
+            self._update_fisher(now.fisher)
+        return Step({name: term.detach() for name, term in losses.items()}, logits.detach())
+
+    def _losses(self, batch: Batch, draw: Draw | None) -> tuple[Losses, Tensor]:
+        """The terms of the loss that need a backward pass, and the logits of the joint pass."""
+        if draw is None:
             logits = self.net(batch.inputs)
-            self.setting.on_outputs(batch, logits)
-            return {"loss": self.setting.objective.loss(logits, batch.labels)}
-        replay = self.memory.draw(self.config.minibatch_size)
-        inputs = self.setting.view(replay.raw, self.augment_rng)
+            return {"loss": self.setting.objective.loss(logits, batch.labels)}, logits
+        replay = self.memory.recall(draw, self.setting.view)
         with torch.no_grad():
-            target = self.semantic(inputs)
+            target = self.semantic(replay.inputs)
         # The replay pass comes first: the joint batch has the last word on running statistics.
-        own = self.net(inputs) if self.own_pass else None
-        logits = self.net(torch.cat([batch.inputs, inputs]))
-        self.setting.on_outputs(batch, logits)
+        own = self.net(replay.inputs) if self.own_pass else None
+        logits = self.net(torch.cat([batch.inputs, replay.inputs]))
         replayed = logits[len(batch) :] if own is None else own
         ce = self.setting.objective.loss(logits, torch.cat([batch.labels, replay.labels]))
         consistency = F.mse_loss(replayed, target)
-        return {"loss": ce + self.config.reg_weight * consistency, "ce": ce, "consistency": consistency}
+        return {"loss": ce + self.config.reg_weight * consistency, "ce": ce, "consistency": consistency}, logits
 
     @torch.no_grad()
-    def _anchor(self, fisher: Tensor, losses: Losses) -> None:
+    def _anchor(self, losses: Losses) -> None:
         """Add the penalty and its gradient, `2 * penalty_weight * F (theta - phi)`, which needs no backward pass."""
         drift = self.theta.values - self.phi.values
-        pull = fisher * drift
+        pull = self.fisher.values * drift
         self.theta.grads.add_(pull, alpha=2 * self.config.penalty_weight)
         losses["penalty"] = pull @ drift
         losses["loss"] = losses["loss"] + self.config.penalty_weight * losses["penalty"]
 
-    def _update_fisher(self) -> None:
-        memory = self.memory.all()
-        inputs = self.setting.view(memory.raw, self.fisher_augment_rng)
+    def _update_fisher(self, now: FisherPass) -> None:
+        stored = self.memory.store.first(now.n)
         new = fisher_diagonal(
             self.semantic,
-            inputs,
-            memory.labels,
+            self.setting.view(stored.raw, now.view),
+            stored.labels,
             filter_means=True,
             log_likelihood=self.setting.objective.log_likelihood,
             memory_mb=self.setting.fisher_memory_mb,
         )
         vector = self.phi.gather(new, out=torch.empty_like(self.phi.values))
-        if self.fisher is None:
-            self.fisher = vector
-        else:
-            average_(self.fisher, vector, warm_decay(self.steps, self.config.fisher_alpha))
+        average_(self.fisher.values, vector, now.weight)
 
     def predictors(self) -> dict[str, Predictor]:
         return {"semantic": Answer(self.semantic), "working": Answer(self.net)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -13,6 +14,11 @@ def warm_decay(step: int, decay: float) -> float:
     return min(1 - 1 / (step + 1), decay)
 
 
-def average_(average: Tensor, value: Tensor, decay: float) -> Tensor:
-    """In place: `average <- decay * average + (1 - decay) * value`."""
-    return average.lerp_(value, 1 - decay)
+def average_(average: Tensor, value: Tensor, weight: Tensor) -> Tensor:
+    """In place: `average <- (1 - weight) * average + weight * value`, with a scalar `weight` on the same device."""
+    return average.lerp_(value, weight.to(average.dtype))
+
+
+def new_weight(decay: float) -> Tensor:
+    """The weight `1 - decay` of the new value in an average: a scalar on the host, decided anew for each step."""
+    return torch.tensor(1 - decay, dtype=torch.float64)

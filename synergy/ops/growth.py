@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from synergy.errors import UsageError, unknown
+from synergy.ops.vectors import carried
 
 
 def classifier_name(net: nn.Module) -> str:
@@ -55,17 +56,6 @@ def widen(layer: nn.Linear, outputs: int) -> None:
         bias = torch.cat([layer.bias, layer.bias.new_zeros(outputs)])
         layer.bias = nn.Parameter(bias, layer.bias.requires_grad)
     layer.out_features += outputs
-
-
-def carried(vector: Tensor, positions: Tensor, size: int) -> Tensor:
-    """A vector with an element for each parameter `[P]`, as one of `size` elements, 0 where there was none.
-
-    Args:
-        vector: `[P]`.
-        positions: `int64 [P]`, where each element goes.
-        size: of the result.
-    """
-    return vector.new_zeros(size).index_copy_(0, positions, vector)
 
 
 def exchange(optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter, positions: Tensor) -> None:

@@ -93,6 +93,52 @@ class Flat:
         return out
 
 
+class PerParameter:
+    """A number for each parameter of a network, such as its importance, in the order of the network's `Flat`.
+
+    It follows the network when that grows, and is saved with the method that holds it.
+
+    Args:
+        weights: of the network.
+        values: the first ones, `[P]`; without them they are zeros that nobody has set yet.
+
+    Attributes:
+        values: `[P]`.
+        is_set: whether the numbers mean something. It is decided on the host, with the step that sets them.
+    """
+
+    def __init__(self, weights: Flat, values: Tensor | None = None) -> None:
+        self.weights = weights
+        self.is_set = values is not None
+        self.values = torch.zeros_like(weights.values) if values is None else values
+
+    def carry(self, positions: Tensor) -> None:
+        """Follow `weights`, whose old elements are now at `positions`, `int64 [P]`; new elements are 0."""
+        self.values = carried(self.values, positions, len(self.weights.values))
+
+    def saved(self) -> Tensor | None:
+        """The values; None if nobody has set them."""
+        return self.values if self.is_set else None
+
+    def restore(self, saved: Tensor | None) -> None:
+        """Take up what `saved` gave. Raises ValueError if it belongs to another network."""
+        if saved is not None and (saved.shape, saved.dtype) != (self.values.shape, self.values.dtype):
+            raise ValueError(f"a tensor of {saved.dtype} {list(saved.shape)}, which no network here has")
+        self.is_set = saved is not None
+        self.values.zero_() if saved is None else self.values.copy_(saved)
+
+
+def carried(vector: Tensor, positions: Tensor, size: int) -> Tensor:
+    """A vector with an element for each parameter `[P]`, as one of `size` elements, 0 where there was none.
+
+    Args:
+        vector: `[P]`.
+        positions: `int64 [P]`, where each element goes.
+        size: of the result.
+    """
+    return vector.new_zeros(size).index_copy_(0, positions, vector)
+
+
 def channels_last(net: nn.Module) -> nn.Module:
     """Lay out the weights of 2-d convolutions with channels last, in place; activations follow them.
 

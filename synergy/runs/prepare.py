@@ -5,17 +5,20 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from synergy.data import sources
 from synergy.device import find_device, memory_errors
+from synergy.engine.context import draws_in_training
+from synergy.engine.worker import Means, Worker
 from synergy.errors import UsageError
 from synergy.methods import method_class
-from synergy.methods.base import Method, MethodConfig, Setting
+from synergy.methods.base import Budget, Method, MethodConfig, Setting, make_method
 from synergy.ops.vectors import channels_last
-from synergy.randomness import torch_generator
+from synergy.randomness import TorchRandomness, torch_generator
 from synergy.runs import csv_log, tensorboard_log
 from synergy.runs.config import RunConfig
 from synergy.runs.training import Schedule
@@ -29,12 +32,17 @@ class Prepared:
 
     config: RunConfig
     scenario: AnyScenario
-    method: Method[MethodConfig]
+    worker: Worker
     source: sources.SourceInfo
     schedule: Schedule
     device: torch.device
     net_name: str
     n_parameters: int
+
+    @property
+    def method(self) -> Method[Any]:
+        """The method at work."""
+        return self.worker.method
 
 
 @memory_errors()
@@ -72,20 +80,26 @@ def prepare(config: RunConfig) -> Prepared:
         build_net=build_net,
         view=scenario.view,
         n_classes=scenario.n_classes,
-        n_tasks=scenario.n_tasks,
-        max_tasks=training.max_tasks,
-        max_steps_per_task=training.max_steps_per_task,
-        batch_size=training.batch_size,
-        n_epochs=training.n_epochs,
         seed=training.seed,
         fisher_memory_mb=training.fisher_memory_mb,
+    )
+    budget = Budget(
+        n_tasks=scenario.n_tasks,
+        n_epochs=training.n_epochs,
+        batch_size=training.batch_size,
+        max_tasks=training.max_tasks,
+        max_steps_per_task=training.max_steps_per_task,
     )
     schedule = Schedule(training.n_epochs, training.max_steps_per_task, training.max_tasks)
     check_schedule(schedule, scenario)
     net = build_net("net")
     n_parameters = sum(p.numel() for p in net.parameters())
-    method = method_type(config.method, setting)
-    return Prepared(config, scenario, method, source.info, schedule, device, type(net).__name__, n_parameters)
+    method = make_method(method_type, config.method, setting, budget)
+    sample = scenario.task(0).take(torch.zeros(2, dtype=torch.int64, device=device))[0]
+    means = Means(device, training.precision, training.seed)
+    draws = draws_in_training(net, scenario.view.plain(sample), TorchRandomness(training.seed, "network/trial", device))
+    worker = Worker(method, means, draws=draws)
+    return Prepared(config, scenario, worker, source.info, schedule, device, type(net).__name__, n_parameters)
 
 
 def check_compatible(

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from synergy.device import autocast, device_name, exactness, memory_errors
+from synergy.device import device_name, exactness, memory_errors
 from synergy.disk.checkpoint import Series
 from synergy.errors import TrainingError
 from synergy.release import release
@@ -43,11 +43,10 @@ class Session:
         self.checkpoints = Series(folder / CHECKPOINTS_NAME, config.output.keep)
         self.clock = Clock(prepared.device)
         self.training = Training(
-            prepared.method,
+            prepared.worker,
             prepared.scenario,
             prepared.schedule,
             seed=config.training.seed,
-            computing=autocast(config.training.precision, prepared.device),
             save=None if config.output.checkpoint_every is None else self._save,
             save_every=config.output.checkpoint_every,
         )

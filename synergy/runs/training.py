@@ -6,20 +6,20 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from synergy.engine.watch import LossWatch
+from synergy.engine.worker import Worker
 from synergy.errors import TrainingError
-from synergy.memory.base import check_samples
-from synergy.methods.base import Answer, Method, MethodConfig
+from synergy.methods.base import Answer
 from synergy.randomness import generator
 from synergy.runs.evaluate import Evaluations, evaluate, from_state, to_state
 from synergy.scenarios.base import AnyScenario
 from synergy.state import State, collect, restore
-from synergy.types import Batch, Losses, ProtocolName, Split, Task
+from synergy.types import Batch, ProtocolName, Split, Task
 
 LOOK_SECONDS = 0.25
 LOOK_STEPS = 200
@@ -105,13 +105,12 @@ class Training:
     """A method on its way through a scenario. Its state is all that it needs to go on from where it is.
 
     Args:
-        method: learns.
+        worker: the method at work.
         scenario: gives the stream.
         schedule: how much of it.
         seed: of the run; the stream's augmentation derives from it.
         listener: is told.
         should_stop: asked before every step.
-        computing: the context of a step and of an evaluation, such as autocast.
         save: is handed the training to keep its state: after every `save_every` steps, at the end of every task, and
             when it was asked to stop. All losses up to there are finite.
         save_every: steps; None for the other occasions alone.
@@ -119,23 +118,22 @@ class Training:
 
     def __init__(
         self,
-        method: Method[MethodConfig],
+        worker: Worker,
         scenario: AnyScenario,
         schedule: Schedule,
         *,
         seed: int,
         listener: Listener | None = None,
         should_stop: Callable[[], bool] = lambda: False,
-        computing: Callable[[], AbstractContextManager[object]] = nullcontext,
         save: Callable[[Training], None] | None = None,
         save_every: int | None = None,
     ) -> None:
-        self.method = method
+        self.worker = worker
+        self.method = worker.method
         self.scenario = scenario
         self.schedule = schedule
         self.listener = Listener() if listener is None else listener
         self.should_stop = should_stop
-        self.computing = computing
         self.save = save
         self.save_every = save_every
         self.augment_rng = generator(seed, "stream/augment")
@@ -148,10 +146,9 @@ class Training:
         self.steps = 0
         self.evaluations: list[Evaluations] = []
         self.baseline: Evaluations = {}
-        self.last_losses: dict[str, float] = {}
         self.train_s = 0.0
         self.evaluate_s = 0.0
-        self._unseen: list[Losses] = []
+        self._watch = LossWatch("step", "lower --lr")
         self._looked_at = self._counted_to = time.perf_counter()
 
     def run(self) -> None:
@@ -175,10 +172,18 @@ class Training:
             self._counted_to = time.perf_counter()
             self._save()
 
+    @property
+    def last_losses(self) -> dict[str, float]:
+        """The terms of the last loss that was looked at."""
+        return self._watch.latest
+
     def state_dict(self) -> State:
         """Where it is, and all that has come of it so far. Every step is a place to stop at."""
+        worker = self.worker.state_dict()
         return {
-            "method": self.method.state_dict(),
+            "method": worker["learned"],
+            "schedulers": worker["schedulers"],
+            "chance": worker["chance"],
             "evaluations": [to_state(each) for each in self.evaluations],
             "baseline": to_state(self.baseline),
             "last_losses": self.last_losses,
@@ -202,16 +207,15 @@ class Training:
         self._check_evaluations(baseline, evaluations, progress["task"])
         if not (math.isfinite(progress["train_s"]) and math.isfinite(progress["evaluate_s"])):
             raise ValueError("a time that is not finite")
-        self.method.load_state_dict(state["method"])
-        self._check_memories()
-        vars(self).update(progress, last_losses=losses, evaluations=evaluations, baseline=baseline)
-
-    def _check_memories(self) -> None:
+        # Checkpoints of the first format have neither schedules nor networks that draw.
+        later = {"schedulers": state.get("schedulers", []), "chance": state.get("chance")}
+        self.worker.load_state_dict({"learned": state["method"], **later})
         task = self.scenario.task(0)
         raw, labels = task.take(torch.zeros(1, dtype=torch.int64, device=task.labels.device))
         n = self.scenario.n_classes
-        for memory in self.method.memories():
-            check_samples(memory, raw, labels, n, dict.fromkeys(self.method.stored_outputs, (n,)))
+        self.worker.check_memories(raw, labels, n, (n,))
+        vars(self).update(progress, evaluations=evaluations, baseline=baseline)
+        self._watch.latest = losses
 
     def _check_progress(self, task: int, taken: int, begun: bool, steps: int) -> None:
         tasks = self.schedule.tasks(self.scenario)
@@ -236,7 +240,7 @@ class Training:
         for raw, labels in self._batches(task):
             self._step(raw, labels)
         self._look()
-        with self.computing():
+        with self.worker.context():
             self.method.end_task(task)
 
     def _batches(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
@@ -254,20 +258,21 @@ class Training:
             self._look()
             self._save()
             raise Stopped
-        batch = Batch(raw, self.scenario.view(raw, self.augment_rng), labels)
-        with self.computing():
-            losses = self.method.observe(batch)
+        view = self.scenario.view
+        draws = view.decide(len(raw), self.augment_rng)
+        step = self.worker.step(Batch(raw, view(raw, draws), labels))
         self.steps += 1
         self.taken += 1
-        self._unseen.append(losses)
+        self._watch.add(self.steps, step.losses)
+        self.worker.schedule()
         if self.save_every is not None and self.steps % self.save_every == 0:
             self._save()
-        elif len(self._unseen) >= LOOK_STEPS or time.perf_counter() - self._looked_at >= LOOK_SECONDS:
+        elif self._watch.waiting >= LOOK_STEPS or time.perf_counter() - self._looked_at >= LOOK_SECONDS:
             self._look()
 
     def _save(self) -> None:
         if self.save is not None:
-            if self._unseen:
+            if self._watch.waiting:
                 self._look()
             self._count()
             self.listener.saving()
@@ -281,27 +286,19 @@ class Training:
         self._counted_to = now
 
     def _look(self) -> None:
-        """Fetch the losses that nobody has seen yet, all at once, and make sure that they are finite."""
-        first = self.steps - len(self._unseen) + 1
-        unseen = [(step, losses) for step, losses in enumerate(self._unseen, start=first) if losses]
-        if unseen:
-            totals = torch.stack([losses["loss"] for _, losses in unseen]).tolist()
-            for total, (step, losses) in zip(totals, unseen, strict=True):
-                if not math.isfinite(total):
-                    self.last_losses = _numbers(losses)
-                    raise TrainingError(_not_finite(step, self.last_losses))
-            self.last_losses = _numbers(unseen[-1][1])
-        self.listener.looked(self.steps, len(self._unseen), self.last_losses)
-        self._unseen.clear()
+        """Fetch the losses since the last look, and tell the listener. Raises TrainingError if one is not finite."""
+        new_steps = self._watch.waiting
+        losses = self._watch.look()
+        self.listener.looked(self.steps, new_steps, losses)
         self._looked_at = time.perf_counter()
 
     def _evaluate(self, after: int, untrained: bool = False) -> Evaluations:
         began = time.perf_counter()
         scenario = self.scenario
-        with self.computing():
-            # The untrained network stands for every predictor, also for those that have no answer before training.
-            untaught = {"untrained": Answer(self.method.setting.build_net("net"))} if untrained else None
-            predictors = untaught or self.method.predictors()
+        # The untrained network stands for every predictor, also for those that have no answer before training.
+        fresh = {"untrained": Answer(self.method.setting.build_net("net"))} if untrained else None
+        predictors = fresh or self.worker.predictors()
+        with self.worker.context():
             evaluations = evaluate(predictors, self._tests(after), scenario.view, self._protocols())
         self.evaluate_s += time.perf_counter() - began
         for (predictor, _), evaluation in evaluations.items():
@@ -317,15 +314,3 @@ class Training:
         """The scenario's splits, without those of tasks that this run will never see."""
         tests = self.scenario.tests(after)
         return tests[: self.schedule.tasks(self.scenario)] if len(tests) == self.scenario.n_tasks else tests
-
-
-def _numbers(losses: Losses) -> dict[str, float]:
-    return {name: float(value) for name, value in losses.items()}
-
-
-def _not_finite(step: int, losses: dict[str, float]) -> str:
-    terms = [name for name, value in losses.items() if name != "loss" and not math.isfinite(value)]
-    if not terms:
-        return f"the loss became {losses['loss']} at step {step}; lower --lr"
-    name = terms[0]
-    return f"the loss term '{name}' became {losses[name]} at step {step}; lower --lr, or the weight of that term"

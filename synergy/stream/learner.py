@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from synergy.data.view import ImageView
 from synergy.device import autocast, find_device
 from synergy.disk import checkpoint
+from synergy.engine.optimizers import OptimizerFactory, SchedulerFactory
+from synergy.engine.worker import Worker
 from synergy.errors import TrainingError, UsageError, unknown
-from synergy.memory.base import check_samples
 from synergy.memory.reservoir import MOST
-from synergy.methods.base import Method, MethodConfig, unheard
+from synergy.methods.base import Method, MethodConfig
 from synergy.randomness import generator
 from synergy.state import State, collect, restore, restore_fresh
 from synergy.stream import labels as label_forms
+from synergy.stream.explained import explained
 from synergy.stream.intake import Intake, as_samples, check_finite
 from synergy.stream.labels import Labels, as_labels
 from synergy.stream.options import (
@@ -38,11 +40,10 @@ from synergy.stream.options import (
     split_options,
 )
 from synergy.stream.prequential import Prequential, hits, squared_errors
-from synergy.stream.recipe import OptimizerFactory, Recipe, SchedulerFactory
+from synergy.stream.recipe import Recipe
 from synergy.stream.rehearsal import output_shape, rehearse
 from synergy.stream.stored import Stored
 from synergy.stream.template import Template, check_range, kind_of
-from synergy.stream.trainer import Trainer
 from synergy.stream.view import Randomise, StreamView, Transform
 from synergy.types import Batch, Losses, Predictor
 
@@ -120,7 +121,7 @@ class Learner:
             for label in weights or ():
                 if self._labels.find([label]).item() < 0:
                     raise UsageError(f"class_weights: given {label!r}; allowed: labels that are in classes")
-        self._trainer: Trainer | None = None
+        self._worker: Worker | None = None
         """None until the first batch has shown what samples are like."""
         self._intake = Intake(template.dtype, template.device)
         self._target_shape: list[int] = []
@@ -200,8 +201,8 @@ class Learner:
         Raises:
             UsageError, TrainingError: as `predict`.
         """
-        trainer, raw = self._taught(), self._intake(x)
-        scores = self._answered(_chosen(trainer.predictors(), predictor), raw)
+        worker, raw = self._taught(), self._intake(x)
+        scores = self._answered(_chosen(self._predictors(worker), predictor), raw)
         if self._unproved:
             self._prove(scores)
         if scores.dtype != self._view.dtype:  # under autocast
@@ -213,7 +214,7 @@ class Learner:
     @property
     def predictors(self) -> dict[str, Callable[[Any], Tensor]]:
         """The networks that can answer, by name, the recommended one first; each maps samples to `scores`."""
-        names = [] if self._trainer is None else self._trainer.predictors()
+        names = [] if self._worker is None else self._predictors(self._worker)
         return {name: lambda x, name=name: self.scores(x, name) for name in names}  # type: ignore[misc]
 
     def evaluate(self, x: Any, y: Any) -> dict[str, float]:
@@ -224,8 +225,8 @@ class Learner:
         Raises:
             UsageError, TrainingError: as `predict`, or there are not as many targets as samples.
         """
-        trainer, raw = self._taught(), self._intake(x)
-        names = list(_some(trainer.predictors()))
+        worker, raw = self._taught(), self._intake(x)
+        names = list(_some(self._predictors(worker)))
         if self._labels is None:
             targets = self._targets(y, raw)
             return {name: float((self.scores(raw, name) - targets).square().mean()) for name in names}
@@ -236,7 +237,7 @@ class Learner:
     @property
     def memory(self) -> Stored:
         """What is in memory: its length, and `memory.summary()`."""
-        method = None if self._trainer is None else self._trainer.method
+        method = None if self._worker is None else self._worker.method
         return Stored(method, None if self._labels is None else self._labels.known)
 
     def forget(self, predicate: Callable[[Tensor, Any], bool]) -> int:
@@ -279,7 +280,7 @@ class Learner:
             TrainingError: the loss is not finite any more. What was there before is as it was.
             OSError: the folder cannot be written, or the disk is full. What was there before is as it was.
         """
-        if self._trainer is None or not self._observed:
+        if self._worker is None or not self._observed:
             raise UsageError("save: nothing was learned yet; observe a batch first")
         self._look()
         try:
@@ -289,7 +290,7 @@ class Learner:
                 "labels": labels,
                 "class_weights": None if weights is None else label_forms.saved_weights(weights),
             }
-            checkpoint.write(self._saved(self._trainer) | named, _folder(path))
+            checkpoint.write(self._saved(self._worker) | named, _folder(path))
         except TypeError as error:
             raise UsageError(f"save: {error}") from error
 
@@ -355,7 +356,7 @@ class Learner:
             "class_weights": self._recipe.class_weights,
             "device": self.device.type,
         }
-        learned = None if self._trainer is None else checkpoint.packed(self._saved(self._trainer))
+        learned = None if self._worker is None else checkpoint.packed(self._saved(self._worker))
         return {
             "arguments": arguments | self._recipe.callables() | options,
             "options": self.options,
@@ -386,18 +387,18 @@ class Learner:
         finally:
             if not self._observed:
                 self._recipe, recipe.template.net = recipe, net
-                self._trainer, self._intake = None, Intake(self._view.dtype, self.device)
+                self._worker, self._intake = None, Intake(self._view.dtype, self.device)
                 if self._labels is not None:
                     self._labels.cut(known)
 
-    def _start(self, raw: Tensor, target: Tensor | None) -> Trainer:
+    def _start(self, raw: Tensor, target: Tensor | None) -> Worker:
         """Make the method, now that the first batch says what a sample is, and its target where that is no label."""
         outputs = self._look_at_network(raw)
         draws = rehearse(self._recipe, raw, self._labels, outputs)
         self._recipe = self._recipe.sized(raw[0].nbytes, LABEL if target is None else target.nbytes, outputs)
-        self._trainer = Trainer(self._recipe, outputs, self._labels, draws, self._heard())
+        self._worker = self._recipe.worker(outputs, self._labels, draws=draws)
         self._intake.fix(raw)
-        return self._trainer
+        return self._worker
 
     def _look_at_network(self, raw: Tensor) -> int:
         """See that the network takes such samples, and gives what labels or targets need; how many outputs it has."""
@@ -405,37 +406,37 @@ class Learner:
         self._target_shape = shape
         return prod(shape)
 
-    def _heard(self) -> Callable[[Batch, Tensor], None]:
-        """What becomes of the outputs of a step."""
-        return self._count if self._whose == LEARNING else unheard
-
     # One batch
 
     def _one_batch(self, x: Any, y: Any) -> Losses:
         raw = self._intake(x)
         if self._labels is None:
             outputs = self._targets(y, raw)
-            trainer = self._trainer or self._start(raw, outputs[0])
+            worker = self._worker or self._start(raw, outputs[0])
         else:
             found = self._labels.outputs(y, raw.shape[0])
-            trainer = self._trainer or self._start(raw, None)
+            worker = self._worker or self._start(raw, None)
             self._known = len(self._labels.known)
-            outputs = self._outputs_of_new(trainer, found) if isinstance(found, list) else found
+            outputs = self._outputs_of_new(worker, found) if isinstance(found, list) else found
             if self._on_device:
                 outputs = outputs.to(self.device)
         try:
-            batch = Batch(raw, self._view(raw, self._rng), outputs)
-            answers = self._answers_before(trainer, batch) if self._whose == ANSWERING and self._observed else None
-            losses = trainer.step(batch)
+            draws = self._view.decide(raw.shape[0], self._rng)
+            batch = Batch(raw, self._view(raw, draws), outputs)
+            answers = self._answers_before(worker, batch) if self._whose == ANSWERING and self._observed else None
+            with explained(raw.shape[0]):
+                step = worker.step(batch)
         except UsageError:
-            self._unlearn(trainer)
+            self._unlearn(worker)
             raise
+        if answers is None and self._whose == LEARNING:
+            answers = step.outputs
         if answers is not None:
             self._count(batch, answers)
         self._observed += 1
         self._unproved = True
-        trainer.schedule()
-        self._last_losses = losses
+        worker.schedule()
+        self._last_losses = losses = step.losses
         if self._observed % self._look_steps == 0:
             self._look()
         return losses
@@ -450,7 +451,7 @@ class Learner:
         """Numbers in the shape of the network's outputs; `[B]` for `[B, 1]`."""
         targets = as_samples(y, self._view.dtype, self.device, "targets").to(self._view.dtype)
         check_finite(targets, "targets")  # a whole number may be too large for the network's precision
-        if self._trainer is None:
+        if self._worker is None:
             self._look_at_network(raw)
         expected = [len(raw), *self._target_shape]
         if targets.dim() == 1 and expected[1:] == [1]:
@@ -461,9 +462,9 @@ class Learner:
             )
         return targets
 
-    def _answers_before(self, trainer: Trainer, batch: Batch) -> Tensor:
+    def _answers_before(self, worker: Worker, batch: Batch) -> Tensor:
         """Test, then train: what `predict` would say of a batch that is about to be learned. Raises UsageError too."""
-        answer = next(iter(trainer.predictors().values()))
+        answer = next(iter(self._predictors(worker).values()))
         inputs = self._view.plain(batch.raw) if self._view.is_random else batch.inputs
         try:
             with self._autocast():
@@ -485,33 +486,38 @@ class Learner:
         else:
             self._prequential.add(outputs.detach(), batch.labels, self._known)
 
-    def _outputs_of_new(self, trainer: Trainer, labels: list[Hashable]) -> Tensor:
+    def _outputs_of_new(self, worker: Worker, labels: list[Hashable]) -> Tensor:
         """The outputs that stand for labels, `int64 [B]`, after the network was given those it lacked.
 
         Raises:
             UsageError: in `buffer_bytes` not even one sample will fit with so many outputs. Nothing has changed then.
         """
         assert self._labels is not None
-        missing = max(0, len({*self._labels.known, *labels}) - trainer.outputs)
+        missing = max(0, len({*self._labels.known, *labels}) - worker.outputs)
         if self._recipe.kind.stored_outputs:
             shape, dtype = self._intake.form()
-            self._recipe = self._recipe.sized(shape.numel() * dtype.itemsize, LABEL, trainer.outputs + missing)
-            trainer.shrink(self._recipe.config.as_mapping()["buffer_size"], trainer.outputs + missing)
+            self._recipe = self._recipe.sized(shape.numel() * dtype.itemsize, LABEL, worker.outputs + missing)
+            worker.shrink(self._recipe.config.as_mapping()["buffer_size"], worker.outputs + missing)
         outputs = self._labels.learn(labels)
-        trainer.grow(missing, self._labels, self._recipe)
+        self._grow(worker, missing)
         return outputs
 
-    def _unlearn(self, trainer: Trainer) -> None:
+    def _unlearn(self, worker: Worker) -> None:
         """Labels that came with a batch that was refused are as unknown as before; the network keeps their outputs."""
-        if self._labels is not None and trainer.takes_whole_batches:
+        if self._labels is not None and worker.takes_whole_batches:
             self._labels.cut(self._known)
-            trainer.grow(0, self._labels, self._recipe)
+            self._grow(worker, 0)
+
+    def _grow(self, worker: Worker, outputs: int) -> None:
+        """Give the network so many more outputs, and let every known label count as it should."""
+        head = self._recipe.template.grow(outputs) if outputs else None
+        worker.grow(outputs, head, self._recipe.objective(worker.outputs + outputs, self._labels))
 
     def _judged(self) -> str | None:
         """The predictor whose outputs are counted."""
-        if self._trainer is None or self._whose == "off":
+        if self._worker is None or self._whose == "off":
             return None
-        method = self._trainer.method
+        method = self._worker.method
         return method.outputs_of if self._whose == LEARNING else next(iter(method.predictors()))
 
     def _prove(self, scores: Tensor) -> None:
@@ -531,11 +537,17 @@ class Learner:
             "or a fresh one"
         )
 
-    def _taught(self) -> Trainer:
+    def _taught(self) -> Worker:
         """What can answer, if anything was learned."""
-        if self._trainer is None or not self._observed:
+        if self._worker is None or not self._observed:
             raise UsageError("predict: nothing was learned yet; observe a batch first")
-        return self._trainer
+        return self._worker
+
+    @staticmethod
+    def _predictors(worker: Worker) -> Mapping[str, Predictor]:
+        """What can answer. Raises UsageError or TrainingError if a method trains to answer and cannot."""
+        with explained(1):
+            return worker.predictors()
 
     def _answered(self, answer: Predictor, raw: Tensor) -> Tensor:
         try:
@@ -552,7 +564,7 @@ class Learner:
     _COUNTERS = ("_rng", "_observed", "_last_losses")
     """Attributes of the learner's own that go on where they were."""
 
-    def _saved(self, trainer: Trainer) -> State:
+    def _saved(self, worker: Worker) -> State:
         shape, dtype = self._intake.form()
         options = self.options.as_mapping()
         return {
@@ -563,9 +575,9 @@ class Learner:
             "given": {name: given is not None for name, given in self._recipe.callables().items()},
             "fixed": self._labels is not None and self._labels.fixed,
             "sample": {"shape": list(shape), "dtype": str(dtype).removeprefix("torch.")},
-            "outputs": trainer.outputs,
+            "outputs": worker.outputs,
             "initial": dict(self._recipe.template.net.state_dict()),
-            **trainer.state_dict(),
+            **worker.state_dict(),
             "prequential": self._prequential.state_dict(),
             "learner": collect({name: vars(self)[name] for name in self._COUNTERS}),
         }
@@ -587,9 +599,9 @@ class Learner:
                 self._recipe.template.grow(missing)
         self._recipe.template.net.load_state_dict(state["initial"])
         draws = state["chance"] is not None
-        self._trainer = Trainer(self._recipe, state["outputs"], self._labels, draws, self._heard())
-        self._trainer.load_state_dict(state)
-        self._check_memories(self._trainer.method, example[:1])
+        self._worker = self._recipe.worker(state["outputs"], self._labels, draws=draws)
+        self._worker.load_state_dict(state)
+        self._check_memories(self._worker, example[:1])
         restore_fresh(self._prequential, state["prequential"], "prequential")
         own = {name: vars(self)[name] for name in self._COUNTERS}
         restore(own, state["learner"])
@@ -597,17 +609,15 @@ class Learner:
             raise ValueError(f"it has observed {own['_observed']} batches")
         vars(self).update(own)
 
-    def _check_memories(self, method: Method[Any], raw: Tensor) -> None:
+    def _check_memories(self, worker: Worker, raw: Tensor) -> None:
         """Raises ValueError unless memory holds samples like `raw` `[1, ...]`, and there is a label for each."""
-        n = method.setting.n_classes
+        n = worker.outputs
         if self._labels is not None and len(self._labels) > n:
             raise ValueError(f"{len(self._labels)} labels for {n} outputs")
         numbers = raw.new_empty(1, *self._target_shape, dtype=self._view.dtype)
         targets = numbers if self._labels is None else torch.zeros(1, dtype=torch.int64)
         known = None if self._labels is None else len(self._labels)
-        outputs = dict.fromkeys(method.stored_outputs, self._target_shape if self._labels is None else (n,))
-        for memory in method.memories():
-            check_samples(memory, raw, targets, known, outputs)
+        worker.check_memories(raw, targets, known, self._target_shape if self._labels is None else (n,))
 
 
 def _folder(path: str | Path) -> Path:

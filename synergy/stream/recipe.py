@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from synergy.device import autocast
+from synergy.engine.optimizers import OptimizerFactory, SchedulerFactory, optimizer_maker, schedules
+from synergy.engine.worker import Means, Worker
 from synergy.errors import UsageError
-from synergy.methods.base import Method, MethodConfig, Setting, unheard
+from synergy.methods.base import Budget, Method, MethodConfig, Setting, make_method
 from synergy.ops.objectives import CROSS_ENTROPY, SQUARED_ERROR, Objective, weighted_cross_entropy
 from synergy.stream.labels import Labels
 from synergy.stream.options import StreamOptions
 from synergy.stream.template import Template
 from synergy.stream.view import StreamView
-from synergy.types import Batch
 
-OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
-SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
+CHANCE = "learner/network"
+"""Name of the generator that a network with dropout draws from."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +72,24 @@ class Recipe:
         config = type(self.config)(**{**self.config.as_mapping(), "buffer_size": available // each})
         return replace(self, config=config)
 
-    def method(
-        self, outputs: int, labels: Labels | None, on_outputs: Callable[[Batch, Tensor], None] = unheard
-    ) -> Method[Any]:
-        """A fresh method for a network of so many outputs, which tells those of its steps to `on_outputs`."""
+    def worker(self, outputs: int, labels: Labels | None, *, draws: bool) -> Worker:
+        """A fresh method at work, for a network of so many outputs.
+
+        Args:
+            outputs: of the network.
+            labels: known so far; None where targets are numbers.
+            draws: whether the network draws random numbers in training, as dropout does.
+
+        Raises:
+            UsageError: the method has no optimiser for the schedule.
+        """
+        options = self.options
+        method = self.method(outputs, labels)
+        means = Means(self.template.device, options.precision, options.seed, CHANCE, options.memory_on)
+        return Worker(method, means, draws=draws, schedulers=schedules(method, self.scheduler, self.name))
+
+    def method(self, outputs: int, labels: Labels | None) -> Method[Any]:
+        """A fresh method for a network of so many outputs."""
         setting = Setting(
             build_net=self.template.build,
             view=self.view,
@@ -85,33 +97,11 @@ class Recipe:
             seed=self.options.seed,
             fisher_memory_mb=self.options.fisher_memory_mb,
             objective=self.objective(outputs, labels),
-            make_optimizer=self._make_optimizer,
-            on_outputs=on_outputs,
+            make_optimizer=optimizer_maker(
+                self.optimizer, clip_norm=self.options.clip_norm, partly_frozen=self.template.is_partly_frozen()
+            ),
         )
-        method = self.kind(self.config, setting)
-        for memory in method.memories():
-            memory.store.on_host = self.options.memory_on == "host"
-        return method
-
-    def schedules(self, method: Method[Any]) -> list[LRScheduler]:
-        """One for each optimiser of the method, if there are to be any.
-
-        Raises:
-            UsageError: the method has no optimiser, or what is made is no schedule.
-        """
-        if self.scheduler is None:
-            return []
-        optimizers = [part for part in vars(method).values() if isinstance(part, torch.optim.Optimizer)]
-        if not optimizers:
-            raise UsageError(f"scheduler: given for {self.name}, which has no optimiser between batches; allowed: none")
-        made = [self.scheduler(optimizer) for optimizer in optimizers]
-        for each in made:
-            if not isinstance(each, LRScheduler) or isinstance(each, ReduceLROnPlateau):
-                raise UsageError(
-                    f"scheduler: it made a {type(each).__name__}; allowed: a torch.optim.lr_scheduler that needs no "
-                    "measure, made of an optimiser"
-                )
-        return made
+        return make_method(self.kind, self.config, setting, Budget())
 
     def objective(self, outputs: int, labels: Labels | None) -> Objective:
         """What is minimised, with the weights of the labels known now."""
@@ -131,29 +121,3 @@ class Recipe:
             "optimizer": self.optimizer,
             "scheduler": self.scheduler,
         }
-
-    def _make_optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        optimizer = torch.optim.SGD(parameters, lr) if self.optimizer is None else self.optimizer(parameters)
-        if not isinstance(optimizer, torch.optim.Optimizer) or isinstance(optimizer, torch.optim.LBFGS):
-            raise UsageError(
-                f"optimizer: it made a {type(optimizer).__name__}; allowed: a torch.optim.Optimizer whose step needs "
-                "no closure, made of the parameters it is given"
-            )
-        if {id(each) for group in optimizer.param_groups for each in group["params"]} != set(map(id, parameters)):
-            raise UsageError(
-                "optimizer: it made one of other parameters than those it was given; allowed: "
-                "lambda parameters: torch.optim.Adam(parameters), since the learner trains a copy of the network"
-            )
-        if self.template.is_partly_frozen() and any(group.get("weight_decay") for group in optimizer.param_groups):
-            raise UsageError(
-                "optimizer: given one with weight_decay for a network with frozen parameters, which would shrink too; "
-                "allowed: weight_decay=0, or a network without frozen parameters"
-            )
-        if self.options.clip_norm is not None:
-            bound = self.options.clip_norm
-
-            def clip(stepping: torch.optim.Optimizer, *_: object) -> None:
-                clip_grad_norm_([each for group in stepping.param_groups for each in group["params"]], bound)
-
-            optimizer.register_step_pre_hook(clip)
-        return optimizer

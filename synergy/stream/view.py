@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from synergy.data.view import ImageView, scaled
+from synergy.types import ViewDraws
 
 Transform = Callable[[Tensor], Tensor]
 """Stored samples `[B, ...]` -> what the network sees, `[B, ...]`: one batched operation, the same at each call."""
@@ -31,11 +32,18 @@ class StreamView:
     augment: Randomise | None
     dtype: torch.dtype
 
-    def __call__(self, raw: Tensor, rng: np.random.Generator) -> Tensor:
-        """The view for training, `[B, ...]`; random samples are drawn from `rng`."""
+    def decide(self, n: int, rng: np.random.Generator) -> ViewDraws:
+        """The random part for `n` samples; with an `augment`, the generator that it will draw from."""
         if self.augment is not None:
-            raw = self.augment(raw, rng)
-        return self.transform(raw, rng) if isinstance(self.transform, ImageView) else self.plain(raw)
+            return rng
+        return self.transform.decide(n, rng) if isinstance(self.transform, ImageView) else None
+
+    def __call__(self, raw: Tensor, draws: ViewDraws) -> Tensor:
+        """The view for training, `[B, ...]`, with draws from `decide`."""
+        if self.augment is not None and isinstance(draws, np.random.Generator):
+            raw = self.augment(raw, draws)
+            draws = self.transform.decide(len(raw), draws) if isinstance(self.transform, ImageView) else None
+        return self.transform(raw, draws) if isinstance(self.transform, ImageView) else self.plain(raw)
 
     @property
     def is_random(self) -> bool:

@@ -30,21 +30,24 @@ def test_equals_one_by_one(data: st.DataObject) -> None:
     padding = data.draw(st.integers(0, 4))
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
     raw = torch.from_numpy(rng.integers(1, 256, (batch, channels, height, width), dtype=np.uint8))
-    offsets, flips = ImageView(padding=padding, flip=True).draws(batch, rng)
-    ours = crop_and_flip(raw, offsets, flips, padding=padding)
-    assert torch.equal(ours, one_by_one(raw, offsets, flips, padding))
+    draws = ImageView(padding=padding, flip=True).decide(batch, rng)
+    assert draws is not None
+    ours = crop_and_flip(raw, draws, padding=padding)
+    assert torch.equal(ours, one_by_one(raw, draws[:, :2], draws[:, 2].bool(), padding))
 
 
 def test_draws_cover_every_offset_and_both_sides() -> None:
-    offsets, flips = ImageView(padding=2, flip=True).draws(2000, np.random.default_rng(0))
-    assert sorted(set(offsets.flatten().tolist())) == [0, 1, 2, 3, 4]
-    assert 0.45 < flips.double().mean() < 0.55
+    draws = ImageView(padding=2, flip=True).decide(2000, np.random.default_rng(0))
+    assert draws is not None
+    assert sorted(set(draws[:, :2].flatten().tolist())) == [0, 1, 2, 3, 4]
+    assert sorted(set(draws[:, 2].tolist())) == [0, 1]
+    assert 0.45 < draws[:, 2].double().mean() < 0.55
 
 
 def test_every_sample_and_every_call_has_its_own_draw() -> None:
     image = torch.arange(1, 65, dtype=torch.uint8).view(1, 1, 8, 8).expand(20, 1, 8, 8)
-    augment, rng = ImageView(padding=4, flip=True), np.random.default_rng(0)
-    one, other = augment(image, rng), augment(image, rng)
+    view, rng = ImageView(padding=4, flip=True), np.random.default_rng(0)
+    one, other = (view(image, view.decide(20, rng)) for _ in range(2))
     assert len(torch.unique(one.flatten(1), dim=0)) > 10
     assert not torch.equal(one, other)
 
@@ -53,7 +56,8 @@ def test_without_augmentation_nothing_is_drawn() -> None:
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state
     raw = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3)
-    assert ImageView()(raw, rng).flatten().tolist() == torch.tensor([0.0, 0.2, 1.0]).tolist()
+    view = ImageView()
+    assert view(raw, view.decide(1, rng)).flatten().tolist() == torch.tensor([0.0, 0.2, 1.0]).tolist()
     assert rng.bit_generator.state == before
 
 

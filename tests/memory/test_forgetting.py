@@ -74,11 +74,11 @@ def test_only_what_is_kept_stays_and_the_memory_goes_on(
 
 def test_nothing_of_a_forgotten_sample_stays_in_the_slots() -> None:
     store = Store(4)
-    store.put(np.arange(4), Samples(torch.full((4, 2), 7), torch.full((4,), 7)))
+    store.write(np.array([0, 1, 2, 3, 4]), Samples(torch.full((5, 2), 7), torch.full((5,), 7)))
     store.keep(np.array([1]))
-    whole = store._fields  # every slot, also those that are not filled any more
-    assert whole["raw"].tolist() == [[7, 7], [0, 0], [0, 0], [0, 0]]
-    assert whole["labels"].tolist() == [7, 0, 0, 0]
+    whole = store._fields  # every slot, and the one that takes what is dropped
+    assert whole["raw"].tolist() == [[7, 7], [0, 0], [0, 0], [0, 0], [0, 0]]
+    assert whole["labels"].tolist() == [7, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("kind", ["class_balanced", "gradient_selected"])
@@ -124,11 +124,11 @@ def test_labels_need_not_follow_one_another() -> None:
 
 def test_widened_fields_keep_what_they_had() -> None:
     store = Store(3)
-    store.put(np.arange(2), numbered(4, 2))
+    store.write(np.arange(2), numbered(4, 2))
     store.widen("logits", 2)
     store.widen("no such field", 2)
     assert store.all().extras["logits"].tolist() == [[4, 0, 0], [5, 0, 0]]
-    store.put(
+    store.write(
         np.array([2]), Samples(torch.tensor([[9]]).int(), torch.tensor([0]), {"logits": torch.ones(1, 3).double()})
     )
     assert store.all().extras["logits"][2].tolist() == [1, 1, 1]

@@ -141,5 +141,5 @@ def test_what_was_drawn_is_a_copy() -> None:
 
 
 def test_nothing_can_be_drawn_from_an_empty_memory() -> None:
-    with pytest.raises(AssertionError, match="empty memory"):
+    with pytest.raises(AssertionError, match="memory is empty"):
         reservoir(4).draw(1)

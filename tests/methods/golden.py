@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from synergy import testing
 from synergy.data.view import ImageView
 from synergy.methods import method_class
-from synergy.methods.base import Answer, Method
-from synergy.ops.vectors import parameter_vector
+from synergy.methods.base import Answer, Method, make_method
+from synergy.ops.vectors import PerParameter, parameter_vector
 from synergy.randomness import generator, torch_generator
 from synergy.scenarios.base import AnyScenario
 from synergy.types import Batch
@@ -58,6 +58,7 @@ def record(name: str) -> dict[str, Any]:
     method = _method(name, stream)
     losses = [loss for index in range(stream.n_tasks) for loss in _task(method, stream, index)]
     vectors = {key: value for key, value in vars(method).items() if isinstance(value, Tensor)}
+    vectors |= {key: value.values for key, value in vars(method).items() if isinstance(value, PerParameter)}
     nets = {key: value for key, value in vars(method).items() if isinstance(value, nn.Module)}
     nets |= {key: net for key, net in _answering(method).items() if all(net is not held for held in nets.values())}
     vectors |= {key: parameter_vector(net) for key, net in nets.items()}
@@ -80,7 +81,8 @@ def _method(name: str, stream: AnyScenario) -> Method[Any]:
         _draw_again(net, generator(0, f"golden/{name}"))
         return net
 
-    return kind(config, replace(testing.setting(stream), build_net=build_net, view=VIEW))
+    setting = replace(testing.setting(stream), build_net=build_net, view=VIEW)
+    return make_method(kind, config, setting, testing.budget(stream))
 
 
 def _draw_again(net: nn.Module, rng: np.random.Generator) -> None:
@@ -95,7 +97,7 @@ def _task(method: Method[Any], stream: AnyScenario, index: int) -> list[float]:
     task = stream.task(index)
     method.begin_task(task)
     samples = itertools.islice(task.batches(0), STEPS)
-    losses = [method.observe(Batch(raw, VIEW.plain(raw), labels)) for raw, labels in samples]
+    losses = [method.observe(Batch(raw, VIEW.plain(raw), labels)).losses for raw, labels in samples]
     method.end_task(task)
     return [_rounded(step["loss"]) for step in losses if step]
 

@@ -58,9 +58,6 @@ class Trace:
             build_net=lambda name: self.net(),
             view=ImageView(dtype=torch.float64),
             n_classes=self.meta["backbone"]["classes"],
-            n_tasks=1,
-            batch_size=self.meta["batch_size"],
-            n_epochs=1,
             seed=0,
         )
         method = kind(config, setting)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from synergy.data.view import ImageView
-from synergy.methods.base import Setting
+from synergy.methods.base import Budget, Setting
 from synergy.nets.mlp import MLP
 from synergy.ops.vectors import parameter_vector
 from synergy.randomness import generator, torch_generator
@@ -25,9 +25,13 @@ def build_net(name: str) -> nn.Module:
 
 
 def setting(**changes: Any) -> Setting:
+    """The usual setting of these tests; `changes` replace fields."""
+    return replace(Setting(build_net, VIEW, CLASSES, seed=0), **changes)
+
+
+def budget(**changes: Any) -> Budget:
     """Two tasks, batches of six, one epoch; `changes` replace fields."""
-    usual = Setting(build_net, VIEW, CLASSES, n_tasks=2, batch_size=6, n_epochs=1, seed=0)
-    return replace(usual, **changes)
+    return replace(Budget(n_tasks=2, batch_size=6, n_epochs=1), **changes)
 
 
 def samples(seed: int, n: int, classes: tuple[int, ...] = tuple(range(CLASSES))) -> Split:

@@ -23,7 +23,7 @@ def test_der_asks_for_the_logits_of_the_pass_that_was_trained_on() -> None:
     ce = F.cross_entropy(by_hand(second.inputs), second.labels)
     distance = (by_hand(first.inputs) - logits.detach()).square().mean()
     small.step(by_hand, ce + 0.3 * distance, lr=0.5)
-    losses = method.observe(second)
+    losses = method.observe(second).losses
     torch.testing.assert_close(losses["loss"], (ce + 0.3 * distance).detach())
     small.assert_same_weights(method.net, by_hand)
 
@@ -45,7 +45,7 @@ def test_derpp_has_two_draws_one_for_logits_one_for_labels() -> None:
     small.step(by_hand, ce + 0.3 * distance + 0.7 * replay_ce, lr=0.5)
 
     method.observe(first)
-    losses = method.observe(second)
+    losses = method.observe(second).losses
     torch.testing.assert_close(losses["logits"], distance.detach())
     torch.testing.assert_close(losses["replay_ce"], replay_ce.detach())
     small.assert_same_weights(method.net, by_hand)

@@ -40,7 +40,7 @@ def test_memory_competes_among_all_classes() -> None:
     small.step(by_hand, loss, lr=0.5)
 
     method.observe(first)
-    torch.testing.assert_close(method.observe(second)["loss"], loss.detach())
+    torch.testing.assert_close(method.observe(second).losses["loss"], loss.detach())
     small.assert_same_weights(method.net, by_hand)
 
 

@@ -32,11 +32,11 @@ def test_distance_of_equals_has_a_finite_gradient() -> None:
 
 def test_two_steps_for_each_batch() -> None:
     """The weight `alpha` has no effect."""
-    method = FDR(FdrConfig(lr=0.5, alpha=0.7, buffer_size=4, minibatch_size=4), small.setting())
+    method = FDR(FdrConfig(lr=0.5, alpha=0.7, buffer_size=4, minibatch_size=4), small.setting(), small.budget())
     by_hand = small.twin(method.net)
     first, second = small.batch(1), small.batch(2)
     small.step(by_hand, F.cross_entropy(by_hand(first.inputs), first.labels), lr=0.5)
-    assert set(method.observe(first)) == {"loss"}
+    assert set(method.observe(first).losses) == {"loss"}
     method.end_task(small.task(0))
     kept = method.memory.of(0)
     inputs = small.VIEW.plain(kept.raw)
@@ -47,13 +47,13 @@ def test_two_steps_for_each_batch() -> None:
     distance = (by_hand(inputs).softmax(1) - kept.extras["logits"].softmax(1)).norm(dim=1).mean()
     assert distance > 0
     small.step(by_hand, distance, lr=0.5)
-    losses = method.observe(second)
+    losses = method.observe(second).losses
     torch.testing.assert_close(losses["loss"], (ce + distance).detach())
     small.assert_same_weights(method.net, by_hand)
 
 
 def test_every_task_has_the_same_share() -> None:
-    method = FDR(FdrConfig(buffer_size=9, minibatch_size=9), small.setting(n_tasks=3))
+    method = FDR(FdrConfig(buffer_size=9, minibatch_size=9), small.setting(), small.budget(n_tasks=3))
     shares, first = [], []
     for index in range(3):
         method.observe(small.batch(index))
@@ -67,11 +67,11 @@ def test_every_task_has_the_same_share() -> None:
 
 def test_a_memory_smaller_than_the_number_of_tasks_is_refused() -> None:
     with pytest.raises(UsageError, match="given 3; allowed: at least 4"):
-        FDR(FdrConfig(buffer_size=3, minibatch_size=3), small.setting(n_tasks=4))
+        FDR(FdrConfig(buffer_size=3, minibatch_size=3), small.setting(), small.budget(n_tasks=4))
 
 
 def test_logits_are_those_of_the_network_as_it_answers() -> None:
-    method = FDR(FdrConfig(buffer_size=4, minibatch_size=4), small.setting(build_net=normalised.build))
+    method = FDR(FdrConfig(buffer_size=4, minibatch_size=4), small.setting(build_net=normalised.build), small.budget())
     method.observe(small.batch(1))
     before = normalised.statistics(method.net)
     method.end_task(small.task(0))

@@ -56,7 +56,7 @@ def test_agem_r_projects_on_a_draw_that_is_not_augmented(harmful: bool) -> None:
 
 def test_agem_projects_on_the_samples_of_past_tasks_augmented() -> None:
     setting = small.setting(view=FLIP)
-    method = AGem(ReplayConfig(lr=0.5, buffer_size=7, minibatch_size=6), setting)
+    method = AGem(ReplayConfig(lr=0.5, buffer_size=7, minibatch_size=6), setting, small.budget())
     method.observe(small.batch(1))
     assert not len(method.memory), "memory is filled only at task ends"
     method.end_task(small.task(0, classes=(0, 1)))
@@ -66,7 +66,7 @@ def test_agem_projects_on_the_samples_of_past_tasks_augmented() -> None:
     second = against(Batch(kept.raw, FLIP.plain(kept.raw), kept.labels))
 
     order = setting.rng("replay").choice(3, size=3, replace=False, shuffle=False)
-    inputs = FLIP(kept.raw[order], setting.rng("augment"))
+    inputs = FLIP(kept.raw[order], FLIP.decide(3, setting.rng("augment")))
     assert not torch.equal(inputs, FLIP.plain(kept.raw[order]))
     reference = ce_gradient(by_hand, inputs, kept.labels[order])
     gradient = ce_gradient(by_hand, second.inputs, second.labels)
@@ -78,7 +78,7 @@ def test_agem_projects_on_the_samples_of_past_tasks_augmented() -> None:
 
 
 def gem_after(tasks: list[Task], gamma: float) -> Gem:
-    method = Gem(GemConfig(lr=0.5, buffer_size=8, gamma=gamma), small.setting())
+    method = Gem(GemConfig(lr=0.5, buffer_size=8, gamma=gamma), small.setting(), small.budget())
     for task in tasks:
         method.observe(small.batch(task.index))
         method.end_task(task)
@@ -140,4 +140,4 @@ def test_gem_keeps_a_gradient_that_harms_none() -> None:
 )
 def test_a_memory_smaller_than_the_number_of_tasks_is_refused(kind: Any, config: Any) -> None:
     with pytest.raises(UsageError, match="given 3; allowed: at least 4"):
-        kind(config, small.setting(n_tasks=4))
+        kind(config, small.setting(), small.budget(n_tasks=4))

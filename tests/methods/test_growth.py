@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from synergy.data.view import ImageView
 from synergy.errors import UsageError
 from synergy.methods import METHODS, method_class
-from synergy.methods.base import Answer, Method, Setting
+from synergy.methods.base import Answer, Budget, Method, Setting, make_method
 from synergy.nets.mlp import MLP
 from synergy.ops.growth import classifier, classifier_name, widen
 from synergy.ops.vectors import Flat
@@ -40,7 +41,7 @@ def adam(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr)
 
 
-def made(name: str, build_net: Callable[[str], nn.Module], **options: object) -> Method:  # type: ignore[type-arg]
+def made(name: str, build_net: Callable[[str], nn.Module], **options: Any) -> Method:  # type: ignore[type-arg]
     kind = method_class(name)
     few = {
         "buffer_size": 12,
@@ -50,7 +51,7 @@ def made(name: str, build_net: Callable[[str], nn.Module], **options: object) ->
         "ema_update_freq": 0.5,
     }
     chosen = {key: value for key, value in few.items() if key in kind.Config.names()}
-    return kind(kind.Config(**chosen), replace(Setting(build_net, ImageView(), 3), **options))  # type: ignore[arg-type]
+    return make_method(kind, kind.Config(**chosen), replace(Setting(build_net, ImageView(), 3), **options), Budget())
 
 
 def observe(method: Method, steps: int, labels: int, seed: int = 0) -> None:  # type: ignore[type-arg]
@@ -98,7 +99,7 @@ def test_vectors_and_optimiser_state_follow(name: str) -> None:
     state = method.optimizer.state[weights.parameter]  # type: ignore[attr-defined]
     vectors = {"moment": state["exp_avg"], "square": state["exp_avg_sq"]}
     if name == "synergy":
-        vectors["fisher"] = method.fisher  # type: ignore[attr-defined]
+        vectors["fisher"] = method.fisher.values  # type: ignore[attr-defined]
     before = {key: [view.clone() for view in weights.views(vector)] for key, vector in vectors.items()}
     step = state["step"].clone()
     method.grow(2, MLP_HEAD)
@@ -106,7 +107,7 @@ def test_vectors_and_optimiser_state_follow(name: str) -> None:
     state = method.optimizer.state[weights.parameter]  # type: ignore[attr-defined]
     vectors = {"moment": state["exp_avg"], "square": state["exp_avg_sq"]}
     if name == "synergy":
-        vectors["fisher"] = method.fisher  # type: ignore[attr-defined]
+        vectors["fisher"] = method.fisher.values  # type: ignore[attr-defined]
     assert torch.equal(state["step"], step)
     for key, vector in vectors.items():
         for old, new in zip(before[key], weights.views(vector), strict=True):

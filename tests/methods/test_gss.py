@@ -19,7 +19,7 @@ def method(**changes: int) -> GSS:
 def test_scores_are_those_of_gradients_taken_one_at_a_time() -> None:
     gss = method()
     gss.observe(small.batch(1))
-    stored = gss.memory.store.get(gss.setting.rng("comparison").choice(6, size=5, replace=False, shuffle=False))
+    stored = gss.memory.draw(5, gss.setting.rng("comparison"))
     second = small.batch(2)
     gss.observe(second)
 
@@ -72,6 +72,6 @@ def test_every_batch_is_trained_several_times_with_fresh_draws() -> None:
         labels = torch.cat([second.labels, first.labels[drawn]])
         loss = F.cross_entropy(by_hand(inputs), labels)
         small.step(by_hand, loss, lr=0.5)
-    losses = gss.observe(second)
+    losses = gss.observe(second).losses
     torch.testing.assert_close(losses["loss"], loss.detach())
     small.assert_same_weights(gss.net, by_hand)

@@ -19,7 +19,7 @@ from tests.methods import normalised, small
 def method(**changes: float) -> HAL:
     options = {"buffer_size": 8, "minibatch_size": 3, "hal_lambda": 0.4, "beta": 0.7, "gamma": 0.1} | changes
     config = HalConfig.from_mapping({"lr": 0.5, "steps_on_anchors": 5, **options}, "this test")
-    return HAL(config, small.setting())
+    return HAL(config, small.setting(), small.budget())
 
 
 def backbone(name: str) -> Backbone:
@@ -46,7 +46,7 @@ def test_a_step_is_held_back_by_what_it_would_do_to_the_anchors() -> None:
     small.move(ahead, gradient, lr=0.5)
     change = (by_hand(hal.anchors) - ahead(hal.anchors).detach()).square().mean()
     small.move(by_hand, gradient + small.gradient(by_hand, 0.4 * change), lr=0.5)
-    losses = hal.observe(batch)
+    losses = hal.observe(batch).losses
     torch.testing.assert_close(losses["change"], change.detach())
     torch.testing.assert_close(losses["loss"], losses["ce"] + 0.4 * change.detach())
     small.assert_same_weights(hal.net, by_hand)
@@ -136,7 +136,7 @@ def test_memory_has_a_section_for_each_task() -> None:
 
 def test_looking_at_anchors_leaves_statistics_and_mode_alone() -> None:
     config = HalConfig(buffer_size=8, minibatch_size=3, steps_on_anchors=2)
-    hal, alone = HAL(config, small.setting(build_net=normalised.build)), normalised.build("net")
+    hal, alone = HAL(config, small.setting(build_net=normalised.build), small.budget()), normalised.build("net")
     hal.anchors = numbers(1, 3, 1, 4, 4)
     batch = small.batch(1)
     hal.observe(batch)
@@ -151,9 +151,9 @@ def test_looking_at_anchors_leaves_statistics_and_mode_alone() -> None:
 
 def test_what_it_needs_is_said() -> None:
     with pytest.raises(UsageError, match=r"buffer_size: given 1; allowed: at least 2, one sample for each task"):
-        HAL(HalConfig(buffer_size=1, minibatch_size=1), small.setting())
+        HAL(HalConfig(buffer_size=1, minibatch_size=1), small.setting(), small.budget())
     with pytest.raises(UsageError, match="given Linear; allowed for hal: a Backbone"):
-        HAL(HalConfig(), small.setting(build_net=lambda name: nn.Linear(16, small.CLASSES)))
+        HAL(HalConfig(), small.setting(build_net=lambda name: nn.Linear(16, small.CLASSES)), small.budget())
 
 
 def test_anchors_grow_and_keep_their_precision() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from synergy.methods.base import Answer, MethodConfig, Setting
+from synergy.methods.base import Answer, Budget, MethodConfig
 from synergy.methods.joint import Joint
 from synergy.types import Task
 from tests.methods import small
@@ -24,20 +23,20 @@ def tasks(n: int) -> list[Task]:
     return made
 
 
-def learn(setting: Setting, n: int) -> list[bool]:
+def learn(budget: Budget, n: int) -> list[bool]:
     """Whether there is an answer after each of `n` tasks."""
-    joint = Joint(MethodConfig(lr=0.1), setting)
+    joint = Joint(MethodConfig(lr=0.1), small.setting(), budget)
     answers = []
     for task in tasks(n):
         joint.begin_task(task)
-        assert joint.observe(small.batch(task.index)) == {}
+        assert joint.observe(small.batch(task.index)).losses == {}
         joint.end_task(task)
         answers.append(bool(joint.predictors()))
     return answers
 
 
 def test_by_hand() -> None:
-    joint = Joint(MethodConfig(lr=0.3), small.setting(n_epochs=2, batch_size=6))
+    joint = Joint(MethodConfig(lr=0.3), small.setting(), small.budget(n_epochs=2, batch_size=6))
     for task in tasks(2):
         joint.begin_task(task)
         joint.end_task(task)
@@ -65,12 +64,12 @@ def test_by_hand() -> None:
     ],
 )
 def test_it_answers_after_the_last_task_of_the_run(max_tasks: int | None, expected: list[bool]) -> None:
-    setting = replace(small.setting(n_tasks=3), max_tasks=max_tasks)
-    assert learn(setting, len(expected)) == expected
+    budget = small.budget(n_tasks=3, max_tasks=max_tasks)
+    assert learn(budget, len(expected)) == expected
 
 
 def test_it_takes_no_more_steps_than_the_tasks_of_a_partial_run() -> None:
-    joint = Joint(MethodConfig(lr=0.3), small.setting(n_epochs=5, batch_size=6, max_steps_per_task=2))
+    joint = Joint(MethodConfig(lr=0.3), small.setting(), small.budget(n_epochs=5, batch_size=6, max_steps_per_task=2))
     for task in tasks(2):
         joint.begin_task(task)
         joint.end_task(task)

@@ -44,7 +44,7 @@ def test_distillation_at_temperature_one_of_sure_targets_is_plain_cross_entropy(
 
 
 def after_first_task(config: LwfConfig, augment: ImageView = small.VIEW) -> LwF:
-    method = LwF(config, small.setting(view=augment))
+    method = LwF(config, small.setting(view=augment), small.budget())
     first = small.task(0, classes=OLD)
     method.begin_task(first)
     method.observe(small.batch(1, classes=OLD))
@@ -53,7 +53,7 @@ def after_first_task(config: LwfConfig, augment: ImageView = small.VIEW) -> LwF:
 
 
 def test_first_task_knows_its_own_classes_only() -> None:
-    method = LwF(LwfConfig(lr=0.5, wd_reg=0.01), small.setting())
+    method = LwF(LwfConfig(lr=0.5, wd_reg=0.01), small.setting(), small.budget())
     by_hand = small.twin(method.net)
     method.begin_task(small.task(0, classes=OLD))
     small.assert_same_weights(method.net, by_hand)
@@ -61,7 +61,7 @@ def test_first_task_knows_its_own_classes_only() -> None:
     norm = sum(p.square().sum() for p in by_hand.parameters())
     loss = F.cross_entropy(by_hand(batch.inputs)[:, :2], batch.labels) + 0.01 * norm
     small.step(by_hand, loss, lr=0.5)
-    torch.testing.assert_close(method.observe(batch)["loss"], loss.detach())
+    torch.testing.assert_close(method.observe(batch).losses["loss"], loss.detach())
     small.assert_same_weights(method.net, by_hand)
 
 
@@ -97,7 +97,7 @@ def test_a_step_of_the_second_task() -> None:
         batch = Batch(seen.raw, seen.inputs.flip(3), seen.labels)
         loss = _second_task_loss(by_hand, frozen(seen.inputs).detach(), batch, config)
         small.step(by_hand, loss, lr=0.5)
-        torch.testing.assert_close(method.observe(batch)["loss"], loss.detach())
+        torch.testing.assert_close(method.observe(batch).losses["loss"], loss.detach())
         small.assert_same_weights(method.net, by_hand)
     small.assert_same_weights(method.old, frozen)
 
@@ -131,12 +131,12 @@ def test_a_network_without_features_is_refused() -> None:
         return nn.Sequential(nn.Flatten(), small.build_net(name))
 
     with pytest.raises(UsageError, match="given Sequential; allowed for lwf: a Backbone"):
-        LwF(LwfConfig(), small.setting(build_net=build_net))
+        LwF(LwfConfig(), small.setting(build_net=build_net), small.budget())
 
 
 @pytest.mark.parametrize(("budget", "steps"), [(None, 4), (3, 3), (9, 4)])
 def test_warm_up_takes_every_epoch_in_its_own_order(budget: int | None, steps: int) -> None:
-    method = LwF(LwfConfig(lr=0.5), small.setting(n_epochs=2, max_steps_per_task=budget))
+    method = LwF(LwfConfig(lr=0.5), small.setting(), small.budget(n_epochs=2, max_steps_per_task=budget))
     method.begin_task(small.task(0, classes=OLD))
     by_hand, samples = small.twin(method.net), small.samples(101, 10, NEW)
     parts = [torch.arange(10).split(6), torch.arange(10).flip(0).split(6)]
@@ -148,7 +148,7 @@ def test_warm_up_takes_every_epoch_in_its_own_order(budget: int | None, steps: i
 
 
 def test_warm_up_and_the_frozen_network_leave_running_statistics_alone() -> None:
-    method = LwF(LwfConfig(), small.setting(build_net=normalised.build))
+    method = LwF(LwfConfig(), small.setting(build_net=normalised.build), small.budget())
     method.begin_task(small.task(0, classes=OLD))
     method.observe(small.batch(1, classes=OLD))
     before = normalised.statistics(method.net)

@@ -13,7 +13,7 @@ from tests.methods import small
 
 def method(beta: float, gamma: float, batch_num: int = 3) -> MER:
     config = MerConfig(lr=0.5, beta=beta, gamma=gamma, batch_num=batch_num, buffer_size=6, minibatch_size=2)
-    return MER(config, small.setting(batch_size=1))
+    return MER(config, small.setting())
 
 
 @pytest.mark.parametrize(("beta", "gamma"), [(0.3, 0.6), (1.0, 0.25), (0.4, 1.0)])
@@ -35,7 +35,7 @@ def test_goes_part_of_the_way_of_every_step_and_of_every_sample(beta: float, gam
             torch.nn.utils.vector_to_parameters(theta_w + beta * (theta - theta_w), by_hand.parameters())
         theta = parameter_vector(by_hand)
         torch.nn.utils.vector_to_parameters(theta_a + gamma * (theta - theta_a), by_hand.parameters())
-        losses = mer.observe(batch)
+        losses = mer.observe(batch).losses
         torch.testing.assert_close(losses["loss"], loss.detach())
         small.assert_same_weights(mer.net, by_hand)
 

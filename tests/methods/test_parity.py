@@ -24,7 +24,7 @@ def test_losses_and_parameters_of_every_step(name: str) -> None:
     net = vars(method)["net"]
     losses = []
     for step, batch in enumerate(trace.steps()):
-        losses.append(method.observe(batch)["loss"])
+        losses.append(method.observe(batch).losses["loss"])
         if step == 0:
             assert relative_error(parameter_vector(net), trace.arrays["params_first"]) < TOLERANCE
     assert relative_error(torch.stack(losses), trace.arrays["losses"]) < TOLERANCE
@@ -45,8 +45,8 @@ def test_fisher_of_the_trace(name: str) -> None:
             memory = method.memory.all()
             first = fisher_diagonal(method.semantic, memory.raw.double() / 255, memory.labels)
             assert relative_error(_vector(first), trace.arrays["fisher_first"]) < TOLERANCE
-    assert method.fisher is not None
-    last = list(method.phi.views(method.fisher))
+    assert method.fisher.is_set
+    last = list(method.phi.views(method.fisher.values))
     assert relative_error(_vector(last), trace.arrays["fisher_adjusted_last"]) < TOLERANCE
 
 

@@ -23,7 +23,7 @@ def task(number: int) -> Task:
 
 
 def trained(tasks: int = 3) -> PNN:
-    pnn = PNN(MethodConfig(lr=0.1), small.setting(n_tasks=3))
+    pnn = PNN(MethodConfig(lr=0.1), small.setting())
     for number in range(tasks):
         pnn.begin_task(task(number))
         for seed in range(2):
@@ -97,7 +97,7 @@ def test_loss_is_among_the_classes_of_the_task() -> None:
     batch = small.batch(3, classes=TASKS[1])
     logits = pnn.net(batch.inputs)[-1][:, TASKS[1]].detach()
     labels = torch.tensor([TASKS[1].index(int(label)) for label in batch.labels])
-    torch.testing.assert_close(pnn.observe(batch)["loss"], F.cross_entropy(logits, labels))
+    torch.testing.assert_close(pnn.observe(batch).losses["loss"], F.cross_entropy(logits, labels))
 
 
 @pytest.mark.parametrize("tasks", [0, 1, 3])

@@ -42,7 +42,7 @@ def task(number: int) -> Task:
 
 
 def trained(tasks: int = 3, width: int = 3) -> PNN:
-    setting = small.setting(n_tasks=3, build_net=lambda name: build_net(name, width))
+    setting = small.setting(build_net=lambda name: build_net(name, width))
     pnn = PNN(MethodConfig(lr=0.1), setting)
     for number in range(tasks):
         pnn.begin_task(task(number))
@@ -211,7 +211,7 @@ def test_channels_last_gives_the_same() -> None:
     other.load_state_dict(usual.state_dict())
     for learner in (usual, other):
         learner.begin_task(task(2))
-    losses = [learner.observe(batch(8, classes=TASKS[2]))["loss"] for learner in (usual, other)]
+    losses = [learner.observe(batch(8, classes=TASKS[2])).losses["loss"] for learner in (usual, other)]
     torch.testing.assert_close(*losses)
     answers = [learner.predictors()["columns"](batch(7).inputs) for learner in (usual, other)]
     torch.testing.assert_close(*answers)

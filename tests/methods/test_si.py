@@ -41,40 +41,40 @@ def test_path_integral_on_a_quadratic(monkeypatch: pytest.MonkeyPatch) -> None:
         method.observe(batch)
     r = 1 - lr * CURVATURE
     omega = lr * CURVATURE**2 * start**2 * (1 - r ** (2 * steps)) / (1 - r**2)
-    assert method.path.item() == pytest.approx(omega, rel=1e-12)
+    assert method.path.values.item() == pytest.approx(omega, rel=1e-12)
     moved = start * (1 - r**steps)
     method.end_task(small.task(0))
-    assert method.importance.item() == pytest.approx(omega / (moved**2 + 0.25), rel=1e-12)
-    assert method.path.item() == 0
-    assert method.anchor.item() == pytest.approx(start * r**steps, rel=1e-12)
+    assert method.importance.values.item() == pytest.approx(omega / (moved**2 + 0.25), rel=1e-12)
+    assert method.path.values.item() == 0
+    assert method.anchor.values.item() == pytest.approx(start * r**steps, rel=1e-12)
 
 
 def test_path_integral_is_by_how_much_the_loss_fell(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the gradient is clipped, as it is here until theta is 1/3."""
     start, lr, steps = 2.0, 1e-3, 2500
     method, batch = quadratic(monkeypatch, start, lr)
-    before = method.observe(batch)["loss"]
+    before = method.observe(batch).losses["loss"]
     for _ in range(steps - 1):
         method.observe(batch)
     end = parameter_vector(method.net).item()
     assert 0 < end < 0.2
     fell = before.item() - CURVATURE / 2 * end**2
-    assert method.path.item() == pytest.approx(fell, rel=1e-2)
+    assert method.path.values.item() == pytest.approx(fell, rel=1e-2)
 
 
 def test_a_step_is_bounded_by_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     method, batch = quadratic(monkeypatch, start=100.0, lr=0.05)
     method.observe(batch)
     assert parameter_vector(method.net).item() == pytest.approx(100.0 - 0.05)
-    assert method.path.item() == pytest.approx(0.05 * CURVATURE * 100.0)
+    assert method.path.values.item() == pytest.approx(0.05 * CURVATURE * 100.0)
 
 
 def test_weights_that_raised_the_loss_have_no_importance() -> None:
     method = SI(SiConfig(c=1.0, xi=0.1), small.setting())
-    method.path.copy_(torch.linspace(-1, 1, len(method.path)))
+    method.path.values.copy_(torch.linspace(-1, 1, len(method.path.values)))
     method.end_task(small.task(0))
-    assert torch.equal(method.importance > 0, torch.linspace(-1, 1, len(method.path)) > 0)
-    assert method.importance.min() == 0
+    assert torch.equal(method.importance.values > 0, torch.linspace(-1, 1, len(method.path.values)) > 0)
+    assert method.importance.values.min() == 0
 
 
 def test_penalty_by_hand_over_two_tasks() -> None:
@@ -88,7 +88,7 @@ def test_penalty_by_hand_over_two_tasks() -> None:
             drift = torch.cat([p.reshape(-1) for p in by_hand.parameters()]) - anchor
             penalty = (importance * drift.square()).sum()
             ce = F.cross_entropy(by_hand(batch.inputs), batch.labels)
-            losses = method.observe(batch)
+            losses = method.observe(batch).losses
             torch.testing.assert_close(losses["loss"], (ce + 20.0 * penalty).detach())
             unpenalised = small.gradient(by_hand, ce)
             direction = unpenalised + 20.0 * 2 * importance * drift.detach()
@@ -97,9 +97,9 @@ def test_penalty_by_hand_over_two_tasks() -> None:
             path -= unpenalised * (parameter_vector(by_hand) - before)
             small.assert_same_weights(method.net, by_hand)
         assert index == 0 or losses["penalty"] > 0
-        torch.testing.assert_close(method.path, path, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(method.path.values, path, rtol=1e-9, atol=1e-12)
         method.end_task(small.task(index))
         drift = parameter_vector(by_hand) - anchor
         importance = importance + path.clamp(min=0) / (drift.square() + 0.01)
         anchor = parameter_vector(by_hand)
-        torch.testing.assert_close(method.importance, importance, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(method.importance.values, importance, rtol=1e-9, atol=1e-12)

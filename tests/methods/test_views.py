@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from synergy.methods import METHODS, method_class
-from synergy.methods.base import Method
-from synergy.types import Batch, Split, Task
+from synergy.methods.base import Method, make_method
+from synergy.types import Batch, Split, Task, ViewDraws
 from tests.methods import small
 
 OPTIONS = {
@@ -37,7 +37,13 @@ class Spy:
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
 
-    def __call__(self, raw: Tensor, rng: np.random.Generator) -> Tensor:
+    def decide(self, n: int, rng: np.random.Generator) -> Tensor:
+        return torch.from_numpy(rng.random(n))
+
+    def __call__(self, raw: Tensor, draws: ViewDraws) -> Tensor:
+        if draws is None:
+            return self.plain(raw)
+        assert isinstance(draws, Tensor) and len(draws) == len(raw), "a draw for each sample"
         self.asked["random"] += len(raw)
         return small.VIEW.plain(raw).flip(3)
 
@@ -55,7 +61,7 @@ class Spy:
 def method_with(name: str, spy: Spy) -> Method:  # type: ignore[type-arg]
     kind = method_class(name)
     chosen = {key: value for key, value in OPTIONS.items() if key in kind.Config.names()}
-    return kind(kind.Config(**chosen), small.setting(view=spy))
+    return make_method(kind, kind.Config(**chosen), small.setting(view=spy), small.budget())
 
 
 def observe(method: Method, index: int) -> None:  # type: ignore[type-arg]

@@ -8,8 +8,8 @@ from torch import nn
 
 from synergy.errors import UsageError
 from synergy.ops.averaging import average_, warm_decay
-from synergy.ops.growth import carried, widen
-from synergy.ops.vectors import Flat, channels_last, parameter_vector
+from synergy.ops.growth import widen
+from synergy.ops.vectors import Flat, carried, channels_last, parameter_vector
 
 
 def network() -> nn.Sequential:
@@ -152,7 +152,7 @@ def test_following_a_longer_parameter_finds_each_element_again(order: tuple[int,
 def test_average_and_its_warm_up() -> None:
     assert [warm_decay(step, 0.75) for step in (1, 2, 3, 4)] == pytest.approx([0.5, 2 / 3, 0.75, 0.75])
     average = torch.tensor([4.0])
-    assert average_(average, torch.tensor([8.0]), 0.75).item() == 5.0
+    assert average_(average, torch.tensor([8.0]), torch.tensor(0.25, dtype=torch.float64)).item() == 5.0
     assert average.item() == 5.0
 
 

@@ -68,6 +68,6 @@ def test_starts_and_takes_twenty_steps(preset: Preset) -> None:
     task, view, rng = prepared.scenario.task(0), prepared.scenario.view, np.random.default_rng(0)
     prepared.method.begin_task(task)
     for raw, labels in itertools.islice(task.batches(0), STEPS):
-        losses = prepared.method.observe(Batch(raw, view(raw, rng), labels))
+        losses = prepared.method.observe(Batch(raw, view(raw, view.decide(len(raw), rng)), labels)).losses
         assert all(math.isfinite(value) for value in losses.values())
     assert len(task.order(0)) >= STEPS

@@ -22,8 +22,10 @@ from torch import Tensor
 from synergy import testing
 from synergy.data.view import ImageView
 from synergy.disk import checkpoint, files
+from synergy.engine.worker import Means, Worker
 from synergy.errors import UsageError
 from synergy.methods import METHODS, method_class
+from synergy.methods.base import make_method
 from synergy.methods.er import ER
 from synergy.runs import csv_log, records
 from synergy.runs.config import RunConfig, build
@@ -55,7 +57,8 @@ def training(scenario: str, method: str, **options: Any) -> Training:
     known = {name: value for name, value in SMALL.items() if name in kind.Config.names()}
     stream = testing.scenario(scenario, batch_size=kind.only_batch_size or 70, options=RESCALED[scenario])
     schedule = Schedule(2, 8, 2)
-    return Training(kind(kind.Config(**known), testing.setting(stream)), stream, schedule, seed=0, **options)
+    learner = make_method(kind, kind.Config(**known), testing.setting(stream), testing.budget(stream))
+    return Training(Worker(learner, Means(torch.device("cpu"))), stream, schedule, seed=0, **options)
 
 
 RESCALED: Mapping[str, Mapping[str, Any]] = {"seq-digits": {}, "rot-digits": {"n_tasks": 2}}

@@ -28,7 +28,7 @@ from synergy.runs.session import execute, run
 from synergy.runs.training import Listener
 from synergy.scenarios import SCENARIOS, scenario_class
 from synergy.state import State, same
-from synergy.types import Batch, Losses, Split
+from synergy.types import Batch, Split, Step
 
 BRIEF: Mapping[str, Any] = {"max_tasks": 2, "max_steps_per_task": 8}
 SMALL: Mapping[str, Any] = {"buffer_size": 20, "minibatch_size": 8, "ema_update_freq": 0.5, "fisher_update_freq": 0.5}
@@ -93,9 +93,9 @@ def stream(scenario: str, method: str, output_dir: Path, monkeypatch: pytest.Mon
     """Raw samples, inputs and labels of all batches as the method sees them, one sample after the other."""
     seen: list[Batch] = []
     kind = method_class(method)
-    observe: Callable[[Any, Batch], Losses] = kind.observe
+    observe: Callable[[Any, Batch], Step] = kind.observe
 
-    def watched(self: Any, batch: Batch) -> Losses:
+    def watched(self: Any, batch: Batch) -> Step:
         seen.append(Batch(batch.raw.clone(), batch.inputs.clone(), batch.labels.clone()))
         return observe(self, batch)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from synergy import testing
 from synergy.data.view import ImageView
+from synergy.engine.worker import Means, Worker
 from synergy.errors import TrainingError
 from synergy.methods.base import Answer, Method, MethodConfig, Setting
 from synergy.randomness import generator
@@ -23,7 +24,7 @@ from synergy.runs.evaluate import Evaluations
 from synergy.runs.training import Listener, Listeners, Schedule, Stopped, Training
 from synergy.scenarios.base import AnyScenario
 from synergy.scenarios.split import SplitDigits
-from synergy.types import Batch, Losses, Predictor, ProtocolName, Task
+from synergy.types import Batch, Losses, Predictor, ProtocolName, Step, Task
 
 EVERYTHING = Schedule()
 BATCH_SIZE = 16
@@ -43,10 +44,10 @@ class Diary(Method[MethodConfig]):
     def begin_task(self, task: Task) -> None:
         self.pages.append(f"begin_task {task.index}")
 
-    def observe(self, batch: Batch) -> Losses:
+    def compute(self, batch: Batch, now: None) -> Step:
         self.pages.append("observe")
         self.batches.append(batch)
-        return self.losses(len(self.batches))
+        return Step(self.losses(len(self.batches)))
 
     def losses(self, step: int) -> Losses:
         """What step `step` (from 1) gives."""
@@ -87,7 +88,8 @@ def training(
     if stream is None:
         stream = testing.scenario("rot-digits", batch_size=BATCH_SIZE, options={"n_tasks": 2})
     method = kind(MethodConfig(), testing.setting(stream))
-    return Training(method, stream, schedule, seed=0, **options), method
+    worker = Worker(method, Means(torch.device("cpu")))
+    return Training(worker, stream, schedule, seed=0, **options), method
 
 
 @pytest.fixture
@@ -155,7 +157,7 @@ def test_inputs_are_the_augmented_view_from_the_streams_own_generator() -> None:
     loop.run()
     rng = generator(0, "stream/augment")
     for batch in method.batches:
-        assert torch.equal(batch.inputs, stream.view(batch.raw, rng))
+        assert torch.equal(batch.inputs, stream.view(batch.raw, stream.view.decide(len(batch), rng)))
     assert not torch.equal(method.batches[0].inputs, stream.view.plain(method.batches[0].raw))
 
 
@@ -350,7 +352,8 @@ class Context:
 
 def test_steps_and_evaluations_are_computed_in_the_context_given() -> None:
     context = Context()
-    loop, method = training(schedule=Schedule(max_steps_per_task=3), computing=context)
+    loop, method = training(schedule=Schedule(max_steps_per_task=3))
+    loop.worker.context = context
     opened: list[bool] = []
 
     def answer(inputs: Tensor, /) -> Tensor:

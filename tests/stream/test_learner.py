@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from torch import Tensor, nn
 from synergy import Learner, TrainingError, UsageError
 from synergy.data.view import ImageView
 from synergy.methods import METHODS, method_class
-from synergy.methods.base import Setting, unheard
+from synergy.methods.base import ReplayStep, Setting
 from synergy.methods.er import ER
 from synergy.methods.synergy import SynergyConfig
-from synergy.types import Batch, Losses
+from synergy.types import Batch, Step
 
 FREE = [name for name in METHODS if not method_class(name).needs_boundaries]
 FEATURES = 6
@@ -34,7 +33,7 @@ def net(outputs: int = 3, inputs: int = FEATURES) -> nn.Sequential:
 
 
 def method_of(learner: Learner) -> Any:
-    return learner._trainer and learner._trainer.method
+    return learner._worker and learner._worker.method
 
 
 def few(name: str) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def test_the_same_steps_as_the_method_itself(name: str) -> None:
         losses = learner.observe(x, y)
         parts = [(x, y)] if kind.only_batch_size is None else list(zip(x.split(1), y.split(1), strict=True))
         for part_x, part_y in parts:
-            expected = method.observe(Batch(part_x, part_x, part_y))
+            expected = method.observe(Batch(part_x, part_x, part_y)).losses
         assert losses.keys() == expected.keys()
         assert all(torch.equal(losses[term], expected[term]) for term in losses)
     x = torch.randn(7, FEATURES)
@@ -102,8 +101,8 @@ def test_known_logits_stay_when_a_class_comes(name: str) -> None:
         learner.observe(x, y)
     x = torch.randn(9, FEATURES)
     before = {predictor: learner.scores(x, predictor) for predictor in learner.predictors}
-    assert learner._trainer is not None
-    learner._outputs_of_new(learner._trainer, ["new", "newer"])
+    assert learner._worker is not None
+    learner._outputs_of_new(learner._worker, ["new", "newer"])
     for predictor, old in before.items():
         new = learner.scores(x, predictor)
         assert new.shape == (9, 4)
@@ -244,13 +243,12 @@ def test_tensors_given_may_be_written_to_afterwards(prequential: str) -> None:
 
 
 class Quiet(ER):
-    """Says nothing of what its step computes."""
+    """Keeps the outputs of its step to itself."""
 
-    outputs_of = None  # type: ignore[assignment]  # what the base says is taken for all that there may be
+    outputs_of = None  # type: ignore[assignment]  # the type checker takes the value of the base for all there may be
 
-    def observe(self, batch: Batch) -> Losses:
-        self.setting = replace(self.setting, on_outputs=unheard)
-        return super().observe(batch)
+    def compute(self, batch: Batch, now: ReplayStep) -> Step:
+        return Step(super().compute(batch, now).losses)
 
 
 def test_a_method_that_tells_no_outputs_is_asked() -> None:
@@ -481,7 +479,7 @@ def test_the_fisher_of_a_regression_is_that_of_a_gaussian() -> None:
     of_weight = (likelihood[:, None] * (error[:, None] * x) ** 2).mean(0)
     of_bias = (likelihood * error**2).mean()
     expected = torch.cat([of_weight, of_bias[None]])
-    fisher = method_of(learner).fisher
+    fisher = method_of(learner).fisher.values
     assert torch.allclose(fisher, expected, atol=1e-12)
 
 

@@ -68,8 +68,8 @@ class Careful(nn.Linear):
 def test_a_layer_that_watches_its_mode_is_told() -> None:
     learner = Learner(nn.Sequential(Careful(4, 5), nn.ReLU(), nn.Linear(5, 2)), "sgd")
     learner.observe(torch.rand(3, 4), [0, 1, 0])
-    assert learner._trainer is not None
-    layer = next(each for each in learner._trainer.method.net.modules() if isinstance(each, Careful))  # type: ignore[attr-defined]
+    assert learner._worker is not None
+    layer = next(each for each in learner._worker.method.net.modules() if isinstance(each, Careful))  # type: ignore[attr-defined]
     layer.__dict__["told"] = []
     learner.predict(torch.rand(3, 4))
     assert layer.__dict__["told"] == [False, True]

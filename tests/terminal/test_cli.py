@@ -27,7 +27,7 @@ from synergy.runs import records
 from synergy.runs.config import build
 from synergy.scenarios import SCENARIOS
 from synergy.terminal import cli
-from synergy.types import Batch
+from synergy.types import Batch, Step
 from tests.commands import BRIEF, Outcome, call, run
 from tests.disk.test_files import posix, unprivileged
 from tests.runs.test_records import RECORD
@@ -339,13 +339,13 @@ def test_a_run_that_fails_is_exit_code_1(tmp_path: Path) -> None:
     assert records.read(path).status == "failed"
 
 
-def interrupting(times: int) -> Callable[[Any, Batch], dict[str, Any]]:
+def interrupting(times: int) -> Callable[[Any, Batch], Step]:
     """An `observe` that is interrupted so often at its first step."""
 
-    def observe(self: Any, batch: Batch) -> dict[str, Any]:
+    def observe(self: Any, batch: Batch) -> Step:
         for _ in range(times):
             signal.raise_signal(signal.SIGINT)
-        return {}
+        return Step({})
 
     return observe
 

@@ -1,0 +1,54 @@
+"""The context of a step: how exactly is computed, and which generator a network with dropout draws from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from copy import deepcopy
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from synergy.device import autocast, exactness
+from synergy.randomness import TorchRandomness
+
+Context: TypeAlias = Callable[[], AbstractContextManager[object]]
+
+
+def step_context(precision: str, device: torch.device, chance: TorchRandomness | None) -> Context:
+    """The context of a step.
+
+    Args:
+        precision: "fp32", "tf32" or "bf16".
+        device: of the network.
+        chance: what the network draws from in training; None if it draws nothing.
+    """
+    if precision == "fp32" and device.type == "cpu" and chance is None:
+        return nullcontext
+
+    @contextmanager
+    def entered() -> Iterator[None]:
+        with ExitStack() as stack:
+            if device.type == "cuda":
+                stack.enter_context(exactness(precision))
+            stack.enter_context(autocast(precision, device)())
+            if chance is not None:
+                stack.enter_context(chance.drawing())
+            yield
+
+    return entered
+
+
+def draws_in_training(net: nn.Module, inputs: Tensor, randomness: TorchRandomness) -> bool:
+    """Whether a network draws random numbers in training mode, as dropout does; a copy of it is asked.
+
+    Args:
+        net: left as it is.
+        inputs: some samples as the network sees them, `[B, ...]`, B at least 2.
+        randomness: lends the copy random numbers.
+    """
+    copy = deepcopy(net).train()
+    with randomness.noticing() as drawn, torch.no_grad():
+        copy(inputs)
+    return drawn[0]

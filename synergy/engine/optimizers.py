@@ -1,0 +1,91 @@
+"""Optimisers and learning rate schedules of a user's own, checked when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from synergy.errors import UsageError
+from synergy.methods.base import Method
+
+OptimizerFactory: TypeAlias = Callable[[list[nn.Parameter]], Optimizer]
+SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
+OptimizerMaker: TypeAlias = Callable[[list[nn.Parameter], float], Optimizer]
+
+
+def optimizer_maker(
+    factory: OptimizerFactory | None = None, *, clip_norm: float | None = None, partly_frozen: bool = False
+) -> OptimizerMaker:
+    """What makes every optimiser of a method, for `Setting.make_optimizer`.
+
+    Args:
+        factory: makes one of a list of parameters; None for plain SGD.
+        clip_norm: bound on the norm of a step's gradient; None for no bound.
+        partly_frozen: whether some parameters of the network take no gradient.
+    """
+
+    def make(parameters: list[nn.Parameter], lr: float) -> Optimizer:
+        optimizer = torch.optim.SGD(parameters, lr) if factory is None else factory(parameters)
+        _check(optimizer, parameters, partly_frozen)
+        if clip_norm is not None:
+            _clip(optimizer, clip_norm)
+        return optimizer
+
+    return make
+
+
+def _check(optimizer: Any, parameters: list[nn.Parameter], partly_frozen: bool) -> None:
+    if not isinstance(optimizer, Optimizer) or isinstance(optimizer, torch.optim.LBFGS):
+        raise UsageError(
+            f"optimizer: it made a {type(optimizer).__name__}; allowed: a torch.optim.Optimizer whose step needs "
+            "no closure, made of the parameters it is given"
+        )
+    if {id(each) for group in optimizer.param_groups for each in group["params"]} != set(map(id, parameters)):
+        raise UsageError(
+            "optimizer: it made one of other parameters than those it was given; allowed: "
+            "lambda parameters: torch.optim.Adam(parameters), since a copy of the network is trained"
+        )
+    if partly_frozen and any(group.get("weight_decay") for group in optimizer.param_groups):
+        raise UsageError(
+            "optimizer: given one with weight_decay for a network with frozen parameters, which would shrink too; "
+            "allowed: weight_decay=0, or a network without frozen parameters"
+        )
+
+
+def _clip(optimizer: Optimizer, bound: float) -> None:
+    def clip(stepping: Optimizer, *_: object) -> None:
+        clip_grad_norm_([each for group in stepping.param_groups for each in group["params"]], bound)
+
+    optimizer.register_step_pre_hook(clip)
+
+
+def schedules(method: Method[Any], factory: SchedulerFactory | None, name: str) -> list[LRScheduler]:
+    """A schedule for each optimiser of the method; none without a factory.
+
+    Args:
+        method: fresh.
+        factory: makes a schedule of an optimiser.
+        name: of the method, for errors.
+
+    Raises:
+        UsageError: the method has no optimiser, or something else than a schedule was made.
+    """
+    if factory is None:
+        return []
+    optimizers = [part for part in vars(method).values() if isinstance(part, Optimizer)]
+    if not optimizers:
+        raise UsageError(f"scheduler: given for {name}, which has no optimiser between batches; allowed: none")
+    made = [factory(optimizer) for optimizer in optimizers]
+    for each in made:
+        if not isinstance(each, LRScheduler) or isinstance(each, ReduceLROnPlateau):
+            raise UsageError(
+                f"scheduler: it made a {type(each).__name__}; allowed: a torch.optim.lr_scheduler that needs no "
+                "measure, made of an optimiser"
+            )
+    return made
