@@ -13,7 +13,7 @@ from synergy.runs.training import Training
 
 def trained(**changes: float) -> Synergy:
     prepared = prepare(build("seq-digits", "synergy", {"max_tasks": 2, **changes}, PresetChoice(wanted=True)))
-    Training(prepared.method, prepared.scenario, prepared.schedule, seed=0).run()
+    Training(prepared.worker, prepared.scenario, prepared.schedule, seed=0).run()
     assert isinstance(prepared.method, Synergy)
     return prepared.method
 

@@ -1,4 +1,4 @@
-"""Where a method's decisions stand, and the way back: to the step before one that failed, or to the start of a block."""
+"""Where the decisions of a method stand, and the way back to that place after a step that failed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from synergy.memory.base import Memory
 from synergy.memory.store import Store
 from synergy.methods.base import Method
 from synergy.ops.vectors import PerParameter
@@ -42,7 +41,7 @@ class Bookmark:
         for step_back in self._steps_back:
             step_back()
 
-    def _mark(self, part: Method[Any] | Memory | Store | PerParameter) -> None:
+    def _mark(self, part: object) -> None:
         attributes = vars(part)
         counters = {name: value for name, value in attributes.items() if isinstance(value, int | float)}
         self._steps_back.append(lambda: attributes.update(counters))

@@ -369,8 +369,8 @@ def test_steps_and_evaluations_are_computed_in_the_context_given() -> None:
     loop.run()
     assert len(opened) > 6
     assert all(opened)
-    # The untrained network, and for each task three steps, the end of the task and the evaluation.
-    assert context.entered == 1 + 2 * (3 + 1 + 1)
+    # The untrained network, and for each task three steps, the end of the task, the predictors and the evaluation.
+    assert context.entered == 1 + 2 * (3 + 1 + 1 + 1)
 
 
 def test_time_is_split_into_training_and_evaluation() -> None:
