@@ -40,7 +40,8 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from synergy import Learner, TrainingError, UsageError
-from synergy.disk import files
+from synergy.disk import checkpoint, files
+from synergy.disk.locks import locked
 from synergy.nets.mlp import MLP
 
 MAX_BYTES, MAX_SAMPLES, MAX_CLASSES = 1 << 20, 1000, 1000
@@ -80,7 +81,7 @@ class Service:
         """As all that was acknowledged makes it."""
         if self._learner is None:
             net = new_network(self.features)
-            if self.saved.exists() or self.saved.with_name(".learner.old").exists():
+            if checkpoint.is_saved(self.saved):
                 learner = Learner.load(self.saved, net)
             else:
                 learner = Learner(net, "synergy", buffer_size=500, lr=0.05, clip_norm=10.0)
@@ -358,7 +359,7 @@ def main() -> None:
     try:
         make(folder)
         (folder / "lock").touch()
-        with files.owned(folder / "lock"):
+        with locked(folder / "lock", patience=0):
             serve(options)
     except BlockingIOError:
         mistaken(f"state {folder}: another service uses it; name another folder")

@@ -28,6 +28,7 @@ from examples import service as module
 from examples.service import MAX_BYTES, MAX_CLASSES, Service, journalled, line
 from synergy import TrainingError, UsageError
 from synergy.disk import files
+from synergy.disk.locks import locked
 
 SCRIPT = Path(module.__file__)
 JSON = {"Content-Type": "application/json"}
@@ -464,7 +465,7 @@ def test_one_service_at_a_time(
 ) -> None:
     monkeypatch.setattr(module, "serve", lambda _: pytest.fail("it would have begun"))
     (folder / "lock").touch()
-    with files.owned(folder / "lock"):
+    with locked(folder / "lock"):
         assert ended(monkeypatch, "--state", str(folder), "--port", "0") == 2
     assert "another service uses it" in capsys.readouterr().err
 

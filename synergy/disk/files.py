@@ -1,4 +1,4 @@
-"""Durable files: whatever happens (a crash, a full disk, a second writer), a file holds the old content or the new."""
+"""Durable files: after a crash, on a full disk and beside a second writer, a file holds the old content or the new."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
-if sys.platform != "win32":
-    import fcntl
-
-# What a filesystem answers (some network ones do) when it cannot lock a file or sync a folder at all.
-_UNSUPPORTED = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF})
+from synergy.disk.locks import holding, tolerate_missing
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -24,6 +21,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
     Raises:
         OSError: the folder does not exist or cannot be written, or the disk is full. `path` is as it was before.
+        ValueError: a text cannot be written as UTF-8 (half of a surrogate pair). `path` is as it was before.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = _beside(path)
@@ -51,7 +49,7 @@ def try_writing(path: Path) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of `path` have left beside it. Nobody may be writing `path` meanwhile.
+    """Remove what killed writers of `path` left beside it. Call it only while nobody else writes `path`.
 
     Raises:
         OSError: the folder does not exist, or cannot be read or written.
@@ -64,22 +62,29 @@ def remove_leftovers(path: Path) -> None:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a new file, which has left all of the system's buffers when this returns.
+    """Write a new file and sync it: when this returns, the file survives a loss of power.
 
     Raises:
-        OSError: there is a file of that name, the folder cannot be written, or the disk is full. A part may be left.
+        OSError: a file of that name exists, the folder cannot be written, or the disk is full. A part may be left.
     """
-    with path.open("xb") as file:
+    with synced(path) as file:
         file.write(data)
+
+
+@contextmanager
+def synced(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write in the block, synced at its end. Raises as `write_synced`."""
+    with path.open("xb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append `line` and a newline to the text file at `path`, all of it or nothing; the file is made if it is missing.
+    """Append `line` and a newline to the text file at `path`, all of it or nothing; a missing file is made.
 
-    Any number of processes may append to one file (on Windows, which lacks the lock, one at a time). A last line that
-    a crash has torn stays as it is: the new one starts on a line of its own.
+    Any number of processes may append to one file (on Windows, which lacks the lock, one at a time). After a last line
+    that a crash has torn, the new line starts on a line of its own.
 
     Raises:
         ValueError: `line` holds a newline.
@@ -88,7 +93,7 @@ def append_line(path: Path, line: str) -> None:
     if "\n" in line:
         raise ValueError("given a text of several lines; allowed: one line")
     # Unbuffered, so that the line is one write, which the system puts at the end of the file as a whole.
-    with path.open("a+b", buffering=0) as file, _lock(file):
+    with path.open("a+b", buffering=0) as file, holding(file.fileno(), path):
         start = file.seek(0, os.SEEK_END)
         data = _fresh_line(file, start) + line.encode() + b"\n"
         with ExitStack() as undo:
@@ -100,47 +105,6 @@ def append_line(path: Path, line: str) -> None:
             undo.pop_all()
     if start == 0:
         sync_folder(path.parent)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes that use this function out of `folder` meanwhile. Leaves an empty file `.lock` in it.
-
-    Raises:
-        OSError: the folder does not exist or cannot be written.
-    """
-    with (folder / ".lock").open("ab", buffering=0) as file, _lock(file):
-        yield
-
-
-@contextmanager
-def owned(path: Path) -> Iterator[None]:
-    """Be the only process that owns the file at `path` meanwhile; however this one ends, the next may own it.
-
-    Raises:
-        BlockingIOError: another one owns it.
-        OSError: there is no such file, or it cannot be written.
-    """
-    with path.open("r+b", buffering=0) as file:
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise
-            except OSError as error:
-                _tolerate(error)
-        yield
-
-
-@contextmanager
-def _lock(file: FileIO) -> Iterator[None]:
-    """The exclusive lock of an open file; closing the file gives it back. Without a lock where there is none."""
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            _tolerate(error)
-    yield
 
 
 def _fresh_line(file: FileIO, end: int) -> bytes:
@@ -156,14 +120,6 @@ def sync_folder(folder: Path) -> None:
     if sys.platform != "win32":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
-        except OSError as error:
-            _tolerate(error)
+            tolerate_missing(os.fsync, descriptor)
         finally:
             os.close(descriptor)
-
-
-def _tolerate(error: OSError) -> None:
-    """Raise `error` unless it only says that the filesystem lacks the feature: then go on without it."""
-    if error.errno not in _UNSUPPORTED:
-        raise error

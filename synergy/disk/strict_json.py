@@ -1,4 +1,4 @@
-"""Strict JSON, and what it says as the dataclasses and types it was written from."""
+"""Strict JSON, and the dataclasses and types that were written as JSON."""
 
 from __future__ import annotations
 
@@ -13,12 +13,29 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 from synergy.errors import UsageError, unknown
 
 
-def parse(text: bytes) -> Any:
-    """Strict JSON: unlike Python's own reader this one refuses NaN, infinity and numbers too large for a float."""
+def parse(data: bytes) -> Any:
+    """The value that strict JSON in UTF-8 stands for.
+
+    Python's own reader also takes NaN, infinity, numbers too large for a float, and two entries of one name.
+
+    Raises:
+        UsageError: it is not strict JSON, with the reason.
+    """
     try:
-        return json.loads(text.decode(), parse_float=_parse_float, parse_constant=_parse_float)
+        return json.loads(
+            data.decode(), parse_float=_parse_float, parse_constant=_parse_float, object_pairs_hook=_parse_object
+        )
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not strict JSON: {error}") from error
+
+
+def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in entries:
+            raise ValueError(f"the entry {reprlib.repr(name)} comes twice")
+        entries[name] = value
+    return entries
 
 
 def _parse_float(text: str) -> float:
@@ -29,7 +46,17 @@ def _parse_float(text: str) -> float:
 
 
 def decode(kind: Any, value: Any, at: str) -> Any:
-    """`value`, read from JSON, as the type `kind` a field was declared with; `at` names the field in errors."""
+    """`value`, read from JSON, as the type `kind`.
+
+    Args:
+        kind: how a field is declared. Fields of a dataclass that have a default may be missing, as in what an older
+            release wrote.
+        value: what `parse` gave.
+        at: names the field in errors.
+
+    Raises:
+        UsageError: `value` is of another type, a field without a default is missing, or there is an unknown field.
+    """
     if kind is Any:
         return value
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
@@ -71,7 +98,7 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def _decode_scalar(kind: type, value: Any, at: str) -> Any:
-    """A bool is no number here, whatever Python says; a whole number may stand for a float, if a float can hold it."""
+    """A bool is not a number here. A whole number may stand for a float that can hold it."""
     is_bool = isinstance(value, bool)
     if kind is float and isinstance(value, int) and not is_bool and abs(value) < 2**1023:
         return float(value)

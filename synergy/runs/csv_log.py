@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from synergy.disk import files
+from synergy.disk.locks import locked
 from synergy.errors import UsageError
 from synergy.runs.metrics import average_after
 from synergy.runs.records import Accuracies, Record
@@ -69,7 +70,9 @@ def write_csv(record: Record, output_dir: Path, published: Iterable[Record] | No
     root = _root(output_dir, record.partial)
     root.mkdir(parents=True, exist_ok=True)
     others = None if published is None else list(published)
-    with files.locked(output_dir / "csv"):
+    lock = output_dir / "csv" / ".lock"
+    lock.touch()
+    with locked(lock):
         return tuple(
             _add(record, each, root / each.protocol / folder)
             for each in record.accuracies

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from synergy.disk import files
+from synergy.disk.locks import locked
 from synergy.errors import UsageError
 from synergy.runs.config import CONFIG_NAME, RunConfig
 
@@ -44,7 +45,7 @@ def owned(folder: Path) -> Iterator[None]:
     """
     with ExitStack() as stack, writing_into(folder / CONFIG_NAME):
         try:
-            stack.enter_context(files.owned(folder / CONFIG_NAME))
+            stack.enter_context(locked(folder / CONFIG_NAME, patience=0))
         except BlockingIOError as error:
             raise UsageError(f"{folder}: another process is running it; wait for its end, or stop it") from error
         held = stack.pop_all()

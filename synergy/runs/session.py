@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from synergy.device import device_name, exactness, memory_errors
-from synergy.disk.checkpoint import Series
+from synergy.disk.series import Series
 from synergy.errors import TrainingError
 from synergy.release import release
 from synergy.runs import csv_log, records, tensorboard_log

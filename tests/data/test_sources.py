@@ -417,6 +417,25 @@ class TestCache:
         assert torch.equal(source.train.raw, channels_first(train))
         assert list((tmp_path / "cache").iterdir()) == []
 
+    def test_what_a_killed_writer_left_is_swept(self, data: Path, tmp_path: Path) -> None:
+        first = load("mnist", data)
+        folder = self.folder(tmp_path)
+        left = folder.with_name(f".{folder.name}.{'0' * 16}.new")
+        left.mkdir()
+        (left / "train.npy").write_bytes(b"half")
+        self.flip(folder / "train.npy", -1)
+        assert equal(first, load("mnist", data))
+        assert self.folder(tmp_path) == folder  # and nothing beside it
+
+    def test_a_folder_with_something_else_is_left_alone(self, data: Path, tmp_path: Path) -> None:
+        first = load("mnist", data)
+        folder = self.folder(tmp_path)
+        (folder / "mine").write_text("mine", encoding="utf-8")
+        self.flip(folder / "train.npy", -1)
+        with pytest.warns(UserWarning, match="decoded mnist is not cached: .*something else of that name"):
+            assert equal(first, load("mnist", data))
+        assert (folder / "mine").read_text(encoding="utf-8") == "mine"
+
     def test_argument_comes_before_environment(self, data: Path, tmp_path: Path) -> None:
         write_mnist(data)
         load("mnist", data, tmp_path / "elsewhere")

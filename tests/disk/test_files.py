@@ -189,17 +189,6 @@ for number in range(40):
     files.append_line(Path(sys.argv[1]), f"{sys.argv[2]} {number} " + sys.argv[2] * 20_000)
 """
 
-COUNTING = """
-import sys
-from pathlib import Path
-from synergy.disk import files
-path = Path(sys.argv[1]) / "count"
-sys.stdin.readline()
-for _ in range(40):
-    with files.locked(path.parent):
-        files.write_atomically(path, str(int(path.read_text()) + 1))
-"""
-
 
 def in_three_processes(code: str, *arguments: str) -> None:
     """Run `code` at once in processes "a", "b" and "c", all started before the first goes."""
@@ -217,14 +206,6 @@ def test_processes_append_whole_lines_at_the_same_time(tmp_path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) == len(expected)
     assert set(lines) == expected
-
-
-@posix
-def test_a_locked_folder_belongs_to_one_process(tmp_path: Path) -> None:
-    (tmp_path / "count").write_text("0")
-    in_three_processes(COUNTING, str(tmp_path))
-    assert (tmp_path / "count").read_text() == "120"
-    assert names(tmp_path) == [".lock", "count"]
 
 
 @posix
@@ -247,29 +228,6 @@ def test_a_lock_that_fails_for_another_reason_is_an_error(tmp_path: Path, monkey
     monkeypatch.setattr("fcntl.flock", fail(errno.EIO))
     with pytest.raises(OSError):
         files.append_line(tmp_path / "a.jsonl", "1")
-
-
-@posix
-def test_a_file_has_one_owner(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    path.write_text("mine")
-    with files.owned(path):
-        with pytest.raises(BlockingIOError), files.owned(path):
-            pass
-        assert path.read_text() == "mine"
-    with files.owned(path), pytest.raises(FileNotFoundError), files.owned(tmp_path / "missing"):
-        pass
-
-
-@posix
-def test_a_file_without_locks_may_be_owned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a").touch()
-    monkeypatch.setattr("fcntl.flock", fail(errno.ENOSYS))
-    with files.owned(tmp_path / "a"):
-        pass
-    monkeypatch.setattr("fcntl.flock", fail(errno.EIO))
-    with pytest.raises(OSError, match="Input/output error"), files.owned(tmp_path / "a"):
-        pass
 
 
 def test_a_synced_file_is_a_new_one(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from synergy import testing
 from synergy.data.view import ImageView
 from synergy.disk import checkpoint, files
+from synergy.disk.encoding import TENSORS
 from synergy.engine.worker import Means, Worker
 from synergy.errors import UsageError
 from synergy.methods import METHODS, method_class
@@ -290,7 +291,7 @@ def test_the_newest_checkpoints_are_kept(tmp_path: Path, keep: int, left: list[s
 
 
 def damage(run: Path, number: int = -1) -> Path:
-    path = run / "checkpoint" / checkpoints(run)[number] / checkpoint.TENSORS
+    path = run / "checkpoint" / checkpoints(run)[number] / TENSORS
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -372,7 +373,7 @@ def test_what_a_killed_writer_left_is_cleaned_up(tmp_path: Path, whole: tuple[Re
     # Killed before one was complete, and between the two renames of another.
     half = newest.with_name(f".step-00000099-task-0001.{'0' * 16}.new")
     half.mkdir()
-    (half / checkpoint.TENSORS).write_bytes(b"half")
+    (half / TENSORS).write_bytes(b"half")
     newest.rename(newest.with_name(f".{newest.name}.old"))
     outcome = call("resume", run)
     assert "goes on after step 9" in outcome.out
