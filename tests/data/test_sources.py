@@ -418,6 +418,7 @@ class TestCache:
         assert list((tmp_path / "cache").iterdir()) == []
 
     def test_what_a_killed_writer_left_is_swept(self, data: Path, tmp_path: Path) -> None:
+        write_mnist(data)
         first = load("mnist", data)
         folder = self.folder(tmp_path)
         left = folder.with_name(f".{folder.name}.{'0' * 16}.new")
@@ -428,6 +429,7 @@ class TestCache:
         assert self.folder(tmp_path) == folder  # and nothing beside it
 
     def test_a_folder_with_something_else_is_left_alone(self, data: Path, tmp_path: Path) -> None:
+        write_mnist(data)
         first = load("mnist", data)
         folder = self.folder(tmp_path)
         (folder / "mine").write_text("mine", encoding="utf-8")
