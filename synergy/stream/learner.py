@@ -589,9 +589,7 @@ class Learner:
         self._intake.fix(example)
         outputs = self._look_at_network(example)
         if self._labels is not None:
-            self._labels.learn(labels)
-            if self._labels.known != labels:
-                raise ValueError("it names an output twice")
+            self._labels.restore(labels)
             missing = state["outputs"] - outputs
             if missing < 0 or (missing and self._labels.fixed):
                 raise ValueError(f"it has {state['outputs']} outputs, the network {outputs}")

@@ -375,7 +375,8 @@ def test_bytes_bound_the_memory_while_stored_logits_grow(tmp_path: Path) -> None
 def test_labels_that_no_file_can_hold_can_be_copied() -> None:
     labels = [datetime.date(2020, 1, 1), frozenset({1})] * 4
     learner = Learner(net(2), "er", class_weights={labels[0]: 2.0}, **few("er"))
-    learner.observe(X, labels)
+    with pytest.warns(UserWarning, match="a date cannot be saved"):
+        learner.observe(X, labels)
     twin = copy.deepcopy(learner)
     for each in (learner, twin):
         each.observe(X, labels)

@@ -145,7 +145,8 @@ def test_labels_survive(label: Any) -> None:
 
 def test_a_label_that_no_file_can_hold(tmp_path: Path) -> None:
     learner = Learner(net(), "er", buffer_size=40)
-    learner.observe(torch.zeros(1, FEATURES), [date(2024, 1, 1)])
+    with pytest.warns(UserWarning, match="a date cannot be saved"):
+        learner.observe(torch.zeros(1, FEATURES), [date(2024, 1, 1)])
     assert learner.predict(torch.zeros(1, FEATURES)) == [date(2024, 1, 1)]
     with pytest.raises(UsageError, match=r"labels: datetime.date\(2024, 1, 1\) is a date, which cannot be saved"):
         learner.save(tmp_path / "learner")

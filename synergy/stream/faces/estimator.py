@@ -18,6 +18,7 @@ from synergy.errors import UsageError
 from synergy.methods.base import Method
 from synergy.randomness import generator
 from synergy.stream.faces.tables import NetworkFactory, network, probabilities, table_learner
+from synergy.stream.labels import as_labels, check_present
 from synergy.stream.learner import Learner
 
 try:
@@ -218,6 +219,8 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         if given is None:
             raise UsageError("y: this SynergyClassifier requires y to be passed, but the target y is None")
         labels: Array = column_or_1d(given, warn=True)
+        for label in as_labels(labels, None):
+            check_present(label)
         check_classification_targets(labels)
         if len(labels) != len(samples):
             raise UsageError(f"y: given {len(labels)} labels for {len(samples)} rows; allowed: one a row")
