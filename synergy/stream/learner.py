@@ -25,7 +25,7 @@ from synergy.randomness import generator
 from synergy.state import State, collect, restore, restore_fresh
 from synergy.stream import labels as label_forms
 from synergy.stream.explained import explained
-from synergy.stream.intake import Intake, as_samples, check_finite
+from synergy.stream.intake import Intake, as_samples, check_finite, column_names
 from synergy.stream.labels import Labels, as_labels
 from synergy.stream.options import (
     ANSWERING,
@@ -166,7 +166,9 @@ class Learner:
         if self._observed:
             return self._one_batch(x, y)
         with self._tentatively():
-            return self._one_batch(x, y)
+            losses = self._one_batch(x, y)
+            self._intake.fix_names(column_names(x))
+        return losses
 
     def predict(self, x: Any, predictor: str | None = None) -> Any:
         """The most likely label of each sample, as a list; with `loss="mse"` the outputs `[B, ...]`.
@@ -495,8 +497,8 @@ class Learner:
         assert self._labels is not None
         missing = max(0, len({*self._labels.known, *labels}) - worker.outputs)
         if self._recipe.kind.stored_outputs:
-            shape, dtype = self._intake.form()
-            self._recipe = self._recipe.sized(shape.numel() * dtype.itemsize, LABEL, worker.outputs + missing)
+            sample = self._intake.form().nbytes
+            self._recipe = self._recipe.sized(sample, LABEL, worker.outputs + missing)
             worker.shrink(self._recipe.config.as_mapping()["buffer_size"], worker.outputs + missing)
         outputs = self._labels.learn(labels)
         self._grow(worker, missing)
@@ -565,7 +567,10 @@ class Learner:
     """Attributes of the learner's own that go on where they were."""
 
     def _saved(self, worker: Worker) -> State:
-        shape, dtype = self._intake.form()
+        form = self._intake.form()
+        sample = {"shape": list(form.shape), "dtype": str(form.dtype).removeprefix("torch.")}
+        if form.names is not None:
+            sample["columns"] = [label_forms.saved(name) for name in form.names]
         options = self.options.as_mapping()
         return {
             "kind": KIND,
@@ -574,8 +579,8 @@ class Learner:
             "buffer_bytes": self.options.buffer_bytes,
             "given": {name: given is not None for name, given in self._recipe.callables().items()},
             "fixed": self._labels is not None and self._labels.fixed,
-            "sample": {"shape": list(shape), "dtype": str(dtype).removeprefix("torch.")},
-            "outputs": worker.outputs,
+            "sample": sample,
+            "outputs": trainer.outputs,
             "initial": dict(self._recipe.template.net.state_dict()),
             **worker.state_dict(),
             "prequential": self._prequential.state_dict(),
@@ -587,6 +592,8 @@ class Learner:
         shape, dtype = state["sample"]["shape"], vars(torch)[state["sample"]["dtype"]]
         example = torch.zeros(2, *shape, dtype=dtype, device=self.device)
         self._intake.fix(example)
+        if "columns" in state["sample"]:
+            self._intake.fix_names([label_forms.restored(name) for name in state["sample"]["columns"]])
         outputs = self._look_at_network(example)
         if self._labels is not None:
             self._labels.restore(labels)
