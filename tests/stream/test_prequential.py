@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from synergy.stream.prequential import FADING, LARGEST, WAITING, Prequential, hits, squared_errors
+from synergy.stream.prequential import FADING, WAITING, Prequential, hits, squared_errors
 
 
 def plain() -> Prequential:
@@ -80,42 +76,17 @@ def test_only_the_batch_and_what_is_known_counts() -> None:
     assert prequential.mean() == pytest.approx(2 / 3)
 
 
-SIZES = st.tuples(st.integers(1, 3), st.integers(0, 2), st.integers(0, 2))
-"""Of a batch, of the rows told beyond it, and of the columns beyond the known ones."""
-
-
-@given(
-    st.one_of(st.lists(SIZES, min_size=1, max_size=5), st.builds(lambda one, n: [one] * n, SIZES, st.integers(1, 5)))
-)
-def test_batches_are_scored_as_one_by_one(batches: list[tuple[int, int, int]]) -> None:
-    """Even ones and uneven ones; each value is another, so that a wrong row would show."""
-    values = itertools.count()
-    heard: list[float] = []
-
-    def score(answers: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        heard.extend(answers.flatten().tolist())
-        return targets
-
-    prequential = Prequential(score)
-    expected = []
-    for n, rows, columns in batches:
-        outputs = torch.tensor([[next(values) for _ in range(2 + columns)] for _ in range(n + rows)]).float()
-        prequential.add(outputs, torch.ones(n), 2)
-        expected += outputs[:n, :2].flatten().tolist()
-    assert prequential.mean() == 1
-    assert heard == expected
-
-
 def test_the_first_of_the_highest_is_the_answer() -> None:
     scores = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 2.0], [3.0, 1.0, 3.0]])
     assert hits(scores, torch.tensor([0, 1, 0])).all()
     assert not hits(scores, torch.tensor([1, 2, 2])).any()
 
 
-def test_large_answers_do_not_wait() -> None:
-    prequential = Prequential(hits)
-    prequential.add(torch.zeros(2, LARGEST // 2 + 1), torch.zeros(2, dtype=torch.int64))
-    assert not prequential._waiting and prequential.samples == 2
+def test_what_was_given_may_be_written_to_afterwards() -> None:
+    prequential, outputs, targets = Prequential(squared_errors), torch.ones(2, 1), torch.zeros(2, 1)
+    prequential.add(outputs, targets)
+    outputs.fill_(5), targets.fill_(9)
+    assert prequential.mean() == 1
 
 
 def test_squared_errors_of_single_numbers() -> None:
