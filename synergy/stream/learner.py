@@ -580,7 +580,7 @@ class Learner:
             "given": {name: given is not None for name, given in self._recipe.callables().items()},
             "fixed": self._labels is not None and self._labels.fixed,
             "sample": sample,
-            "outputs": trainer.outputs,
+            "outputs": worker.outputs,
             "initial": dict(self._recipe.template.net.state_dict()),
             **worker.state_dict(),
             "prequential": self._prequential.state_dict(),
