@@ -1,0 +1,138 @@
+"""Decisions made ahead are those made one by one, and steps on static buffers give the same bits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from synergy.decisions import branch, is_open, leaves, on_device, static_copy, tensors
+from synergy.engine.static import StaticSteps
+from synergy.memory.base import Draw
+from synergy.memory.reservoir import Reservoir
+from synergy.methods import METHODS, method_class
+from synergy.methods.base import Method, make_method
+from synergy.methods.er import ER
+from synergy.state import same
+from synergy.types import Batch, Step
+from tests.methods import normalised, small
+
+AHEAD = [name for name in METHODS if method_class(name).waits is None]
+OPTIONS = {
+    "buffer_size": 10,
+    "minibatch_size": 4,
+    "ema_update_freq": 0.5,
+    "fisher_update_freq": 0.5,
+    "plastic_model_update_freq": 0.5,
+    "stable_model_update_freq": 0.5,
+    "steps_on_anchors": 2,
+    "batch_num": 2,
+}
+RANDOM = replace(small.VIEW, padding=1, flip=True)
+
+
+def made(name: str, **setting: Any) -> Method[Any]:
+    """A method in its second task, so that memories which are filled at task ends hold samples."""
+    kind = method_class(name)
+    config = kind.Config(**{key: value for key, value in OPTIONS.items() if key in kind.Config.names()})
+    method = make_method(kind, config, small.setting(view=RANDOM, **setting), small.budget())
+    method.begin_task(small.task(0, n=40))
+    for batch in stream(name, 0, 3):
+        method.observe(batch)
+    method.end_task(small.task(0, n=40))
+    method.begin_task(small.task(1, n=40))
+    return method
+
+
+def stream(name: str, seed: int, n: int) -> list[Batch]:
+    """Full batches and, at the end, a smaller one."""
+    batches = [small.batch(10 * seed + number) for number in range(n)]
+    whole = [*batches, Batch(*(part[:4] for part in (batches[0].raw, batches[0].inputs, batches[0].labels)))]
+    size = method_class(name).only_batch_size
+    if size is None:
+        return whole
+    parts = (zip(b.raw.split(size), b.inputs.split(size), b.labels.split(size), strict=True) for b in whole)
+    return [Batch(*part) for of_batch in parts for part in of_batch]
+
+
+@pytest.mark.parametrize("net", ["perceptron", "normalised"])
+@pytest.mark.parametrize("name", AHEAD)
+def test_static_steps_decided_ahead_give_the_same_bits(name: str, net: str) -> None:
+    if net == "normalised" and name in ("mer", "pnn", "hal", "icarl", "lwf"):
+        pytest.skip("needs batches of several samples, or another kind of network")
+    setting = {} if net == "perceptron" else {"build_net": normalised.build}
+    one, other = made(name, **setting), made(name, **setting)
+    batches = stream(name, 1, 6)
+    expected = [one.observe(batch) for batch in batches]
+    static = StaticSteps(other)
+    found = [kept(step) for step in (static.step(b, d) for b, d in ahead(other, batches))]
+    assert same(one.state_dict(), other.state_dict())
+    for step, (losses, outputs) in zip(expected, found, strict=True):
+        assert step.losses.keys() == losses.keys()
+        assert all(torch.equal(step.losses[term], losses[term]) for term in losses)
+        assert (step.outputs is None) == (outputs is None)
+        assert step.outputs is None or (outputs is not None and torch.equal(step.outputs, outputs))
+
+
+def ahead(method: Method[Any], batches: list[Batch]) -> list[tuple[Batch, Any]]:
+    return list(zip(batches, method.decide_ahead([len(batch) for batch in batches]), strict=True))
+
+
+def kept(step: Step) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Copies, since the next step may write to the same buffers."""
+    outputs = None if step.outputs is None else step.outputs.clone()
+    return {term: value.clone() for term, value in step.losses.items()}, outputs
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=12), before=st.integers(0, 30), capacity=st.integers(1, 12)
+)
+def test_a_reservoir_that_prepares_places_as_one_by_one(sizes: list[int], before: int, capacity: int) -> None:
+    def reservoir() -> Reservoir:
+        memory = Reservoir(capacity, np.random.default_rng(1), np.random.default_rng(2))
+        if before:
+            memory.place(before)
+        return memory
+
+    one, other = reservoir(), reservoir()
+    other.prepare(sizes)
+    for size in sizes:
+        assert torch.equal(one.place(size), other.place(size))
+        assert len(one) == len(other) and one.seen == other.seen
+    assert same(one.state_dict(), other.state_dict())
+
+
+def test_a_step_that_looks_at_a_counter_of_the_host_is_found_out() -> None:
+    class Hasty(ER):
+        """Its step looks at how many samples memory holds now, not when the step was decided."""
+
+        def compute(self, batch: Batch, now: Any) -> Step:
+            self.weights.values.mul_(1 - 0.001 * len(self.memory))
+            return super().compute(batch, now)
+
+    config = Hasty.Config(buffer_size=50, minibatch_size=4)
+    one, other = (Hasty(config, small.setting()) for _ in range(2))
+    batches = stream("er", 1, 5)
+    for batch in batches:
+        one.observe(batch)
+    StaticSteps(other).ahead(batches)
+    assert not same(one.state_dict(), other.state_dict())
+
+
+def test_a_tree_of_decisions() -> None:
+    slots, draws = torch.tensor([2, 0]), torch.zeros(2, 3, dtype=torch.int64)
+    decided = (Draw(slots, draws), True, None)
+    assert tensors(decided) == [slots, draws] and list(leaves(decided))[2:] == [True, None]
+    assert branch(decided) == branch((Draw(slots + 1, draws + 1), True, None))
+    assert branch(decided) != branch((Draw(slots, draws), False, None))
+    assert branch(decided) != branch((Draw(slots[:1], draws), True, None))
+    assert not is_open(decided) and is_open((Draw(slots, np.random.default_rng(0)), True))
+    assert on_device(decided, torch.device("cpu")) is decided
+    copy = static_copy(decided, torch.device("cpu"))
+    assert torch.equal(copy[0].slots, slots) and copy[0].slots is not slots and copy[1:] == (True, None)

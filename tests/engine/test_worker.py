@@ -1,0 +1,147 @@
+"""A method at work: what a step that fails leaves behind, and networks that draw random numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from synergy.engine.context import draws_in_training, step_context
+from synergy.engine.optimizers import optimizer_maker, schedules
+from synergy.engine.watch import LossWatch
+from synergy.engine.worker import Means, Worker
+from synergy.errors import TrainingError, UsageError
+from synergy.methods import METHODS, method_class
+from synergy.methods.base import MethodConfig, make_method
+from synergy.methods.er import ER
+from synergy.methods.sgd import FineTuning
+from synergy.randomness import TorchRandomness
+from synergy.state import same
+from synergy.types import Batch, Step
+from tests.methods import small
+
+CPU = torch.device("cpu")
+
+
+class Refusing(nn.Module):
+    """A network that fails at inputs it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small.build_net("net")
+        self.fails = False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.fails:
+            raise RuntimeError("refused")
+        outputs: Tensor = self.inner(inputs)
+        return outputs
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if not method_class(name).needs_boundaries])
+def test_a_step_that_fails_takes_its_decisions_back(name: str) -> None:
+    kind = method_class(name)
+    known = {"buffer_size": 9, "minibatch_size": 4, "fitting_epochs": 1}
+    config = kind.Config(**{key: value for key, value in known.items() if key in kind.Config.names()})
+    method = make_method(kind, config, small.setting(build_net=lambda _: Refusing()), small.budget())
+    worker, batch = Worker(method, Means(CPU)), small.batch(1, n=kind.only_batch_size or 6)
+    worker.step(batch)
+    before = method.state_dict()
+    nets = [part for part in vars(method).values() if isinstance(part, Refusing)]
+    if not nets:
+        return  # it trains when it is asked to answer
+    nets[0].fails = True
+    with pytest.raises(RuntimeError, match="refused"):
+        worker.step(batch)
+    assert same(before, method.state_dict())
+    nets[0].fails = False
+    worker.step(batch)
+    assert not same(before, method.state_dict())
+
+
+def test_a_network_that_draws_is_noticed_and_repeats() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, small.CLASSES)).double()
+    inputs = small.batch(1).inputs
+    randomness = TorchRandomness(0, "test", CPU)
+    assert draws_in_training(net, inputs, randomness) and not draws_in_training(net[2:], inputs.flatten(1), randomness)
+    theirs = torch.get_rng_state()
+    states = []
+    for _ in range(2):
+        method = FineTuning(MethodConfig(), small.setting(build_net=lambda _: net))
+        worker = Worker(method, Means(CPU), draws=True)
+        start = {name: value.clone() for name, value in net.state_dict().items()}
+        for seed in range(3):
+            worker.step(small.batch(seed))
+        states.append(method.state_dict())
+        with torch.no_grad():
+            for name, value in net.state_dict().items():
+                value.copy_(start[name])
+    assert same(states[0], states[1])
+    assert torch.equal(torch.get_rng_state(), theirs)
+
+
+def test_the_watch_names_step_and_term() -> None:
+    watch = LossWatch("batch", "lower lr")
+    watch.add(1, {"loss": torch.tensor(1.0), "ce": torch.tensor(0.5)})
+    watch.add(2, {})
+    assert watch.waiting == 2 and watch.look() == {"loss": 1.0, "ce": 0.5} and watch.waiting == 0
+    watch.add(3, {"loss": torch.tensor(torch.nan), "ce": torch.tensor(1.0), "penalty": torch.tensor(torch.inf)})
+    watch.add(4, {"loss": torch.tensor(torch.nan)})
+    with pytest.raises(TrainingError, match="'penalty' became inf at batch 3; lower lr"):
+        watch.look()
+
+
+def test_gradients_are_clipped_to_a_norm() -> None:
+    parameter = nn.Parameter(torch.zeros(4))
+    parameter.grad = torch.full((4,), 10.0)
+    optimizer_maker(clip_norm=0.5)([parameter], 1.0).step()
+    assert parameter.norm().item() == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("factory", "complaint"),
+    [
+        (lambda parameters: 3, "optimizer: it made a int"),
+        (lambda parameters: torch.optim.LBFGS(parameters), "optimizer: it made a LBFGS"),
+        (lambda parameters: torch.optim.Adam([nn.Parameter(torch.zeros(1))]), "other parameters"),
+    ],
+)
+def test_an_optimiser_that_cannot_work_is_refused(factory: Any, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        optimizer_maker(factory)([nn.Parameter(torch.zeros(1))], 0.1)
+
+
+def test_a_schedule_for_each_optimiser() -> None:
+    method = ER(ER.Config(buffer_size=9, minibatch_size=4, lr=1.0), small.setting())
+    worker = Worker(
+        method,
+        Means(CPU),
+        schedulers=schedules(method, lambda o: torch.optim.lr_scheduler.StepLR(o, 1, gamma=0.5), "er"),
+    )
+    for seed in range(2):
+        worker.step(small.batch(seed))
+        worker.schedule()
+    assert method.optimizer.param_groups[0]["lr"] == 0.25
+    with pytest.raises(UsageError, match="scheduler: it made a int"):
+        schedules(method, lambda optimizer: 3, "er")  # type: ignore[arg-type, return-value]
+
+
+def test_a_method_of_one_batch_size_says_which() -> None:
+    class Pairs(FineTuning):
+        """Learns from pairs."""
+
+        only_batch_size = 2  # type: ignore[misc]
+
+    worker = Worker(Pairs(MethodConfig(), small.setting()), Means(CPU))
+    with pytest.raises(UsageError, match="given a batch of 6; allowed: 2"):
+        worker.step(small.batch(1))
+    assert isinstance(worker.step(Batch(*(part[:2] for part in vars(small.batch(1)).values()))), Step)
+
+
+def test_nothing_is_entered_where_nothing_is_needed() -> None:
+    with step_context("fp32", CPU, None)():
+        assert not torch.is_autocast_enabled("cpu")
+    with step_context("bf16", CPU, None)():
+        assert torch.is_autocast_enabled("cpu")
