@@ -132,7 +132,7 @@ def test_a_method_of_one_batch_size_says_which() -> None:
     class Pairs(FineTuning):
         """Learns from pairs."""
 
-        only_batch_size = 2  # type: ignore[misc]
+        only_batch_size = 2
 
     worker = Worker(Pairs(MethodConfig(), small.setting()), Means(CPU))
     with pytest.raises(UsageError, match="given a batch of 6; allowed: 2"):
