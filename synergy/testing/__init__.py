@@ -1,22 +1,22 @@
-"""Contract checks that every method and every scenario must pass. Public: run them on your own.
+"""Contract checks that users run on their own method, scenario, memory or network.
 
     from synergy import testing
     testing.check_method(MyMethod, MyMethod.Config(lr=0.1), testing.scenario("seq-digits"))
     testing.check_scenario(lambda seed: testing.scenario("seq-digits", seed=seed))
+    testing.check_memory(lambda seed: MyMemory(6, np.random.default_rng(seed)), keeps="newest")
+    testing.check_net(lambda generator: MyNet(generator), inputs, n_classes=10)
 
-A check that fails raises an AssertionError which says what was broken.
+A check that fails raises an AssertionError which says what was broken. `memory_checks` and `net_checks` give the checks
+one by one, each with a name and its reason.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +27,24 @@ from synergy.randomness import generator, torch_generator
 from synergy.scenarios import scenario_class
 from synergy.scenarios.base import AnyScenario, StreamSetting
 from synergy.state import State, same
+from synergy.testing.checks import Check, global_randomness_untouched
+from synergy.testing.memories import check_memory, memory_checks
+from synergy.testing.nets import check_net, net_checks
 from synergy.types import Batch, Step, Task
+
+__all__ = [
+    "Check",
+    "budget",
+    "check_memory",
+    "check_method",
+    "check_net",
+    "check_scenario",
+    "memory_checks",
+    "net_checks",
+    "scenario",
+    "setting",
+    "trained",
+]
 
 STEPS = 6
 """Steps of each task that a check trains; long enough for a memory to fill and an average to move."""
@@ -76,7 +93,7 @@ def check_method(method: type[Method[Any]], config: MethodConfig, stream: AnySce
     Raises:
         AssertionError: says which part of the contract is broken.
     """
-    with _global_randomness_untouched():
+    with global_randomness_untouched():
         whole = _trained(method, config, stream)
         _check_predictors(whole, stream)
         again = _trained(method, config, stream)
@@ -90,7 +107,7 @@ def check_scenario(build: Callable[[int], AnyScenario]) -> None:
     Raises:
         AssertionError: says which part of the contract is broken.
     """
-    with _global_randomness_untouched():
+    with global_randomness_untouched():
         one, other = build(1), build(2)
         for index in range(one.n_tasks):
             _check_task(one.task(index), index, one)
@@ -226,15 +243,3 @@ def _stream(of: AnyScenario) -> list[Tensor]:
     """The first batches of every task."""
     tasks = (of.task(index) for index in range(of.n_tasks))
     return [part for task in tasks for batch in itertools.islice(task.batches(0), 3) for part in batch]
-
-
-@contextmanager
-def _global_randomness_untouched() -> Iterator[None]:
-    before = _global_states()
-    yield
-    assert same(before, _global_states()), "a global random generator was used; own one instead"
-
-
-def _global_states() -> list[Any]:
-    name, keys, *rest = np.random.get_state()  # read only, to see that nobody else has touched it
-    return [torch.get_rng_state(), random.getstate()[1], str(name), torch.from_numpy(np.asarray(keys).copy()), rest]
