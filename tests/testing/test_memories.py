@@ -11,7 +11,7 @@ import torch
 
 from synergy import testing
 from synergy.errors import UsageError
-from synergy.memory.base import Drawn, Forgetful, Memory, Positions
+from synergy.memory.base import DrawableMemory, Forgetful, Memory, Positions
 from synergy.memory.class_balanced import ClassBalanced
 from synergy.memory.gradient_selected import GradientSelected
 from synergy.memory.herded import Herded
@@ -65,7 +65,7 @@ def test_a_memory_of_tasks_passes() -> None:
     testing.check_memory(lambda seed: TaskWise(SLOTS, rng(seed)), offer=offer)
 
 
-class Window(Drawn, Forgetful):
+class Window(DrawableMemory, Forgetful):
     """The newest samples. Each memory below breaks one clause of the contract, and is otherwise this one."""
 
     def __init__(self, seed: int, capacity: int = SLOTS) -> None:
@@ -296,7 +296,7 @@ class Messy(Window):
         self.store.write(np.arange(len(samples)), samples)
 
 
-class Slipping(Drawn, Forgetful):
+class Slipping(DrawableMemory, Forgetful):
     """Slots in turn; after forgetting, the next one is not that of the oldest sample."""
 
     def __init__(self, seed: int) -> None:
