@@ -114,5 +114,6 @@ class MemoriesInUse:
 
 
 def draw(memory: Memory, n: int, rng: np.random.Generator | None = None) -> Samples:
+    """Draw from a memory that is known to be drawable, with its own generator unless one is given."""
     assert isinstance(memory, Drawable)
     return memory.draw(n) if rng is None else memory.draw(n, rng)
