@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test test-all lint lock clean
+.PHONY: demo test test-all lint docs lock clean
 
 # One thread: to share such small steps out takes longer than to make them as soon as another process wants a core.
 demo: export OMP_NUM_THREADS = 1
@@ -26,6 +26,10 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The tables, rules and options that the pages take from the code. A test says when they are out of date.
+docs: .venv/installed
+	$(BIN)/python -m docs.generate
 
 # The package itself is installed as a link to this folder, so that a change needs no new installation.
 .venv/installed: requirements.lock pyproject.toml

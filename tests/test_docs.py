@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from docs import generate
+from synergy.methods import METHODS
+from synergy.scenarios import SCENARIOS
+
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/streams.md", "docs/python.md")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
@@ -60,3 +64,37 @@ def test_a_difference_would_be_seen() -> None:
 def test_the_readme_needs_ten_lines() -> None:
     ((code, _),) = blocks("README.md")
     assert len([line for line in code.splitlines() if line]) <= 10
+
+
+@pytest.mark.parametrize("page", generate.pages(), ids=lambda page: str(page.relative_to(generate.FOLDER)))
+def test_what_a_page_takes_from_the_code_is_what_the_code_says(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert generate.regenerated(text) == text, f"{page.name} is out of date: run 'make docs'"
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        *((name, ("reference", "facts", "rule", "options", "deviations")) for name in METHODS),
+        *((name, ("facts", "options")) for name in SCENARIOS),
+    ],
+)
+def test_every_method_and_scenario_has_its_part_of_a_page(name: str, kinds: tuple[str, ...]) -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in generate.pages())
+    for kind in kinds:
+        assert text.count(f"<!-- generated: {kind} {name} -->") == 1
+
+
+def test_a_region_is_written_anew_and_the_text_around_it_stays() -> None:
+    before = "By hand.\n<!-- generated: options er -->\n| `--lr` | of old | 7 | |\n<!-- end -->\nBy hand, too.\n"
+    after = generate.regenerated(before)
+    assert after.startswith("By hand.\n") and after.endswith("\n<!-- end -->\nBy hand, too.\n")
+    assert "of old" not in after
+    assert "| `--buffer_size` | samples the memory holds | 500 | at least 1 |" in after
+    assert generate.regenerated(after) == after
+
+
+@pytest.mark.parametrize(("region", "given"), [("optoins er", "optoins"), ("options err", "err")])
+def test_a_region_of_nothing_is_named(region: str, given: str) -> None:
+    with pytest.raises(ValueError, match=f"'{given}'"):
+        generate.regenerated(f"<!-- generated: {region} -->\n<!-- end -->\n")

@@ -51,13 +51,16 @@ def average_after(matrix: Matrix, t: int) -> float | None:
 
 
 def final_average(matrix: Matrix) -> float | None:
-    """`average_after` the last row, which for a stopped run is the last task it finished. Range 0 to 100."""
+    """What is known at the end: mean over `k` of `A[T-1, k]`.
+
+    A run that was stopped ends with the last task it finished. Range 0 to 100.
+    """
     last = len(_as_matrix(matrix)) - 1
     return None if last < 0 else average_after(matrix, last)
 
 
 def average_over_time(matrix: Matrix) -> float | None:
-    """Average accuracy over time, "AAA": mean over `t` of `average_after(t)`.
+    """Average accuracy over time, "AAA": mean over `t` of the mean over `k <= t` of `A[t, k]`.
 
     Rebuffi et al. 2017, who call it average incremental accuracy. Range 0 to 100.
     """
@@ -215,9 +218,9 @@ def _title(metric: Metric) -> str:
 
 
 def expected_calibration_error(confidence_sum: Vector, correct: Vector, count: Vector) -> float | None:
-    """Gap between confidence and accuracy, averaged over bins of confidence that hold `n_b` of `n` predictions each.
+    """Gap of confidence and accuracy in bins of confidence: `100 * sum_b (n_b / n) * |confidence_b - accuracy_b|`.
 
-    `100 * sum_b (n_b / n) * |confidence_b - accuracy_b|`. Guo et al. 2017. Range 0 to 100, lower is better; None if
+    Bin `b` holds `n_b` of `n` predictions. Guo et al. 2017. Range 0 to 100, lower is better; None if
     there are no predictions.
 
     Args:

@@ -62,7 +62,7 @@ class Permuted(Scenario[PermutedConfig]):
 
 
 class PermutedMnist(Permuted):
-    """Permuted MNIST."""
+    """Permuted MNIST: every task shows all digits under another permutation of their pixels."""
 
     name = "perm-mnist"
     dataset = "mnist"
@@ -70,7 +70,7 @@ class PermutedMnist(Permuted):
 
 
 class PermutedDigits(Permuted):
-    """The same over the bundled 8x8 digits."""
+    """Permuted MNIST over the bundled digits of 8x8 pixels."""
 
     name = "perm-digits"
     dataset = "digits"

@@ -91,7 +91,7 @@ class Rotated(Scenario[RotatedConfig]):
 
 
 class RotatedMnist(Rotated):
-    """Rotated MNIST."""
+    """Rotated MNIST: every task shows all digits turned by another angle."""
 
     name = "rot-mnist"
     dataset = "mnist"
@@ -99,7 +99,7 @@ class RotatedMnist(Rotated):
 
 
 class RotatedDigits(Rotated):
-    """The same over the bundled 8x8 digits."""
+    """Rotated MNIST over the bundled digits of 8x8 pixels."""
 
     name = "rot-digits"
     dataset = "digits"

@@ -124,7 +124,7 @@ class SplitMnist(SplitScenario):
 
 
 class SplitDigits(SplitScenario):
-    """The same over the bundled 8x8 digits."""
+    """Split MNIST over the bundled digits of 8x8 pixels."""
 
     name = "seq-digits"
     dataset = "digits"
@@ -133,7 +133,10 @@ class SplitDigits(SplitScenario):
 
 
 class SplitCifar10(SplitImages):
-    """Split CIFAR-10: five tasks of two classes."""
+    """Split CIFAR-10: five tasks of two classes.
+
+    Reference: Buzzega et al. 2020, "Dark Experience for General Continual Learning", NeurIPS.
+    """
 
     name = "seq-cifar10"
     dataset = "cifar10"
@@ -141,7 +144,10 @@ class SplitCifar10(SplitImages):
 
 
 class SplitCifar100(SplitImages):
-    """Split CIFAR-100: ten tasks of ten classes, or 5 or 20 tasks."""
+    """Split CIFAR-100: ten tasks of ten classes, or 5 or 20 tasks.
+
+    Reference: Arani, Sarfraz & Zonooz 2022, "Learning Fast, Learning Slow", ICLR.
+    """
 
     Config = TenTasksConfig
     name = "seq-cifar100"
@@ -150,7 +156,10 @@ class SplitCifar100(SplitImages):
 
 
 class SplitTinyImagenet(SplitImages):
-    """Split Tiny-ImageNet: ten tasks of twenty classes, 64x64 pixels."""
+    """Split Tiny-ImageNet: ten tasks of twenty classes, 64x64 pixels.
+
+    Reference: Buzzega et al. 2020, "Dark Experience for General Continual Learning", NeurIPS.
+    """
 
     Config = TenTasksConfig
     name = "seq-tinyimg"
