@@ -24,6 +24,9 @@ SCHEMA_VERSION = 1
 RECORD_NAME = "record.json"
 RESULTS_NAME = "results.jsonl"
 MAX_RUN_ID = 255
+"""Most characters of a run's name, which is the name of a folder."""
+MOST_NAMED = 5
+"""Lines that one warning names."""
 
 Status: TypeAlias = Literal["finished", "failed", "interrupted"]
 
@@ -205,25 +208,36 @@ def read(path: Path) -> Record:
         UsageError: there is none, it is damaged, or its schema is not one this version knows.
     """
     path, content = _content(path, RECORD_NAME)
-    return _record(content, str(path))
+    try:
+        return _record(content)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def read_all(path: Path) -> list[Record]:
-    """Read all records of a `results.jsonl`, in their order. A last line torn by a crash is left out with a warning.
+    """Read all records of a `results.jsonl`, in their order.
+
+    A line that cannot be read, such as one that a crash has torn, is left out. One warning names all of them.
 
     Args:
         path: the file, or the folder it is in.
 
     Raises:
-        UsageError: there is no such file, a line is damaged, or its schema is not one this version knows.
+        UsageError: there is no such file, or it cannot be opened.
     """
     path, content = _content(path, RESULTS_NAME)
-    *lines, rest = content.split(b"\n")
-    if _is_torn(rest):
-        warnings.warn(f"{path}: line {len(lines) + 1} breaks off, as after a crash; it is left out", stacklevel=2)
-    else:
-        lines.append(rest)
-    return [_record(line, f"{path}: line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    found, damages = [], []
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if line.strip():
+            try:
+                found.append(_record(line))
+            except UsageError as error:
+                damages.append(f"line {number} ({error})")
+    if damages:
+        more = f" and {len(damages) - MOST_NAMED} more" if len(damages) > MOST_NAMED else ""
+        named = ", ".join(damages[:MOST_NAMED])
+        warnings.warn(f"{path}: {named}{more} cannot be read; left out", stacklevel=2)
+    return found
 
 
 def read_unlisted(folder: Path, listed: Sequence[Record]) -> list[Record]:
@@ -290,22 +304,10 @@ def _content(path: Path, name: str) -> tuple[Path, bytes]:
         raise UsageError(f"{path}: cannot be read: no path has a zero byte in it") from error
 
 
-def _is_torn(line: bytes) -> bool:
-    """Whether a line without an end breaks off. The beginning of a JSON object never is a whole one."""
-    try:
-        strict_json.parse(line)
-    except UsageError:
-        return bool(line.strip())
-    return False
-
-
-def _record(line: bytes, where: str) -> Record:
-    try:
-        content = strict_json.parse(line)
-        _check_version(content)
-        record: Record = strict_json.decode(Record, content, "")
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}") from None
+def _record(text: bytes) -> Record:
+    content = strict_json.parse(text)
+    _check_version(content)
+    record: Record = strict_json.decode(Record, content, "")
     return record
 
 

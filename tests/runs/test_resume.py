@@ -434,6 +434,24 @@ def test_a_finished_run_is_refused(tmp_path: Path, whole: tuple[Record, Path]) -
     assert records.read_all(run.parent) == [records.read(run)]
 
 
+@pytest.mark.filterwarnings("default:.*results.jsonl")
+def test_a_torn_line_among_all_results_stops_nobody(tmp_path: Path, whole: tuple[Record, Path]) -> None:
+    shutil.copytree(whole[1].parent, tmp_path / "copy")
+    results, run = tmp_path / "copy" / records.RESULTS_NAME, tmp_path / "copy" / whole[1].name
+    torn = results.read_bytes()[:1000]
+    results.write_bytes(torn)
+    # Its record is in its folder.
+    reported = call("report", tmp_path / "copy")
+    assert reported.code == 0 and run.name in reported.out
+    assert reported.err.count("\n") == 1 and f"{results}: line 1 (" in reported.err
+    assert "the run is finished" in call("resume", run).err
+    (line,) = results.read_bytes().removeprefix(torn).splitlines()[1:]
+    results.write_bytes(torn + b"\n" + line + b"\n")
+    resume(stopped(tmp_path / "copy", 9, experiment_id="other"))
+    with pytest.warns(UserWarning, match="line 1"):
+        assert [record.run_id for record in records.read_all(results)] == [run.name, "other"]
+
+
 def rows(folder: Path) -> dict[str, int]:
     """How many each CSV table has."""
     tables = folder.glob("csv/**/*.csv")
