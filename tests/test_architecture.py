@@ -129,7 +129,6 @@ def test_none_imports_another_of_its_kind(package: str) -> None:
     [
         ("matplotlib", "synergy.report.pictures"),
         ("tensorboard", "synergy.runs.tensorboard_log"),
-        ("torch.utils.tensorboard", "synergy.runs.tensorboard_log"),
         ("ray", "synergy.sweep"),
         ("datasets", "synergy.data.decode"),
         ("river", "synergy.stream.faces.river"),
