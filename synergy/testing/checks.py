@@ -64,11 +64,12 @@ def run_all(checks: Iterable[Check]) -> None:
 @contextmanager
 def global_randomness_untouched() -> Iterator[None]:
     """Raises AssertionError at the end if a global generator of torch, numpy or Python was used within."""
-    before = _global_states()
+    before = global_states()
     yield
-    require(same(before, _global_states()), "a global random generator was used; own one instead")
+    require(same(before, global_states()), "a global random generator was used; own one instead")
 
 
-def _global_states() -> list[Any]:
+def global_states() -> list[Any]:
+    """The states of the global generators of torch, numpy and Python."""
     name, keys, *rest = np.random.get_state()  # read only, to see that nobody else has touched it
     return [torch.get_rng_state(), random.getstate()[1], str(name), torch.from_numpy(np.asarray(keys).copy()), rest]

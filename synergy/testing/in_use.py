@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+from torch import Tensor
 
 from synergy.errors import UsageError
 from synergy.memory.base import Forgetful, Memory
@@ -24,6 +25,14 @@ class Drawable(Protocol):
     """A memory that gives random samples."""
 
     def draw(self, n: int, rng: np.random.Generator | None = None, /) -> Samples: ...
+
+
+@runtime_checkable
+class Placeable(Protocol):
+    """A memory that decides where samples go before it writes them."""
+
+    def place(self, n: int, /) -> Tensor: ...
+    def put(self, places: Tensor, samples: Samples, /) -> None: ...
 
 
 class MemoriesInUse:
@@ -48,6 +57,7 @@ class MemoriesInUse:
         memory = build(0)
         self.capacity = memory.capacity
         self.forgetful, self.drawable = isinstance(memory, Forgetful), isinstance(memory, Drawable)
+        self.placeable = isinstance(memory, Placeable)
         if not FEWEST <= self.capacity <= MOST:
             raise UsageError(
                 f"capacity: given {self.capacity}; allowed: {FEWEST} to {MOST} slots; build a smaller memory for the "

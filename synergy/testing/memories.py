@@ -16,7 +16,7 @@ from synergy.memory.store import Samples
 from synergy.randomness import generator
 from synergy.state import same
 from synergy.testing.checks import Check, global_randomness_untouched, require, run_all
-from synergy.testing.in_use import Counts, MemoriesInUse, draw
+from synergy.testing.in_use import Counts, MemoriesInUse, Placeable, draw
 from synergy.testing.pool import different_samples, overwrite, stored_bytes
 
 Rule: TypeAlias = Literal["uniform", "newest"]
@@ -123,12 +123,16 @@ class _MemoryTrial(MemoriesInUse):
             Check("resumed", "A restored memory goes on exactly as the saved one does.", self.resumed),
             Check("state", "A saved state shares no storage with a memory.", self.state),
             *(self._checks_of_draws() if self.drawable else []),
+            *(self._checks_of_places() if self.placeable else []),
             *(self._checks_of_promise() if self.keeps else []),
             *(self._checks_of_forgetting() if self.forgetful else []),
         ]
 
     def _checks_of_promise(self) -> list[Check]:
         return [Check("keeps", f"The memory keeps samples as it promises: {self.keeps}.", self.rule)]
+
+    def _checks_of_places(self) -> list[Check]:
+        return [Check("places ahead", "Places decided for several batches are those decided one by one.", self.ahead)]
 
     def _checks_of_draws(self) -> list[Check]:
         return [
@@ -258,6 +262,24 @@ class _MemoryTrial(MemoriesInUse):
         require(same(before, memory.state_dict()), "a draw with a given generator changed the memory")
         require(one == other, "two draws with generators of the same seed gave other samples")
 
+    # Clauses of a memory that decides first and writes later.
+
+    def ahead(self) -> None:
+        for offered in (0, self.capacity, 3 * self.capacity):
+            one, ahead = self.filled(0, offered), self.filled(0, offered)
+            sizes = (1, 3, self.capacity + 2, 2, 4)
+            ends = offered + np.cumsum(sizes)
+            batches = [self.pool.take(range(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
+            ahead.prepare(sizes)
+            places = [_placeable(ahead).place(size) for size in sizes]
+            for batch, place in zip(batches, places, strict=True):
+                self.offer(one, batch)
+                _placeable(ahead).put(place, batch)
+            require(
+                same(one.state_dict(), ahead.state_dict()),
+                f"after {offered} samples, batches of {sizes} placed ahead gave another memory than one by one",
+            )
+
     # What a memory keeps.
 
     def rule(self) -> None:
@@ -381,6 +403,11 @@ class _MemoryTrial(MemoriesInUse):
 
 def _forgetful(memory: Memory) -> Forgetful:
     assert isinstance(memory, Forgetful)
+    return memory
+
+
+def _placeable(memory: Memory) -> Placeable:
+    assert isinstance(memory, Placeable)
     return memory
 
 

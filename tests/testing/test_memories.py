@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -333,6 +333,17 @@ class Aging(Window):
         self.ages.neg_()
 
 
+class Hasty(Reservoir):
+    """Prepares with a count that it forgets to raise."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(SLOTS, rng(seed), rng(seed + 1))
+
+    def prepare(self, sizes: Sequence[int]) -> None:
+        for size in sizes:
+            super().prepare([size])
+
+
 class LateCount(Reservoir):
     """Counts a sample after it decided, so that the first one in a full memory always stays."""
 
@@ -393,6 +404,7 @@ BROKEN: list[tuple[Callable[[int], Memory], str, str]] = [
     (Exposed, "draw copies", "writing to drawn samples"),
     (Favouring, "draw uniform", "600 draws of"),
     (Stubborn, "draw generator", "given generator"),
+    (Hasty, "places ahead", r"batches of \(1, 3, 6, 2, 4\)"),
     (Reversing, "forgets", "`keep` left"),
     (Relapsing, "forgets", "came back"),
     (Messy, "nothing left", "keep"),
@@ -413,8 +425,9 @@ def test_a_broken_memory_is_found_out(build: Callable[[int], Memory], name: str,
 
 @pytest.mark.parametrize("build", [LateCount, ByBatch])
 def test_a_wrong_reservoir_is_found_out(build: Callable[[int], Memory]) -> None:
+    check = {check.name: check for check in testing.memory_checks(build, keeps="uniform")}["keeps"]
     with pytest.raises(AssertionError, match=r"^keeps: of \d+ samples 600 memories held each"):
-        testing.check_memory(build, keeps="uniform")
+        check()
 
 
 @pytest.mark.parametrize("keeps", ["newest", "uniform"])
