@@ -19,7 +19,7 @@ class Bookmark:
 
     Examples:
         >>> from synergy import testing
-        >>> method = testing.trained("er", "seq-digits", buffer_size=20)
+        >>> method = testing.trained("er", "seq-digits", buffer_size=50)
         >>> bookmark = Bookmark(method)
         >>> first = method.decide(4)
         >>> bookmark.go_back()

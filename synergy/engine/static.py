@@ -24,7 +24,7 @@ class StaticSteps:
     Examples:
         >>> from synergy import testing
         >>> from synergy.types import Batch
-        >>> method = testing.trained("er", "seq-digits", buffer_size=20)
+        >>> method = testing.trained("er", "seq-digits", buffer_size=50)
         >>> raw, labels = next(testing.scenario("seq-digits").task(0).batches(0))
         >>> batch = Batch(raw, method.setting.view.plain(raw), labels)
         >>> steps = StaticSteps(method)

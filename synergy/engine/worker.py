@@ -53,7 +53,7 @@ class Worker:
     Examples:
         >>> import torch
         >>> from synergy import testing
-        >>> method = testing.trained("er", "seq-digits", buffer_size=20)
+        >>> method = testing.trained("er", "seq-digits", buffer_size=50)
         >>> worker = Worker(method, Means(torch.device("cpu")))
         >>> list(worker.predictors())
         ['working']

@@ -53,8 +53,8 @@ def check_method(method: type[Method[Any]], config: MethodConfig, stream: AnySce
 
     Examples:
         >>> from synergy import testing
-        >>> from synergy.methods.sgd import SGD
-        >>> check_method(SGD, SGD.Config(lr=0.1), testing.scenario("rot-digits", options={"n_tasks": 2}))
+        >>> from synergy.methods.sgd import FineTuning
+        >>> check_method(FineTuning, FineTuning.Config(lr=0.1), testing.scenario("rot-digits", options={"n_tasks": 2}))
     """
     run_all(method_checks(method, config, stream))
 
