@@ -1,6 +1,6 @@
 """Write the parts of docs/ that follow from the code: `make docs`, or `python -m docs.generate`.
 
-A page marks such a part as a region. Its first word is one of `WRITERS`, its second the name of a method or a scenario:
+A page marks such a part as a region. Its first word is one of `WRITERS`, its second a name of ours:
 
     <!-- generated: options er -->
     <!-- end -->
@@ -23,10 +23,11 @@ import torch
 from synergy.data import sources
 from synergy.data.published import PUBLISHED, Published
 from synergy.data.sources import Source, SourceInfo
-from synergy.methods import METHODS, method_class
+from synergy.methods import METHOD_CLASSES, METHODS, method_class
+from synergy.nets import NET_CLASSES
 from synergy.options import Option
 from synergy.runs import metrics
-from synergy.scenarios import SCENARIOS, scenario_class
+from synergy.scenarios import SCENARIO_CLASSES, SCENARIOS, scenario_class
 from synergy.scenarios.base import AnyScenario, StreamSetting
 from synergy.types import Split
 
@@ -52,7 +53,7 @@ def regenerated(text: str) -> str:
     """A page with all its regions as the code is now.
 
     Raises:
-        ValueError: a region is of an unknown kind, or of an unknown method or scenario.
+        ValueError: a region is of an unknown kind, or of an unknown method, scenario or network.
     """
 
     def region(found: re.Match[str]) -> str:
@@ -99,7 +100,7 @@ def _from(heading: re.Match[str]) -> str:
 
 
 def options(name: str) -> str:
-    """The flags of a method or a scenario, with defaults and limits."""
+    """The flags of a method, a scenario or a network, with defaults and limits."""
     config = _class(name).Config
     rows = [(f"`--{each.name}`", each.help, _default(each), _allowed(each)) for each in config.specs()]
     return _table(("flag", "meaning", "default", "allowed"), rows) if rows else "It has no flags of its own."
@@ -171,9 +172,10 @@ def _blank(data: Published) -> Source:
 
 
 def _class(name: str) -> Any:
-    if name not in {*METHODS, *SCENARIOS}:
-        raise ValueError(f"generated: given '{name}'; allowed: the name of a method or a scenario")
-    return method_class(name) if name in METHODS else scenario_class(name)
+    for registry in (METHOD_CLASSES, SCENARIO_CLASSES, NET_CLASSES):
+        if name in registry.table:
+            return registry.load(name)
+    raise ValueError(f"generated: given '{name}'; allowed: the name of a method, a scenario or a network")
 
 
 def _described(name: str) -> dict[str, str]:
@@ -207,7 +209,7 @@ def _scenario_facts(name: str) -> Iterator[tuple[str, str]]:
     yield "tasks", f"{stream.n_tasks}" + ("" if stream.boundaries else ", their boundaries unmarked")
     yield "judged under", ", ".join(stream.protocols)
     yield "data", f"{stream.dataset}: {samples}, {'x'.join(map(str, stream.train.raw.shape[1:]))}"
-    yield "network", f"{type(net).__name__}, {stream.n_classes} outputs, {parameters:,} parameters"
+    yield "network", f"`--net {stream.default_net}`, {stream.n_classes} outputs, {parameters:,} parameters"
     yield "training", f"batch {stream.default_batch_size}, {epochs}"
 
 

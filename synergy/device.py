@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 
-from synergy.errors import SHORTAGES, TrainingError, UsageError
+from synergy.errors import OVERFLOW, SHORTAGES, TrainingError, UsageError
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 OUT_OF_MEMORY = "out of memory; lower --batch_size, --minibatch_size, --buffer_size, --fisher_memory_mb or --width"
+TOO_LARGE = "training diverged: a number of the step is too large for float32; lower --lr, or the weight of a loss term"
 
 
 def find_device(name: str | torch.device) -> torch.device:
@@ -64,7 +65,7 @@ def exactness(precision: str) -> Iterator[None]:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Within, running out of memory is a TrainingError that says what to lower."""
+    """Within, a lack of memory or a number too large for its tensor is a TrainingError that says what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -73,10 +74,12 @@ def memory_errors() -> Iterator[None]:
 
 
 def check_shortage(error: RuntimeError | MemoryError) -> None:
-    """Raises TrainingError, which says what to lower, if the error is about running out of memory."""
+    """Raises TrainingError, which says what to lower, if memory ran out or a number is too large for its tensor."""
     told = isinstance(error, torch.OutOfMemoryError | MemoryError)
     if told or any(shortage in str(error) for shortage in SHORTAGES):
         raise TrainingError(OUT_OF_MEMORY) from error
+    if OVERFLOW in str(error):
+        raise TrainingError(TOO_LARGE) from error
 
 
 def device_name(device: torch.device) -> str:

@@ -6,19 +6,38 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 SHORTAGES = ("allocate memory", "Storage size calculation overflowed")
-"""What PyTorch says in a plain RuntimeError when the CPU has no room, or when no machine could have it."""
+"""What PyTorch says in a plain RuntimeError when memory runs out on the CPU, or a size is beyond every machine."""
+OVERFLOW = "cannot be converted to type"
+"""What PyTorch says in a plain RuntimeError of a Python number that is too large for the type of a tensor."""
 
 
 class UsageError(ValueError):
-    """A mistake of the user's. The command line prints it as one line and exits with code 2."""
+    """A user's mistake. The command line prints it as one line and exits with code 2.
+
+    Examples:
+        >>> raise UsageError("seed: given -1; allowed: at least 0")
+        Traceback (most recent call last):
+        synergy.errors.UsageError: seed: given -1; allowed: at least 0
+    """
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on (a loss is no longer finite, memory ran out). Exit code 1."""
+    """Training cannot go on: a loss is not finite, or memory ran out. Exit code 1.
+
+    Examples:
+        >>> raise TrainingError("the loss became nan at step 3; lower --lr")
+        Traceback (most recent call last):
+        synergy.errors.TrainingError: the loss became nan at step 3; lower --lr
+    """
 
 
 def unknown(kind: str, given: str, allowed: Iterable[str]) -> UsageError:
-    """The error for a name that does not exist: names it, the nearest match, and all that do exist."""
+    """The error for an unknown name: says the name, the nearest match, and all names there are.
+
+    Examples:
+        >>> print(unknown("method", "DER++", ["der", "derpp"]))
+        unknown method 'DER++'; did you mean 'derpp'? allowed: der, derpp
+    """
     names = sorted(allowed)
     spelt = {_plain(name): name for name in names}
     nearest = get_close_matches(_plain(given), spelt, n=1, cutoff=0.5)
@@ -27,5 +46,5 @@ def unknown(kind: str, given: str, allowed: Iterable[str]) -> UsageError:
 
 
 def _plain(name: str) -> str:
-    """A name without what people write differently: capitals, dashes, and `++` for `pp`."""
+    """A name in one spelling: small letters, `_` for `-`, and `pp` for `++`."""
     return name.casefold().replace("+", "p").replace("-", "_")

@@ -1,7 +1,7 @@
 """Typed options: frozen dataclasses whose fields know their help, their range and their choices.
 
-Every configuration in the library (of a run, a method, a scenario) is one of these. Flags, help texts, TOML files and
-error messages are derived from the fields, so that a new method or scenario gets them without writing any.
+Every configuration in the library (of a run, a method, a scenario, a network) is one of these. Flags, help texts, TOML
+files and error messages follow from the fields, so a new method gets them all for free.
 """
 
 from __future__ import annotations
@@ -18,25 +18,34 @@ from typing import Any, Self
 from synergy.errors import UsageError, unknown
 
 TOML_INTEGERS = range(-(2**63), 2**63)
-"""What a configuration file can hold."""
+"""Whole numbers that a configuration file can hold."""
+LARGEST_FLOAT = (2 - 2**-23) * 2.0**127
+"""The largest number of float32, in which networks compute."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a value may be: inclusive bounds, or one of `choices`."""
+    """What a value may be: inclusive bounds, or one of `choices`.
+
+    Examples:
+        >>> Limits(low=0, high=1).complaint(2)
+        'at least 0 and at most 1'
+    """
 
     low: float | None = None
     high: float | None = None
     choices: tuple[str | int, ...] = ()
 
     def complaint(self, value: object) -> str | None:
-        """What is allowed, if `value` is not; otherwise None."""
+        """What is allowed, for a `value` outside the limits; None for one inside."""
         if self.choices and value not in self.choices:
             return "one of " + ", ".join(map(str, self.choices))
         if not isinstance(value, int | float) or isinstance(value, bool):
             return None
         if not math.isfinite(value):
             return "a finite number"
+        if isinstance(value, float) and abs(value) > LARGEST_FLOAT:
+            return f"a number of float32, up to {LARGEST_FLOAT:.1e}"
         if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
             bounds = {"at least": self.low, "at most": self.high}
             return " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
@@ -51,14 +60,27 @@ def option(
     high: float | None = None,
     choices: Sequence[str | int] = (),
 ) -> Any:
-    """A dataclass field with its meaning (say the unit there) and its limits."""
+    """A dataclass field with its help text (name the unit there) and its limits.
+
+    Args:
+        default: the value without a flag; None where the option may be left open.
+        help: what the option means, shown by `--help`.
+        low, high: inclusive bounds of a number.
+        choices: all values that are allowed.
+    """
     limits = Limits(low, high, tuple(choices))
     return dataclasses.field(default=default, metadata={"help": help, "limits": limits})
 
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One field of an `Options` class, as the command line needs to see it."""
+    """One field of an `Options` class, as the command line sees it.
+
+    Attributes:
+        kind: type of a value.
+        optional: whether None is allowed.
+        many: whether it holds a tuple of values.
+    """
 
     name: str
     kind: type[int] | type[float] | type[str] | type[bool]
@@ -75,6 +97,14 @@ class Options:
 
     Raises:
         UsageError: a value has the wrong type or lies outside its limits.
+
+    Examples:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Smoothing(Options):
+        ...     amount: float = option(0.1, "share of the labels", low=0, high=1)
+        >>> Smoothing(amount=2)
+        Traceback (most recent call last):
+        synergy.errors.UsageError: amount: given 2.0; allowed: at least 0 and at most 1
     """
 
     def __post_init__(self) -> None:
@@ -84,12 +114,19 @@ class Options:
 
     @classmethod
     def specs(cls) -> tuple[Option, ...]:
-        """All options, in the order of their definition."""
+        """All options, in the order of their definition.
+
+        Raises:
+            UsageError: the class is no dataclass, or a field has no default or a type that no option has.
+        """
+        if "__annotations__" in vars(cls) and "__dataclass_fields__" not in vars(cls):
+            raise UsageError(f"{cls.__name__}: its options need @dataclass(frozen=True) above the class")
         hints = typing.get_type_hints(cls)
-        return tuple(_spec(field, hints[field.name]) for field in dataclasses.fields(cls))
+        return tuple(_spec(cls.__name__, field, hints[field.name]) for field in dataclasses.fields(cls))
 
     @classmethod
     def names(cls) -> frozenset[str]:
+        """Names of all options."""
         return frozenset(field.name for field in dataclasses.fields(cls))
 
     @classmethod
@@ -105,21 +142,23 @@ class Options:
         return cls(**values)
 
     def as_mapping(self) -> dict[str, Any]:
-        """The values that are set (not None), as TOML and JSON can hold them."""
+        """All values except None, in types that TOML and JSON have."""
         pairs = ((spec.name, vars(self)[spec.name]) for spec in self.specs())
         return {name: list(v) if isinstance(v, tuple) else v for name, v in pairs if v is not None}
 
 
-def _spec(field: dataclasses.Field[Any], hint: Any) -> Option:
+def _spec(owner: str, field: dataclasses.Field[Any], hint: Any) -> Option:
     parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    optional = type(None) in parts
-    (kind,) = [part for part in parts if part is not type(None)]
-    many = typing.get_origin(kind) is tuple
-    if many:
-        kind = typing.get_args(kind)[0]
-    assert kind in (int, float, str, bool), f"{field.name}: an option cannot be {hint}"
-    meta = field.metadata
-    return Option(field.name, kind, optional, many, field.default, meta["help"], meta["limits"])
+    kinds = [part for part in parts if part is not type(None)]
+    many = typing.get_origin(kinds[0]) is tuple
+    kind = typing.get_args(kinds[0])[0] if many else kinds[0]
+    if len(kinds) > 1 or kind not in (int, float, str, bool):
+        allowed = "int, float, str, bool, a tuple of one of them, or one of them | None"
+        raise UsageError(f"{owner}.{field.name}: given the type {hint}; allowed for an option: {allowed}")
+    if field.default is dataclasses.MISSING:
+        raise UsageError(f"{owner}.{field.name}: an option needs a default: option(0.1, 'what it means')")
+    meta = {"help": "", "limits": Limits(), **field.metadata}  # a field made without `option` has neither
+    return Option(field.name, kind, type(None) in parts, many, field.default, meta["help"], meta["limits"])
 
 
 def _coerced(spec: Option, value: Any) -> Any:
@@ -149,7 +188,7 @@ def _coerced_one(spec: Option, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy's as Python's own: searches over parameters draw such."""
+    """A number of numpy as one of Python: a search over parameters draws numpy numbers."""
     if isinstance(value, bool | int | float):
         return float(value) if isinstance(value, float) else value
     if isinstance(value, numbers.Integral):
@@ -158,7 +197,7 @@ def _plain(value: Any) -> Any:
 
 
 def _unstorable(value: object) -> str | None:
-    """What is allowed, if a configuration file cannot hold `value` or no path."""
+    """What is allowed, for a `value` that a configuration file or a path cannot hold; else None."""
     if isinstance(value, int) and value not in TOML_INTEGERS:
         return "a whole number below 2^63"
     if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synergy.errors import UsageError, unknown
-from synergy.options import Limits, Options, option
+from synergy.options import LARGEST_FLOAT, Limits, Options, option
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ def test_specs_say_what_the_command_line_needs() -> None:
         ("count", np.int64(3), 3),
         ("rate", np.float32(0.5), 0.5),
         ("rate", np.float64(0.1), 0.1),
+        ("rate", LARGEST_FLOAT, LARGEST_FLOAT),
+        ("rate", 1e-46, 1e-46),
         ("limit", None, None),
         ("limit", 2**63 - 1, 2**63 - 1),
         ("name", "two\nlines, ümläut", "two\nlines, ümläut"),
@@ -90,6 +92,8 @@ def test_a_value_is_kept_in_the_kind_of_its_option(name: str, value: object, kep
         ("rate", False, "a value of type float"),
         ("rate", float("nan"), "a finite number"),
         ("rate", float("inf"), "a finite number"),
+        ("rate", 1e39, "a number of float32, up to 3.4e+38"),
+        ("rate", -1e39, "a number of float32, up to 3.4e+38"),
         ("rate", 10**400, "a whole number below 2^63"),
         ("limit", 2**63, "a whole number below 2^63"),
         ("limit", 1e300, "a whole number below 2^63"),
@@ -152,7 +156,7 @@ def test_a_mapping_holds_what_is_set_as_a_file_would_give_it_back() -> None:
 configurations = st.builds(
     More,
     count=st.integers(1, 10),
-    rate=st.floats(0, allow_nan=False, allow_infinity=False),
+    rate=st.floats(0, LARGEST_FLOAT),
     mode=st.sampled_from(["fast", "slow"]),
     verbose=st.booleans(),
     limit=st.none() | st.integers(0, 2**63 - 1),
@@ -165,3 +169,35 @@ configurations = st.builds(
 def test_options_come_back_from_a_file_as_they_were(config: More) -> None:
     text = tomli_w.dumps(config.as_mapping())
     assert More.from_mapping(tomllib.loads(text), "a file") == config
+
+
+def test_a_plain_field_is_an_option_without_help() -> None:
+    @dataclass(frozen=True)
+    class Plain(Options):
+        rate: float = 0.5
+
+    (spec,) = Plain.specs()
+    assert (spec.name, spec.default, spec.help, spec.limits) == ("rate", 0.5, "", Limits())
+
+
+def test_a_class_without_its_decorator_is_refused() -> None:
+    class Bare(Base):
+        other: float = option(0.5, "a number")
+
+    with pytest.raises(UsageError, match=r"^Bare: its options need @dataclass\(frozen=True\) above the class$"):
+        Bare()
+
+
+def test_a_field_that_no_option_can_be() -> None:
+    @dataclass(frozen=True)
+    class Wrong(Options):
+        rates: dict[str, float] | None = option(None, "a table")  # noqa: RUF009 - a field
+
+    @dataclass(frozen=True)
+    class Unset(Options):
+        rate: float
+
+    with pytest.raises(UsageError, match=r"^Wrong.rates: given the type dict.*; allowed for an option: int, float"):
+        Wrong()
+    with pytest.raises(UsageError, match=r"^Unset.rate: an option needs a default"):
+        Unset(0.5)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from synergy.errors import unknown
+from synergy.registry import Registry
 
 if TYPE_CHECKING:
     from synergy.methods.base import Method
@@ -39,13 +38,22 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "synergy": "synergy.methods.synergy:Synergy",
     }
 )
-"""Name -> where its class is. Loaded when asked for, so that listing the names needs no torch."""
+"""Name -> "module:Class", imported when asked for: listing the names needs no torch."""
+
+METHOD_CLASSES: Registry[Method[Any]] = Registry(
+    "method", METHODS, "synergy.methods.base:Method", "synergy.methods.base:MethodConfig", "synergy.methods"
+)
+"""Our names, `module:Class`, `file.py:Class` and entry points."""
 
 
 def method_class(name: str) -> type[Method[Any]]:
-    """The class of a method. Raises UsageError if there is none of that name."""
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    module, _, attribute = METHODS[name].partition(":")
-    found: type[Method[Any]] = vars(import_module(module))[attribute]
-    return found
+    """The class of a method, by a name in any form.
+
+    Raises:
+        UsageError: there is no such class, or it is no method.
+
+    Examples:
+        >>> method_class("er").__name__
+        'ER'
+    """
+    return METHOD_CLASSES.load(name)

@@ -1,1 +1,38 @@
-"""The networks of the benchmarks. Any `nn.Module` that maps a batch to logits works with the library."""
+"""The networks, one file each. To add one, write its file and add its line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from synergy.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NETS: Mapping[str, str] = MappingProxyType(
+    {
+        "mlp": "synergy.nets.mlp:MLP",
+        "resnet18": "synergy.nets.resnet:ResNet18",
+    }
+)
+"""Name -> "module:Class", imported when asked for: listing the names needs no torch."""
+
+NET_CLASSES: Registry[nn.Module] = Registry(
+    "network", NETS, "torch.nn:Module", "synergy.nets.base:NetConfig", "synergy.nets"
+)
+"""Our names, `module:Class`, `file.py:Class` and entry points."""
+
+
+def net_class(name: str) -> type[nn.Module]:
+    """The class of a network, by a name in any form.
+
+    Raises:
+        UsageError: there is no such class, or it is no network.
+
+    Examples:
+        >>> net_class("resnet18").__name__
+        'ResNet18'
+    """
+    return NET_CLASSES.load(name)

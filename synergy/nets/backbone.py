@@ -10,13 +10,26 @@ from synergy.errors import UsageError
 
 
 class Backbone(nn.Module, ABC):
-    """Features, then a linear classifier. Only methods that work on features or on single outputs need to know."""
+    """Features, then a linear classifier. Methods that work on features or on single outputs need such a network.
+
+    Examples:
+        >>> import torch
+        >>> class Small(Backbone):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.classifier = nn.Linear(4, 2)
+        ...
+        ...     def features(self, inputs):
+        ...         return inputs.flatten(1)
+        >>> Small()(torch.zeros(3, 2, 2)).shape
+        torch.Size([3, 2])
+    """
 
     classifier: nn.Linear
 
     @abstractmethod
     def features(self, inputs: Tensor) -> Tensor:
-        """`[B, ...]` -> what the classifier sees, `[B, features]`."""
+        """`[B, ...]` -> inputs of the classifier, `[B, features]`."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """`[B, ...]` -> logits `[B, n_classes]`, in the precision of the parameters also under autocast."""
@@ -25,7 +38,7 @@ class Backbone(nn.Module, ABC):
 
 
 def need_backbone(net: nn.Module, method: str) -> Backbone:
-    """`net`, if it is a `Backbone`; otherwise raises UsageError in the name of the method that needs one."""
+    """`net`, which must be a `Backbone`. Raises UsageError that names the method for any other network."""
     if not isinstance(net, Backbone):
         raise UsageError(
             f"network: given {type(net).__name__}; allowed for {method}: a Backbone, which has `features` and a "

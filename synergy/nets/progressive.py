@@ -13,11 +13,11 @@ from synergy.nets.mlp import MLP, linear
 from synergy.nets.resnet import STRIDES, ResNet18, initialise
 
 Layers = Sequence[Tensor]
-"""What a column makes of a batch, layer by layer: the outputs that connections leave from, then the logits."""
+"""Outputs of a column for a batch: one for each layer that a connection leaves, then the logits."""
 
 
 class Column(nn.Module, ABC):
-    """A network whose layers, from the second on, also see the layer below them in all earlier columns.
+    """A network whose layers, from the second on, also take the layer below of all earlier columns as input.
 
     Reference: Rusu et al. 2016, "Progressive Neural Networks", eq. 2: with h_i the activations of layer i and h_i^<
     those of all earlier columns side by side,
@@ -28,7 +28,7 @@ class Column(nn.Module, ABC):
 
     Args:
         own: the column by itself (W).
-        adapters: relu(V h^<), then U, for each layer from the second on; none in the first column.
+        adapters: U relu(V h^<) for each layer from the second on; empty in the first column.
     """
 
     def __init__(self, own: nn.Module, adapters: Sequence[nn.Module]) -> None:
@@ -38,17 +38,17 @@ class Column(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: Tensor, earlier: Sequence[Layers]) -> Layers:
-        """Inputs `[B, ...]` and the layers of every earlier column -> the layers of this one, logits last."""
+        """Inputs `[B, ...]` and the layers of every earlier column -> the layers of this column, logits last."""
 
     def lateral(self, layer: int, earlier: Sequence[Layers]) -> Tensor | None:
-        """What the earlier columns' outputs of `layer`, from 0, add to the next; None in the first column."""
+        """The sum's part from `layer` (from 0) of the earlier columns; None in the first column."""
         if not earlier:
             return None
         side: Tensor = self.adapters[layer](torch.cat([layers[layer] for layers in earlier], 1))
         return side
 
     def join(self, own: Tensor, layer: int, earlier: Sequence[Layers]) -> Tensor:
-        """The column's `own` part of a sum, and what comes from `layer` of the earlier ones."""
+        """The column's `own` part of a sum, plus the part from `layer` of the earlier columns."""
         side = self.lateral(layer, earlier)
         return own if side is None else own + side
 
@@ -58,8 +58,15 @@ class MLPColumn(Column):
 
     Args:
         own: the column by itself.
-        earlier: columns before it, of the same shape.
+        earlier: number of columns before it, of the same shape.
         generator: draws the initial weights of the connections, on the CPU.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> first = MLPColumn(MLP(4, 2, 3, generator=generator), 0, generator)
+        >>> second = MLPColumn(MLP(4, 2, 3, generator=generator), 1, generator)
+        >>> [layer.shape[1] for layer in second(torch.zeros(1, 4), [first(torch.zeros(1, 4), [])])]
+        [3, 3, 2]
     """
 
     own: MLP
@@ -85,15 +92,21 @@ class MLPColumn(Column):
 class ResNetColumn(Column):
     """A ResNet-18 with connections into each of its four stages and its classifier.
 
-    A layer of the equation is here the stem, a stage, or the classifier, which sees the last stage averaged over
-    positions. A connection enters a stage where its first block adds the shortcut, before the ReLU, so that the rest of
-    the stage works on what the earlier columns found. For feature maps V and U are 1x1 convolutions, V with the stride
-    of the stage and a bias; neither has BatchNorm.
+    The layers of the equation are the stem, the stages and the classifier. The classifier takes the last stage averaged
+    over positions. A connection enters a stage where its first block adds the shortcut, before the ReLU: the rest of
+    the stage works on the sum. For feature maps V and U are 1x1 convolutions without BatchNorm; V has the stride of
+    the stage and a bias.
 
     Args:
         own: the column by itself.
-        earlier: columns before it, of the same shape.
+        earlier: number of columns before it, of the same shape.
         generator: draws the initial weights of the connections, on the CPU.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> column = ResNetColumn(ResNet18(2, width=1, generator=generator), 0, generator)
+        >>> [layer.shape[1] for layer in column(torch.zeros(2, 3, 8, 8), [])]
+        [1, 1, 2, 4, 8, 2]
     """
 
     own: ResNet18
@@ -106,11 +119,11 @@ class ResNetColumn(Column):
 
     @staticmethod
     def _adapters(own: ResNet18, columns: int) -> list[nn.Module]:
-        """Without values: the layers' own initialisation would draw from the global generator."""
+        """Layers without values: their own initialisation would draw from the global generator."""
         features, n_classes = own.classifier.in_features, own.classifier.out_features
         with torch.device("meta"):
             into_stages = [
-                # The stride is V's: what V leaves out U would leave out all the same.
+                # The stride is in V: U works position by position, so the sum is the same and the work less.
                 nn.Sequential(
                     nn.Conv2d(columns * inputs, inputs, 1, stride), nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False)
                 )
@@ -131,14 +144,22 @@ class ResNetColumn(Column):
 
 
 class Progressive(nn.Module):
-    """Columns, of which only the newest learns; the others neither have gradients nor ever leave evaluation mode."""
+    """Columns. The newest one learns; all others are frozen, in evaluation mode and without gradients.
+
+    Examples:
+        >>> generator, net = torch.Generator().manual_seed(0), Progressive()
+        >>> for _ in range(2):
+        ...     column = net.add(MLP(4, 2, 3, generator=generator), generator)
+        >>> net(torch.zeros(5, 4)).shape
+        torch.Size([2, 5, 2])
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.columns = nn.ModuleList()
 
     def add(self, own: MLP | ResNet18, generator: torch.Generator) -> Column:
-        """A new column with connections from all others, which are frozen."""
+        """Freeze all columns, and add one with connections from them."""
         for parameter in self.parameters():
             parameter.requires_grad_(False)
             parameter.grad = None
@@ -149,7 +170,7 @@ class Progressive(nn.Module):
         return column
 
     def train(self, mode: bool = True) -> Progressive:
-        """Training mode is the newest column's alone: the running statistics of the others stay as they are."""
+        """Set the mode of the newest column; all others stay in evaluation mode and keep their running statistics."""
         super().train(mode)
         for column in self.columns[:-1]:
             column.eval()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +13,25 @@ from torch import Tensor, nn
 
 from synergy.errors import UsageError
 from synergy.nets.backbone import Backbone
+from synergy.nets.base import NetConfig, Network
+from synergy.options import option
 
 FULL_WIDTH = 64
 STRIDES = (1, 2, 2, 2)
 
 
-class ResNet18(Backbone):
+@dataclass(frozen=True)
+class ResNetConfig(NetConfig):
+    """Options of the ResNet-18."""
+
+    width: int = option(FULL_WIDTH, "channels of the first stage; fewer than 64 make a partial run", low=1)
+
+    @property
+    def reduced(self) -> bool:
+        return self.width < FULL_WIDTH
+
+
+class ResNet18(Backbone, Network[ResNetConfig]):
     """Four stages of two basic blocks behind a 3x3 stem without pooling.
 
     Reference: He et al. 2016, "Deep Residual Learning for Image Recognition", in the form for 32x32 images.
@@ -25,16 +40,27 @@ class ResNet18(Backbone):
         n_classes: outputs.
         width: channels of the first stage; the others have 2, 4 and 8 times as many.
         generator: draws the initial weights, on the CPU.
+
+    Examples:
+        >>> net = ResNet18(10, width=2, generator=torch.Generator().manual_seed(0))
+        >>> net(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
+
+    Config = ResNetConfig
+
+    @classmethod
+    def build(cls, config: ResNetConfig, shape: tuple[int, ...], n_classes: int, generator: torch.Generator) -> Self:
+        return cls(n_classes, config.width, generator=generator)
 
     def __init__(self, n_classes: int, width: int = FULL_WIDTH, *, generator: torch.Generator) -> None:
         super().__init__()
-        # Made without values first: the layers' own initialisation would draw from the global generator.
+        # On meta the layers have no values: their own initialisation would draw from the global generator.
         with torch.device("meta"):
             self.conv1 = _convolution(3, width, 3)
             self.bn1 = nn.BatchNorm2d(width)
             self.channels = (width, *(width * 2**stage for stage in range(4)))
-            """Of what the stem and each stage give."""
+            """Output channels of the stem and of each stage."""
             self.layer1, self.layer2, self.layer3, self.layer4 = (
                 _stage(*ends, stride) for ends, stride in zip(pairwise(self.channels), STRIDES, strict=True)
             )
@@ -59,7 +85,7 @@ class ResNet18(Backbone):
         return out.mean((2, 3))
 
     def stem(self, inputs: Tensor) -> Tensor:
-        """`[B, 3, H, W]` -> what the first stage sees, `[B, width, H, W]`."""
+        """`[B, 3, H, W]` -> inputs of the first stage, `[B, width, H, W]`."""
         return F.relu(self.bn1(self.conv1(inputs)), inplace=True)
 
     @property
@@ -99,7 +125,7 @@ def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> None:
-    """PyTorch's own initialisation of these layers, from a generator of ours."""
+    """PyTorch's own initialisation of these layers, drawn from `generator`."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()

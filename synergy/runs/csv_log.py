@@ -19,11 +19,13 @@ from typing import Any, TypeAlias
 from synergy.disk import files
 from synergy.disk.locks import locked
 from synergy.errors import UsageError
+from synergy.registry import label
+from synergy.runs.groups import NAMED
 from synergy.runs.metrics import average_after
 from synergy.runs.records import Accuracies, Record
 
 TRANSFERS = ("forward_transfer", "backward_transfer", "forgetting")
-_FLAGS = {"scenario.name": "dataset", "method.name": "model"}  # what the published flags call the two
+_FLAGS = {f"{group.name}.name": group.flag for group in NAMED}
 _TASK = re.compile(r"task(\d+)")
 
 Row: TypeAlias = dict[str, str]
@@ -66,7 +68,7 @@ def write_csv(record: Record, output_dir: Path, published: Iterable[Record] | No
     """
     if record.status != "finished":
         return ()
-    folder = Path(record.name_of("scenario"), record.name_of("method"))
+    folder = Path(label(record.name_of("scenario")), label(record.name_of("method")))
     root = _root(output_dir, record.partial)
     root.mkdir(parents=True, exist_ok=True)
     others = None if published is None else list(published)

@@ -12,6 +12,7 @@ from pathlib import Path
 from synergy.disk import files
 from synergy.disk.locks import locked
 from synergy.errors import UsageError
+from synergy.registry import label
 from synergy.runs.config import CONFIG_NAME, RunConfig
 
 
@@ -90,4 +91,4 @@ def writing_into(place: Path) -> Iterator[None]:
 def _run_name(config: RunConfig) -> str:
     size = config.method.as_mapping().get("buffer_size")
     memory = "" if size is None else f"-buffer{size}"
-    return f"{config.scenario_name}-{config.method_name}{memory}-seed{config.training.seed}"
+    return f"{label(config.scenario_name)}-{label(config.method_name)}{memory}-seed{config.training.seed}"

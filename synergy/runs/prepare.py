@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from synergy.data import sources
-from synergy.device import find_device, memory_errors
+from synergy.device import check_shortage, find_device, memory_errors
 from synergy.engine.context import draws_in_training
 from synergy.engine.worker import Means, Worker
 from synergy.errors import UsageError
-from synergy.methods import method_class
 from synergy.methods.base import Budget, Method, MethodConfig, Setting, make_method
+from synergy.nets.base import NETWORK_ERRORS, build
+from synergy.ops.modes import evaluating
 from synergy.ops.vectors import channels_last
 from synergy.randomness import TorchRandomness, torch_generator
+from synergy.registry import label
 from synergy.runs import csv_log, tensorboard_log
 from synergy.runs.config import RunConfig
 from synergy.runs.training import Schedule
-from synergy.scenarios import scenario_class
 from synergy.scenarios.base import AnyScenario, StreamSetting
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All the parts of a run, before its first step."""
+    """All the parts of a run, before its first step.
+
+    Examples:
+        >>> from synergy.runs.config import build
+        >>> prepared = prepare(build("rot-digits", "er", {}))
+        >>> prepared.n_parameters, prepared.source.train_samples
+        (17610, 1437)
+    """
 
     config: RunConfig
     scenario: AnyScenario
@@ -36,7 +45,6 @@ class Prepared:
     source: sources.SourceInfo
     schedule: Schedule
     device: torch.device
-    net_name: str
     n_parameters: int
 
     @property
@@ -47,14 +55,14 @@ class Prepared:
 
 @memory_errors()
 def prepare(config: RunConfig) -> Prepared:
-    """Load the data and build scenario and method; nothing is written.
+    """Load the data and build scenario, network and method. Nothing is written.
 
     Raises:
-        UsageError: the data are missing, the device is not there, method and scenario do not go together, or nothing
+        UsageError: the data or the device are missing, method, scenario and network do not fit each other, or no task
             would be learned.
         TrainingError: the device has no room for the data.
     """
-    scenario_type, method_type = scenario_class(config.scenario_name), method_class(config.method_name)
+    scenario_type, method_type, net_type = config.scenario_class(), config.method_class(), config.net_class()
     check_compatible(config.method_name, method_type, config.scenario_name, scenario_type)
     training = config.training
     device = find_device(training.device)
@@ -63,17 +71,19 @@ def prepare(config: RunConfig) -> Prepared:
         only = method_type.only_batch_size
         raise UsageError(f"batch_size: given {training.batch_size}; allowed for {config.method_name}: {only}")
     data_dir = None if training.data_dir is None else Path(training.data_dir)
-    source = sources.load(scenario_type.dataset, data_dir)
+    source = scenario_type.load_source(data_dir)
     if config.output.tensorboard:
         tensorboard_log.check_installed()
     if config.output.csv_log:
-        csv_log.check(Path(config.output.output_dir), config.scenario_name, config.method_name, partial=config.partial)
+        names = label(config.scenario_name), label(config.method_name)
+        csv_log.check(Path(config.output.output_dir), *names, partial=config.partial)
     if training.validation:
         source = sources.hold_out(source, training.seed)
     scenario = scenario_type(config.scenario, StreamSetting(source, training.seed, training.batch_size, device))
 
     def build_net(name: str) -> nn.Module:
-        net = scenario.build_net(torch_generator(training.seed, f"net/{name}")).to(device)
+        generator = torch_generator(training.seed, f"net/{name}")
+        net = build(net_type, config.net, scenario.shape, scenario.n_classes, generator).to(device)
         return channels_last(net) if training.memory_format == "channels_last" else net
 
     setting = Setting(
@@ -92,14 +102,38 @@ def prepare(config: RunConfig) -> Prepared:
     )
     schedule = Schedule(training.n_epochs, training.max_steps_per_task, training.max_tasks)
     check_schedule(schedule, scenario)
-    net = build_net("net")
+    net = _tried(lambda: build_net("net"), config.net_name, scenario)
     n_parameters = sum(p.numel() for p in net.parameters())
     method = make_method(method_type, config.method, setting, budget)
     sample = scenario.task(0).take(torch.zeros(2, dtype=torch.int64, device=device))[0]
     means = Means(device, training.precision, training.seed)
     draws = draws_in_training(net, scenario.view.plain(sample), TorchRandomness(training.seed, "network/trial", device))
     worker = Worker(method, means, draws=draws)
-    return Prepared(config, scenario, worker, source.info, schedule, device, type(net).__name__, n_parameters)
+    return Prepared(config, scenario, worker, source.info, schedule, device, n_parameters)
+
+
+def _tried(build_net: Callable[[], nn.Module], name: str, scenario: AnyScenario) -> nn.Module:
+    """The network, after a look at its answer to two samples.
+
+    Raises:
+        UsageError: it cannot be built, it does not take the samples, or its answer is not one logit for each class.
+    """
+    shape, n_classes = scenario.shape, scenario.n_classes
+    try:
+        net = build_net()
+        with evaluating(net), torch.no_grad():
+            logits = net(scenario.view.plain(scenario.train.raw[:2]))
+    except UsageError:
+        raise
+    except NETWORK_ERRORS as error:
+        if isinstance(error, RuntimeError):
+            check_shortage(error)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"net {name}: fails for samples of shape {shape} and {n_classes} classes: {reason}") from error
+    given = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if not isinstance(logits, Tensor) or logits.shape != (min(2, len(scenario.train)), n_classes):
+        raise UsageError(f"net {name}: gives {given} for two samples; allowed: logits [2, {n_classes}]")
+    return net
 
 
 def check_compatible(
@@ -119,7 +153,7 @@ def check_compatible(
 
 
 def check_schedule(schedule: Schedule, scenario: AnyScenario) -> None:
-    """Raises UsageError if a task would not be learned, or there are fewer than asked for; warns of a phase."""
+    """Raises UsageError if there are fewer tasks than asked for, or one would not be learned; warns of a phase."""
     if schedule.max_tasks is not None and schedule.max_tasks > scenario.n_tasks:
         raise UsageError(
             f"max_tasks: given {schedule.max_tasks}; allowed: at most {scenario.n_tasks}, the tasks of "
@@ -130,7 +164,7 @@ def check_schedule(schedule: Schedule, scenario: AnyScenario) -> None:
         size = min(map(len, small))
         raise UsageError(
             f"batch_size: given {scenario.setting.batch_size}; allowed: at most {size}, the samples of the smallest "
-            "task, since a last batch that is not full is left out and nothing would be learned of it"
+            "task: an incomplete last batch is dropped, and nothing of that task would be learned"
         )
     if small:
         phases = ", ".join(str(task.index + 1) for task in small)

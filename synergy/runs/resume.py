@@ -12,8 +12,10 @@ from typing import Any
 from synergy.disk import checkpoint, files
 from synergy.errors import UsageError
 from synergy.runs import csv_log, records
-from synergy.runs.config import CONFIG_NAME, RunConfig, as_it_was
+from synergy.runs.config import CONFIG_NAME, RunConfig
+from synergy.runs.config_file import read_config, with_net
 from synergy.runs.folder import owned, shell_word, writing, writing_into
+from synergy.runs.groups import GROUPS
 from synergy.runs.prepare import prepare
 from synergy.runs.records import Record
 from synergy.runs.session import Session, origin
@@ -51,7 +53,7 @@ def reopened(folder: Path) -> Iterator[Reopened]:
     """
     if not _is_run(folder):
         raise UsageError(f"{folder}: no folder of a run, it has no {CONFIG_NAME}; name one below --output_dir")
-    config = as_it_was(folder / CONFIG_NAME)
+    config = read_config(folder / CONFIG_NAME)
     # "." has no name that the record could have.
     folder = folder.resolve() if folder.name in ("", "..") else folder
     with owned(folder):
@@ -160,7 +162,8 @@ def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mappi
             raise UsageError(
                 f"{what}: made with data of {name} {_bounded(str(then))}, given {there}; set SYNERGY_DATA to those data"
             )
-    for table in ("scenario", "method", "training"):
+    config = with_net(config)
+    for table in (group.name for group in GROUPS if group.name != "output"):
         then, there = config.get(table, {}), now["config"][table]
         if not isinstance(then, Mapping):
             raise UsageError(f"{what}: its configuration is none; move it away, or train again")

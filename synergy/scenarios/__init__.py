@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from synergy.errors import unknown
+from synergy.registry import Registry
 
 if TYPE_CHECKING:
     from synergy.scenarios.base import Scenario
@@ -27,13 +26,27 @@ SCENARIOS: Mapping[str, str] = MappingProxyType(
         "seq-digits": "synergy.scenarios.split:SplitDigits",
     }
 )
-"""Name -> where its class is. Loaded when asked for, so that listing the names needs no torch."""
+"""Name -> "module:Class", imported when asked for: listing the names needs no torch."""
+
+SCENARIO_CLASSES: Registry[Scenario[Any]] = Registry(
+    "scenario",
+    SCENARIOS,
+    "synergy.scenarios.base:Scenario",
+    "synergy.scenarios.base:ScenarioConfig",
+    "synergy.scenarios",
+    required=("protocols",),
+)
+"""Our names, `module:Class`, `file.py:Class` and entry points."""
 
 
 def scenario_class(name: str) -> type[Scenario[Any]]:
-    """The class of a scenario. Raises UsageError if there is none of that name."""
-    if name not in SCENARIOS:
-        raise unknown("scenario", name, SCENARIOS)
-    module, _, attribute = SCENARIOS[name].partition(":")
-    found: type[Scenario[Any]] = vars(import_module(module))[attribute]
-    return found
+    """The class of a scenario, by a name in any form.
+
+    Raises:
+        UsageError: there is no such class, or it is no scenario.
+
+    Examples:
+        >>> scenario_class("rot-digits").__name__
+        'RotatedDigits'
+    """
+    return SCENARIO_CLASSES.load(name)

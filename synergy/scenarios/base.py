@@ -1,20 +1,23 @@
-"""What a scenario is: a stream of tasks, the splits it is judged on, and the network that is usual for it."""
+"""What a scenario is: a stream of tasks, the test splits, and the usual network."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from synergy.data import sources
 from synergy.data.sources import Source
 from synergy.data.view import ImageView
 from synergy.errors import UsageError
-from synergy.nets.mlp import MLP
+from synergy.nets import NET_CLASSES, net_class
+from synergy.nets.base import NetConfig, build
 from synergy.options import Options
 from synergy.randomness import generator
 from synergy.types import ProtocolName, Split, Task
@@ -22,23 +25,29 @@ from synergy.types import ProtocolName, Split, Task
 
 @dataclass(frozen=True)
 class ScenarioConfig(Options):
-    """Options of a scenario; none by default."""
+    """Options of a scenario; none by default.
 
-    @property
-    def reduced(self) -> bool:
-        """Whether the scenario is made smaller than the benchmark is, so that a run on it is a partial one."""
-        return False
+    Examples:
+        >>> ScenarioConfig().as_mapping()
+        {}
+    """
 
 
 @dataclass(frozen=True)
 class StreamSetting:
-    """What a scenario is given besides its own options.
+    """What a scenario gets besides its own options.
 
     Attributes:
-        source: the data it is made of.
+        source: the data set.
         seed: of the run; everything random about the stream derives from it.
         batch_size: samples of a stream batch.
         device: where the stream lives.
+
+    Examples:
+        >>> digits = sources.load("digits")
+        >>> setting = StreamSetting(digits, seed=0, batch_size=16, device=torch.device("cpu"))
+        >>> bool(setting.rng("order").random() == setting.rng("order").random())
+        True
     """
 
     source: Source
@@ -47,7 +56,7 @@ class StreamSetting:
     device: torch.device
 
     def rng(self, name: str) -> np.random.Generator:
-        """The stream's own generator of that name."""
+        """A generator of the stream's own; equal names give equal numbers."""
         return generator(self.seed, f"stream/{name}")
 
 
@@ -55,25 +64,54 @@ ConfigT = TypeVar("ConfigT", bound=ScenarioConfig)
 
 
 class Scenario(ABC, Generic[ConfigT]):
-    """Base of all scenarios. Built once; never depends on the method or on training.
+    """Base of all scenarios. Built once; independent of the method and of training.
 
     Raises:
         UsageError: a class has no samples in the source.
+
+    Examples:
+        >>> from synergy import testing
+        >>> stream = testing.scenario("seq-digits", batch_size=10)
+        >>> stream.n_tasks, stream.n_classes, stream.shape
+        (5, 10, (1, 8, 8))
+        >>> raw, labels = next(stream.task(1).batches(epoch=0))
+        >>> raw.shape, raw.dtype, set(labels.tolist())
+        (torch.Size([10, 1, 8, 8]), torch.uint8, {2, 3})
     """
 
     Config: ClassVar[type[ScenarioConfig]] = ScenarioConfig
     name: ClassVar[str]
-    dataset: ClassVar[str]
-    """The source it is made of, a name that `data.sources.load` knows."""
+    """For messages; the name of the class, unless it says another."""
+    dataset: ClassVar[str] = "its own"
+    """A data set that `data.sources.load` knows, unless `load_source` brings another."""
     protocols: ClassVar[tuple[ProtocolName, ...]]
-    """How it is judged, the usual one first."""
+    """How accuracy is taken, the usual protocol first. Every scenario names at least one."""
     boundaries: ClassVar[bool] = True
     """Whether a method may know where a task ends."""
-    default_batch_size: ClassVar[int]
+    default_batch_size: ClassVar[int] = 32
     default_epochs: ClassVar[int] = 1
+    default_net: ClassVar[str] = "mlp"
+    """Name of the usual network, in any form that `--net` takes."""
     view: ClassVar[ImageView] = ImageView()
     variant_option: ClassVar[str | None] = None
-    """The option, if any, that tuned values depend on."""
+    """The option that tuned values depend on; None if they depend on no option."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
+
+    @classmethod
+    def load_source(cls, data_dir: Path | None) -> Source:
+        """The data set. A scenario on data of its own overrides this.
+
+        Args:
+            data_dir: the option `--data_dir`.
+
+        Raises:
+            UsageError: the data are missing or damaged.
+        """
+        return sources.load(cls.dataset, data_dir)
 
     def __init__(self, config: ConfigT, setting: StreamSetting) -> None:
         self.config = config
@@ -86,7 +124,7 @@ class Scenario(ABC, Generic[ConfigT]):
     @property
     @abstractmethod
     def n_tasks(self) -> int:
-        """Stretches of the stream; after each one the method is evaluated."""
+        """Parts of the stream; the method is evaluated after each."""
 
     @property
     def n_classes(self) -> int:
@@ -95,11 +133,11 @@ class Scenario(ABC, Generic[ConfigT]):
 
     @abstractmethod
     def task(self, index: int) -> Task:
-        """The task at `index`, from 0 to `n_tasks - 1`; equal at each call."""
+        """The task at `index`, from 0 to `n_tasks - 1`; the same at each call."""
 
     @abstractmethod
     def tests(self, after: int) -> Sequence[Split]:
-        """The splits to evaluate after task `after` (-1: before the first), always equally many."""
+        """The test splits after task `after` (-1: before the first); their number is always the same."""
 
     @property
     def source_labels(self) -> tuple[int, ...]:
@@ -116,23 +154,32 @@ class Scenario(ABC, Generic[ConfigT]):
         return {}
 
     def earlier(self, index: int) -> Callable[[], Sequence[Task]]:
-        """The tasks before `index`, made when asked for."""
+        """The tasks before `index`, built when called."""
         return lambda: [self.task(i) for i in range(index)]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a sample as the network sees it, such as `(1, 28, 28)`."""
+        return tuple(self.view.plain(self.train.raw[:1]).shape[1:])
+
     def build_net(self, generator: torch.Generator) -> nn.Module:
-        """The scenario's usual network, on the CPU."""
-        return MLP(self.train.raw[0].numel(), self.n_classes, generator=generator)
+        """The usual network with its usual options, on the CPU."""
+        kind = net_class(self.default_net)
+        options = NET_CLASSES.config_of(self.default_net, kind)()
+        assert isinstance(options, NetConfig), "every network's options are"
+        return build(kind, options, self.shape, self.n_classes, generator)
 
     def _need_every_class(self, split: Split, kind: str) -> None:
         missing = sorted(set(split.classes) - set(split.labels.unique().tolist()))
         if missing:
             raise UsageError(
-                f"{self.name}: class {missing[0]} has none of the {len(split)} {kind} samples of {self.dataset}; "
+                f"{self.name}: class {missing[0]} has none of the {len(split)} {kind} samples of "
+                f"{self.setting.source.info.name}; "
                 "allowed: data with samples of every class (with --validation, enough of them to hold some out)"
             )
 
     def shuffled(self, name: str, size: int, *, drop_last: bool) -> Callable[[int], Sequence[Tensor]]:
-        """Batches of `size` samples in random order, another for each epoch, for `Task.order`."""
+        """Batches of `size` samples in random order, a new order in each epoch, for `Task.order`."""
 
         def order(epoch: int) -> Sequence[Tensor]:
             permutation = self.setting.rng(f"order/{name}/{epoch}").permutation(size)

@@ -1,4 +1,4 @@
-"""Generalised class-incremental learning: classes come back, phases differ in size, and nobody marks a boundary."""
+"""Generalised class-incremental learning: classes come back, phases differ in size, boundaries are not marked."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from synergy.data.view import CIFAR
 from synergy.errors import UsageError
-from synergy.nets.resnet import FULL_WIDTH, ResNet18
 from synergy.options import option
 from synergy.randomness import generator
 from synergy.scenarios.base import Scenario, ScenarioConfig, StreamSetting
@@ -21,28 +19,33 @@ from synergy.types import ProtocolName, Split, Task
 
 LONG_TAIL = 0.984
 LEAST_SAMPLES = 5
-"""Samples of a phase for each class it may have; with fewer, hardly any draw has all classes in it."""
+"""Fewest samples of a phase for each class it may have; with fewer, a draw with all classes is too rare."""
 
 
 @dataclass(frozen=True)
 class GcilConfig(ScenarioConfig):
-    """Options of a generalised class-incremental stream."""
+    """Options of a generalised class-incremental stream.
 
-    weight_dist: str = option("unif", "weight of a class: all alike, or 0.984^class", choices=("unif", "longtail"))
+    Examples:
+        >>> GcilConfig(weight_dist="longtail").phase_class_upper
+        50
+    """
+
+    weight_dist: str = option("unif", "weight of a class: 1, or 0.984^class", choices=("unif", "longtail"))
     n_tasks: int = option(20, "phases", low=1)
     phase_class_upper: int = option(50, "most classes in a phase", low=1)
     epoch_size: int = option(1000, "samples of a phase", low=1)
     gil_seed: int = option(1993, "fixes the phases, whatever the seed of the run", low=0)
-    width: int = option(FULL_WIDTH, "channels of the ResNet's first stage; less than 64 is a partial run", low=1)
-
-    @property
-    def reduced(self) -> bool:
-        return self.width < FULL_WIDTH
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What is drawn for one phase: its classes (the source's labels) in the order drawn, and indices of its samples."""
+    """The draw of one phase: its classes (the source's labels) in the order drawn, and the indices of its samples.
+
+    Examples:
+        >>> Phase(classes=(7, 2), samples=((70, 71), (20,))).counts()
+        {7: 2, 2: 1}
+    """
 
     classes: tuple[int, ...]
     samples: tuple[tuple[int, ...], ...]
@@ -53,17 +56,24 @@ class Phase:
 
 
 class GcilCifar100(Scenario[GcilConfig]):
-    """GCIL over CIFAR-100: in every phase some classes, some samples of each, none of which was used before.
+    """GCIL over CIFAR-100: every phase brings new samples of some classes.
 
-    A phase has c classes, c uniform from 1 to `phase_class_upper` (or as many as have samples left), drawn without
-    replacement among those that have samples left. `epoch_size` classes are drawn from them with probability
-    proportional to their weight, again until each occurs; each gets that many unused training samples, or what is left.
-    Labels are numbered by first appearance. It is judged on all test images of all classes seen so far.
+    A phase has c classes, drawn without replacement from the classes with samples left; c is uniform from 1 to
+    `phase_class_upper`, or to the number of those classes. A multinomial draw, with the weights of the classes, divides
+    `epoch_size` samples among them, and is repeated until each class has one. A class gives that many unused training
+    samples, or all it has left. Labels are numbered by first appearance. The test split holds all test images of all
+    classes seen so far.
 
     Reference: Mi et al. 2020, "Generalized Class Incremental Learning", CVPR workshops.
 
     Raises:
         UsageError: a phase has too few samples for its classes, or there are not enough for all phases.
+
+    Examples:
+        >>> config = GcilConfig(n_tasks=3, phase_class_upper=2, epoch_size=10)
+        >>> phases = draw_phases(np.arange(100) % 5, np.ones(5), config)
+        >>> [sum(phase.counts().values()) for phase in phases]
+        [10, 10, 10]
     """
 
     Config = GcilConfig
@@ -73,6 +83,7 @@ class GcilCifar100(Scenario[GcilConfig]):
     boundaries = False
     default_batch_size = 32
     default_epochs = 50
+    default_net = "resnet18"
     view = CIFAR
     variant_option = "weight_dist"
 
@@ -83,14 +94,14 @@ class GcilCifar100(Scenario[GcilConfig]):
             lower = config.epoch_size // LEAST_SAMPLES or 1
             raise UsageError(
                 f"epoch_size: given {config.epoch_size}; allowed: at least {needed}, {LEAST_SAMPLES} samples for each "
-                f"of the classes that a phase may have (or lower --phase_class_upper to {lower})"
+                f"class of a phase (or lower --phase_class_upper to {lower})"
             )
         base = 1.0 if config.weight_dist == "unif" else LONG_TAIL
         weights = np.power(base, np.arange(self.n_classes))
         self.phases = draw_phases(self.train.labels.cpu().numpy(), weights, config)
         if len(self.phases) < config.n_tasks:
             raise UsageError(
-                f"n_tasks: given {config.n_tasks}; allowed: at most {len(self.phases)}, by which all samples are used "
+                f"n_tasks: given {config.n_tasks}; allowed: at most {len(self.phases)}, then all samples are used "
                 f"(or lower --epoch_size, which is {config.epoch_size})"
             )
 
@@ -107,7 +118,7 @@ class GcilCifar100(Scenario[GcilConfig]):
         return Task(index, samples, order, earlier=self.earlier(index))
 
     def tests(self, after: int) -> Sequence[Split]:
-        """One split: the test images of all classes seen by then; before the first phase, those of its classes."""
+        """One split: the test images of all classes seen by then. Before the first phase: those of its classes."""
         seen = [label for phase in self.phases[: max(after, 0) + 1] for label in phase.classes]
         known = torch.isin(self.test.labels, torch.tensor(seen, device=self.test.labels.device))
         classes = tuple(sorted({self.numbering[label] for label in seen}))
@@ -140,9 +151,6 @@ class GcilCifar100(Scenario[GcilConfig]):
             accuracies.append(correct / total)
         return {"published_final": sum(accuracies) / len(accuracies)}
 
-    def build_net(self, generator: torch.Generator) -> nn.Module:
-        return ResNet18(self.n_classes, self.config.width, generator=generator)
-
     def _renumbered(self, split: Split) -> Split:
         table = torch.full((self.n_classes,), -1, device=split.labels.device)
         for label, number in self.numbering.items():
@@ -155,14 +163,14 @@ def draw_phases(
     weights: np.ndarray[tuple[int], np.dtype[np.float64]],
     config: GcilConfig,
 ) -> list[Phase]:
-    """All phases of a stream, from `config.gil_seed` alone.
+    """All phases of a stream. `config.gil_seed` alone decides them.
 
     Args:
         labels: of the training samples, `[N]`.
         weights: of the classes, `[n_classes]`.
 
     Returns:
-        `config.n_tasks` phases, or fewer if all samples are used before.
+        `config.n_tasks` phases, or fewer where the samples run out.
     """
     rng = generator(config.gil_seed, "gcil/phases")
     left = [_in_random_order(label, labels, config.gil_seed) for label in range(len(weights))]
@@ -181,7 +189,7 @@ def draw_phases(
 
 
 def _in_random_order(label: int, labels: np.ndarray[tuple[int], np.dtype[np.int64]], seed: int) -> list[int]:
-    """Indices of the samples of a class. By a generator of its own: how many there are has no effect on the phases."""
+    """Indices of the samples of a class. Each class has its own generator: its size changes no other class."""
     rng = generator(seed, f"gcil/samples/{label}")
     order: list[int] = rng.permutation(np.flatnonzero(labels == label)).tolist()
     return order

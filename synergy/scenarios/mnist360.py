@@ -1,4 +1,4 @@
-"""General continual learning: two digits at a time, turning slowly, with no boundary that anyone would mark."""
+"""General continual learning: two digits at a time, turning slowly, without boundaries."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ ROUNDS = 3
 
 
 class Mnist360(Scenario[ScenarioConfig]):
-    """Digits 0 to 8 in consecutive pairs, three rounds, each digit turning once around; every image once.
+    """Digits 0 to 8 in consecutive pairs, three rounds; every image once, every digit turning once around.
 
-    The images of digit j are cut into 6 parts. A round visits the pairs (0, 1), (1, 2), ..., (7, 8), (8, 0), and each
-    visit uses up one part of both digits. Image k of the N_j images of digit j (counted over its whole use) is turned
+    The images of digit j are cut into 6 parts. A round visits the pairs (0, 1), (1, 2), ..., (7, 8), (8, 0); a visit
+    takes one part of each of its two digits. Image k of the N_j images of digit j, in the order of their use, is turned
     by (j - 1) * 60 + k * 360 / N_j degrees. A batch mixes the two digits in proportion to what is left of the parts.
     The test set has all test images of digits 0 to 8, image k of digit j turned by k * 360 / (its test images) degrees.
 
     Reference: Buzzega et al. 2020, "Dark Experience for General Continual Learning", section 5.1.
 
-    Deviations: the published code draws images with replacement, so that some never appear; here each appears once.
+    Deviations: the published code draws images with replacement, and some never appear; here each appears once.
+
+    Examples:
+        >>> [batch.tolist() for batch in mixed(np.array([1, 1]), np.array([2, 2, 2, 2]), 3)]
+        [[1, 2, 2], [1, 2, 2]]
     """
 
     name = "mnist-360"
@@ -58,13 +62,13 @@ class Mnist360(Scenario[ScenarioConfig]):
 
     @cached_property
     def sequences(self) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
-        """Of each digit: the indices of its training images in the order of their use."""
+        """For each digit: the indices of its training images in the order of their use."""
         labels = self.train.labels.cpu().numpy()
         return [self.setting.rng(f"images/{j}").permutation(np.flatnonzero(labels == j)) for j in range(DIGITS)]
 
     @cached_property
     def angles(self) -> Tensor:
-        """Of each training image, degrees, `float64 [N]`, on the CPU."""
+        """Angle of each training image, degrees, `float64 [N]`, on the CPU."""
         angles = torch.empty(len(self.train), dtype=torch.float64)
         for digit, sequence in enumerate(self.sequences):
             steps = torch.arange(len(sequence), dtype=torch.float64)
@@ -72,7 +76,7 @@ class Mnist360(Scenario[ScenarioConfig]):
         return angles
 
     def _order(self, epoch: int) -> Sequence[Tensor]:
-        """The same in every epoch: the rotation is a course through time, not an order to shuffle."""
+        """The same in every epoch: the rotation runs through time, so the order stays."""
         used = [iter(np.array_split(sequence, 2 * ROUNDS)) for sequence in self.sequences]
         pairs = [(j, (j + 1) % DIGITS) for j in range(DIGITS)] * ROUNDS
         batches = (batch for a, b in pairs for batch in mixed(next(used[a]), next(used[b]), self.setting.batch_size))
@@ -80,7 +84,7 @@ class Mnist360(Scenario[ScenarioConfig]):
 
     @cached_property
     def _index(self) -> Tensor:
-        """Of each training image, which pixel every pixel shows, `int16 [N, H * W]`."""
+        """For each training image, the pixel that every pixel shows, `int16 [N, H * W]`."""
         return _index_maps(self.angles, self.train.raw).to(self.setting.device)
 
     def _turned(self, raw: Tensor, indices: Tensor) -> Tensor:
@@ -102,14 +106,14 @@ def _first_digits(split: Split) -> Split:
 
 def _index_maps(angles: Tensor, images: Tensor) -> Tensor:
     height, width = images.shape[2:]
-    # A few images at a time: the coordinates in float64 take eight times the room of the result.
+    # A few images at a time: the float64 coordinates of all take eight times the memory of the result.
     return torch.cat([rotation_index(part, height, width).to(torch.int16) for part in angles.split(512)])
 
 
 def mixed(
     one: np.ndarray[tuple[int], np.dtype[np.int64]], other: np.ndarray[tuple[int], np.dtype[np.int64]], size: int
 ) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """Batches of `size` that take from both in proportion to what is left; the last one may be smaller."""
+    """Batches of `size` from both, in proportion to what is left; the last one may be smaller."""
     while len(one) + len(other):
         taken = min(size, len(one) + len(other))
         share = int(taken * len(one) / (len(one) + len(other)) + 0.5)

@@ -1,4 +1,4 @@
-"""Domain-incremental stream: every task shows the same images under another fixed permutation of the pixels."""
+"""Domain-incremental stream: every task shows the same images with its own fixed permutation of the pixels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from synergy.types import ProtocolName, Split, Task
 
 @dataclass(frozen=True)
 class PermutedConfig(ScenarioConfig):
-    """Options of a permuted stream."""
+    """Options of a permuted stream.
+
+    Examples:
+        >>> PermutedConfig(n_tasks=3)
+        PermutedConfig(n_tasks=3)
+    """
 
     n_tasks: int = option(20, "tasks, each with a permutation of its own", low=1, high=1000)
 
@@ -27,6 +32,12 @@ class Permuted(Scenario[PermutedConfig]):
     """`n_tasks` tasks, each a fixed random permutation of the pixels of all images.
 
     Reference: Kirkpatrick et al. 2017, "Overcoming catastrophic forgetting in neural networks", section 2.1.
+
+    Examples:
+        >>> from synergy import testing
+        >>> stream = testing.scenario("perm-digits", options={"n_tasks": 3})
+        >>> stream.permutations[0].shape, len(stream.tests(0))
+        (torch.Size([64]), 3)
     """
 
     Config = PermutedConfig
@@ -50,7 +61,7 @@ class Permuted(Scenario[PermutedConfig]):
 
     @cached_property
     def permutations(self) -> list[Tensor]:
-        """Of each task: which pixel of the original image every pixel shows, `int64 [H * W]`."""
+        """For each task: the pixel of the original image that every pixel shows, `int64 [H * W]`."""
         pixels = self.train.raw[0, 0].numel()
         drawn = [self.setting.rng(f"permutation/{i}").permutation(pixels) for i in range(self.n_tasks)]
         return [torch.from_numpy(permutation).to(self.setting.device) for permutation in drawn]
@@ -62,7 +73,12 @@ class Permuted(Scenario[PermutedConfig]):
 
 
 class PermutedMnist(Permuted):
-    """Permuted MNIST: every task shows all digits under another permutation of their pixels."""
+    """Permuted MNIST: every task shows all digits with its own permutation of the pixels.
+
+    Examples:
+        >>> PermutedMnist.dataset, PermutedMnist.default_batch_size
+        ('mnist', 128)
+    """
 
     name = "perm-mnist"
     dataset = "mnist"
@@ -70,7 +86,12 @@ class PermutedMnist(Permuted):
 
 
 class PermutedDigits(Permuted):
-    """Permuted MNIST over the bundled digits of 8x8 pixels."""
+    """Permuted MNIST over the bundled digits of 8x8 pixels.
+
+    Examples:
+        >>> PermutedDigits.dataset, PermutedDigits.default_batch_size
+        ('digits', 16)
+    """
 
     name = "perm-digits"
     dataset = "digits"

@@ -1,4 +1,4 @@
-"""Domain-incremental stream: every task shows the same images turned by another fixed angle."""
+"""Domain-incremental stream: every task shows the same images turned by its own fixed angle."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ from synergy.types import ProtocolName, Split, Task
 
 @dataclass(frozen=True)
 class RotatedConfig(ScenarioConfig):
-    """Options of a rotated stream."""
+    """Options of a rotated stream.
+
+    Examples:
+        >>> RotatedConfig(n_tasks=2, rotation_angles=(0, 90)).rotation_angles
+        (0.0, 90.0)
+    """
 
     n_tasks: int = option(20, "tasks, each with an angle of its own", low=1, high=1000)
     rotation_angles: tuple[float, ...] | None = option(
         None,
-        "angles in degrees, one for each task, or a file of them, in place of those drawn from U[0, 180)",
+        "angles in degrees, one for each task, or a file of them; by default drawn from U[0, 180)",
         low=-360,
         high=360,
     )
@@ -36,7 +41,14 @@ class Rotated(Scenario[RotatedConfig]):
     Reference: Lopez-Paz & Ranzato 2017, "Gradient Episodic Memory for Continual Learning", section 4.1.
 
     Raises:
-        UsageError: the angles given are not one for each task.
+        UsageError: the number of angles differs from the number of tasks.
+
+    Examples:
+        >>> from synergy import testing
+        >>> stream = testing.scenario("rot-digits", options={"n_tasks": 2, "rotation_angles": (0, 90)})
+        >>> straight, turned = (stream.task(index).train().raw for index in range(2))
+        >>> torch.equal(turned, torch.rot90(straight, 1, (2, 3)))
+        True
     """
 
     Config = RotatedConfig
@@ -71,16 +83,16 @@ class Rotated(Scenario[RotatedConfig]):
 
     @cached_property
     def angles(self) -> tuple[float, ...]:
-        """Of each task, degrees."""
+        """Angle of each task, degrees."""
         if self.config.rotation_angles is not None:
             return self.config.rotation_angles
         return tuple(self.setting.rng("angles").uniform(0, 180, self.n_tasks).tolist())
 
     @cached_property
     def index_maps(self) -> list[Tensor]:
-        """Of each task: which pixel of the original image every pixel shows, `int64 [H * W]`."""
+        """For each task: the pixel of the original image that every pixel shows, `int64 [H * W]`."""
         height, width = self.train.raw.shape[2:]
-        # On the CPU first, so that an angle turns an image the same way on every device.
+        # Computed on the CPU: an angle turns an image the same way on every device.
         maps = rotation_index(torch.tensor(self.angles, dtype=torch.float64), height, width)
         return list(maps.to(self.setting.device))
 
@@ -91,7 +103,12 @@ class Rotated(Scenario[RotatedConfig]):
 
 
 class RotatedMnist(Rotated):
-    """Rotated MNIST: every task shows all digits turned by another angle."""
+    """Rotated MNIST: every task shows all digits turned by its own angle.
+
+    Examples:
+        >>> RotatedMnist.dataset, RotatedMnist.default_batch_size
+        ('mnist', 128)
+    """
 
     name = "rot-mnist"
     dataset = "mnist"
@@ -99,7 +116,12 @@ class RotatedMnist(Rotated):
 
 
 class RotatedDigits(Rotated):
-    """Rotated MNIST over the bundled digits of 8x8 pixels."""
+    """Rotated MNIST over the bundled digits of 8x8 pixels.
+
+    Examples:
+        >>> RotatedDigits.dataset, RotatedDigits.default_batch_size
+        ('digits', 16)
+    """
 
     name = "rot-digits"
     dataset = "digits"

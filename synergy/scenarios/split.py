@@ -1,4 +1,4 @@
-"""Class-incremental streams: every task brings classes that were not there before."""
+"""Class-incremental streams: every task brings new classes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from synergy.data.view import CIFAR, TINY_IMAGENET
 from synergy.errors import UsageError
-from synergy.nets.resnet import FULL_WIDTH, ResNet18
 from synergy.options import option
 from synergy.randomness import generator
 from synergy.scenarios.base import Scenario, ScenarioConfig, StreamSetting
@@ -21,21 +20,34 @@ from synergy.types import ProtocolName, Split, Task
 
 @dataclass(frozen=True)
 class SplitConfig(ScenarioConfig):
-    """Options of a split stream."""
+    """Options of a split stream.
+
+    Examples:
+        >>> SplitConfig(n_tasks=2).as_mapping()
+        {'n_tasks': 2}
+    """
 
     n_tasks: int = option(5, "tasks of equally many classes", low=1)
-    class_order_seed: int | None = option(None, "shuffles the order of the classes; by default the labels' own", low=0)
+    class_order_seed: int | None = option(
+        None, "shuffles the order of the classes; by default that of the labels", low=0
+    )
 
 
 class SplitScenario(Scenario[SplitConfig]):
     """The classes in order, `n_classes / n_tasks` new ones in each task.
 
-    Labels are not renumbered: label k stays output k, and a task's classes are those whose turn it is.
+    Label k stays output k, whatever the order of the classes.
 
     Reference: van de Ven & Tolias 2019, "Three scenarios for continual learning".
 
     Raises:
-        UsageError: the tasks do not divide the classes.
+        UsageError: the number of tasks does not divide the number of classes.
+
+    Examples:
+        >>> from synergy import testing
+        >>> stream = testing.scenario("seq-digits", options={"class_order_seed": 1})
+        >>> [stream.task(index).classes for index in range(stream.n_tasks)]
+        [(2, 6), (1, 5), (0, 7), (4, 8), (3, 9)]
     """
 
     Config = SplitConfig
@@ -86,37 +98,37 @@ class SplitScenario(Scenario[SplitConfig]):
 
 
 @dataclass(frozen=True)
-class SplitImagesConfig(SplitConfig):
-    """Options of a split stream of colour images."""
+class TenTasksConfig(SplitConfig):
+    """The same with ten tasks by default.
 
-    width: int = option(64, "channels of the ResNet's first stage; less than 64 is a partial run", low=1)
-
-    @property
-    def reduced(self) -> bool:
-        return self.width < FULL_WIDTH
-
-
-@dataclass(frozen=True)
-class TenTasksConfig(SplitImagesConfig):
-    """The same with ten tasks by default."""
+    Examples:
+        >>> TenTasksConfig().n_tasks
+        10
+    """
 
     n_tasks: int = option(10, "tasks of equally many classes", low=1)
 
 
 class SplitImages(SplitScenario):
-    """Colour images, learned by a ResNet-18."""
+    """Colour images, learned by a ResNet-18.
 
-    Config: ClassVar[type[SplitImagesConfig]] = SplitImagesConfig
+    Examples:
+        >>> SplitImages.default_net, SplitImages.default_epochs
+        ('resnet18', 50)
+    """
+
     default_batch_size = 32
     default_epochs = 50
-
-    def build_net(self, generator: torch.Generator) -> nn.Module:
-        assert isinstance(self.config, SplitImagesConfig)
-        return ResNet18(self.n_classes, self.config.width, generator=generator)
+    default_net = "resnet18"
 
 
 class SplitMnist(SplitScenario):
-    """Split MNIST: five tasks of two digits."""
+    """Split MNIST: five tasks of two digits.
+
+    Examples:
+        >>> SplitMnist.dataset, SplitMnist.Config().n_tasks
+        ('mnist', 5)
+    """
 
     name = "seq-mnist"
     dataset = "mnist"
@@ -124,7 +136,12 @@ class SplitMnist(SplitScenario):
 
 
 class SplitDigits(SplitScenario):
-    """Split MNIST over the bundled digits of 8x8 pixels."""
+    """Split MNIST over the bundled digits of 8x8 pixels.
+
+    Examples:
+        >>> SplitDigits.dataset, SplitDigits.default_epochs
+        ('digits', 5)
+    """
 
     name = "seq-digits"
     dataset = "digits"
@@ -136,6 +153,10 @@ class SplitCifar10(SplitImages):
     """Split CIFAR-10: five tasks of two classes.
 
     Reference: Buzzega et al. 2020, "Dark Experience for General Continual Learning", NeurIPS.
+
+    Examples:
+        >>> SplitCifar10.dataset, SplitCifar10.Config().n_tasks
+        ('cifar10', 5)
     """
 
     name = "seq-cifar10"
@@ -147,6 +168,10 @@ class SplitCifar100(SplitImages):
     """Split CIFAR-100: ten tasks of ten classes, or 5 or 20 tasks.
 
     Reference: Arani, Sarfraz & Zonooz 2022, "Learning Fast, Learning Slow", ICLR.
+
+    Examples:
+        >>> SplitCifar100.dataset, SplitCifar100.Config().n_tasks
+        ('cifar100', 10)
     """
 
     Config = TenTasksConfig
@@ -159,6 +184,10 @@ class SplitTinyImagenet(SplitImages):
     """Split Tiny-ImageNet: ten tasks of twenty classes, 64x64 pixels.
 
     Reference: Buzzega et al. 2020, "Dark Experience for General Continual Learning", NeurIPS.
+
+    Examples:
+        >>> SplitTinyImagenet.dataset, SplitTinyImagenet.Config().n_tasks
+        ('tiny-imagenet', 10)
     """
 
     Config = TenTasksConfig

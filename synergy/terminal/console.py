@@ -56,7 +56,7 @@ def opening(prepared: Prepared) -> str:
         "protocol": ", ".join(prepared.scenario.protocols),
         "data": data,
         "method": f"{config.method_name}{_listed(values['method'])}",
-        "net": f"{prepared.net_name}, {prepared.n_parameters:,} parameters",
+        "net": f"{config.net_name}{_listed(values['net'])}, {prepared.n_parameters:,} parameters",
         "training": f"{epochs}, batch size {config.training.batch_size}" + ", partial" * config.partial,
         "device": device_name(prepared.device),
         "seed": str(config.training.seed),

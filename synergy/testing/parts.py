@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from synergy.data import sources
 from synergy.methods import method_class
 from synergy.methods.base import Budget, Method, Setting, make_method
 from synergy.randomness import generator, torch_generator
@@ -35,7 +34,7 @@ def scenario(name: str, *, seed: int = 0, batch_size: int = 8, options: Mapping[
         3
     """
     kind = scenario_class(name)
-    setting = StreamSetting(sources.load(kind.dataset), seed, batch_size, torch.device("cpu"))
+    setting = StreamSetting(kind.load_source(None), seed, batch_size, torch.device("cpu"))
     return kind(kind.Config(**(options or {})), setting)
 
 

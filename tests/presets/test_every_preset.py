@@ -12,7 +12,7 @@ import pytest
 from synergy import presets
 from synergy.methods import method_class
 from synergy.presets import Preset
-from synergy.runs.config import PresetChoice, TrainingConfig, build
+from synergy.runs.config import PresetChoice, build
 from synergy.runs.prepare import prepare
 from synergy.scenarios import scenario_class
 from synergy.types import Batch
@@ -55,10 +55,10 @@ def one_for_each() -> list[Any]:
 
 def small(preset: Preset) -> dict[str, Any]:
     """A narrow network and small batches where convolutions are slow."""
-    groups = (scenario_class(preset.scenario).Config, method_class(preset.method).Config, TrainingConfig)
-    known = frozenset().union(*(group.names() for group in groups))
-    narrow = {"width": 4, "batch_size": 8, "minibatch_size": 8} if "width" in known else {}
-    return {name: value for name, value in narrow.items() if name in known}
+    if scenario_class(preset.scenario).default_net != "resnet18":
+        return {}
+    replays = "minibatch_size" in method_class(preset.method).Config.names()
+    return {"width": 4, "batch_size": 8} | ({"minibatch_size": 8} if replays else {})
 
 
 @pytest.mark.parametrize("preset", one_for_each())

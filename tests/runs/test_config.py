@@ -11,8 +11,12 @@ import pytest
 from synergy import presets
 from synergy.errors import UsageError
 from synergy.methods import METHODS, method_class
+from synergy.nets import NETS, net_class
+from synergy.nets.mlp import MLPConfig
 from synergy.presets import Preset
-from synergy.runs.config import OutputConfig, PresetChoice, RunConfig, TrainingConfig, as_it_was, build, from_toml
+from synergy.runs.config import PresetChoice, RunConfig, build
+from synergy.runs.config_file import from_toml, read_config, with_net
+from synergy.runs.groups import GROUPS, OutputConfig, TrainingConfig
 from synergy.scenarios import SCENARIOS, scenario_class
 
 BEST = PresetChoice(wanted=True)
@@ -72,8 +76,9 @@ def test_flags_win_over_presets_over_files_over_defaults() -> None:
 
 def test_every_value_has_an_origin() -> None:
     config = build("rot-digits", "synergy", {})
-    groups = (config.scenario, config.method, config.training, config.output)
-    assert config.provenance.keys() == frozenset().union(*(group.names() for group in groups))
+    options = [vars(config)[group.name].names() for group in GROUPS]
+    assert len(options) == 5
+    assert config.provenance.keys() == frozenset({"net"}).union(*options)
 
 
 def test_the_scenario_gives_epochs_and_batch_size() -> None:
@@ -162,8 +167,8 @@ CONFIG = build(
 def built_from(path: Path, text: str) -> RunConfig:
     """Write a file and build what it says."""
     path.write_text(text)
-    scenario, method, values = from_toml(path)
-    return build(scenario, method, {}, from_file=values)
+    content = from_toml(path)
+    return build(content.scenario_name, content.method_name, {}, from_file=content.values)
 
 
 def test_a_configuration_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -178,23 +183,33 @@ def test_defaults_of_every_method_come_back_from_a_file(tmp_path: Path, scenario
         again = built_from(tmp_path / "config.toml", config.to_toml())
         assert again == config
         assert set(again.provenance.values()) <= {"configuration file", "default"}
+        assert again.provenance["net"] == "configuration file"
 
 
 def test_a_configuration_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(CONFIG.to_toml())
-    assert (as_it_was(path), as_it_was(path).provenance) == (CONFIG, CONFIG.provenance)
+    assert (read_config(path), read_config(path).provenance) == (CONFIG, CONFIG.provenance)
     path.write_text(CONFIG.to_toml().partition("[provenance]")[0])
-    assert as_it_was(path).provenance["seed"] == "configuration file"
+    assert read_config(path).provenance["seed"] == "configuration file"
 
 
-@pytest.mark.parametrize("table", ["provenance = 3", "[provenance]\nseed = 3", '[provenance]\nsed = "flag"'])
-def test_origins_that_are_none(tmp_path: Path, table: str) -> None:
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("provenance = 3", "the table 'provenance' must name the origin of options, each as a text"),
+        ("[provenance]\nseed = 3", "the table 'provenance' must name the origin of options, each as a text"),
+        ('[provenance]\nsed = "flag"', "unknown option in the table 'provenance' of .* 'sed'; did you mean 'seed'"),
+        ("files = 3", "the table 'files' must name the files of scenario, method and net, each as a text"),
+        ("[files]\nmethod = 3", "the table 'files' must name the files of scenario, method and net, each as a text"),
+    ],
+)
+def test_damaged_tables_of_origins_and_files(tmp_path: Path, table: str, message: str) -> None:
     path = tmp_path / "config.toml"
-    # First, since a value outside of tables stands before them.
+    # First: a value outside of tables stands before them.
     path.write_text(f"{table}\n{HEAD}")
-    with pytest.raises(UsageError, match="the table 'provenance' must name the origin of options, each as a text"):
-        as_it_was(path)
+    with pytest.raises(UsageError, match=message):
+        read_config(path)
 
 
 def test_provenance_makes_no_difference() -> None:
@@ -215,7 +230,8 @@ HEAD = '[scenario]\nname = "rot-digits"\n[method]\nname = "er"\n'
         (b"", "the table 'scenario' needs a name"),
         (b"[scenario]\nname = 3\n", "the table 'scenario' needs a name"),
         (b'[scenario]\nname = "rot-digits"\n', "the table 'method' needs a name"),
-        (HEAD.encode() + b"[trainig]\nseed = 1\n", "'trainig'; did you mean 'training'? allowed: method, output,"),
+        (HEAD.encode() + b"[trainig]\nseed = 1\n", "'trainig'; did you mean 'training'? allowed: files, method, net,"),
+        (HEAD.encode() + b"[net]\nname = 3\n", "the table 'net' needs a name"),
         (b"training = 3\n" + HEAD.encode(), "'training' must be a table"),
     ],
 )
@@ -260,6 +276,10 @@ def test_a_value_in_a_file_that_is_not_allowed(tmp_path: Path, line: str, messag
         ("rot-digits", {"max_steps_per_task": 2}, True),
         ("seq-cifar10", {}, False),
         ("seq-cifar10", {"width": 20}, True),
+        ("seq-cifar10", {"width": 80}, False),
+        ("rot-digits", {"hidden": 99}, True),
+        ("rot-digits", {"hidden": 100}, False),
+        ("gcil-cifar100", {"width": 63}, True),
     ],
 )
 def test_smaller_runs_are_partial(scenario: str, options: dict[str, Any], partial: bool) -> None:
@@ -271,7 +291,158 @@ def test_a_run_can_be_put_together_without_the_command_line() -> None:
     assert config == RunConfig(
         "rot-digits",
         "er",
+        "mlp",
         scenario_class("rot-digits").Config(),
         method_class("er").Config(),
+        MLPConfig(),
         TrainingConfig(n_epochs=1, batch_size=16, seed=4),
     )
+
+
+def test_the_scenario_gives_the_network() -> None:
+    usual = {name: scenario_class(name).default_net for name in SCENARIOS}
+    assert set(usual.values()) == set(NETS)
+    for name, net in usual.items():
+        config = build(name, "er", {})
+        assert (config.net_name, config.provenance["net"]) == (net, f"default of {name}")
+        assert config.as_mapping()["net"] == {"name": net, **config.net.as_mapping()}
+
+
+def test_another_network_has_its_own_options() -> None:
+    config = build("seq-cifar10", "er", {"net": "mlp", "hidden": 30})
+    assert config.as_mapping()["net"] == {"name": "mlp", "hidden": 30}
+    assert (config.provenance["net"], config.provenance["hidden"]) == ("flag", "flag")
+    with pytest.raises(UsageError, match=r"unknown option of er on seq-cifar10 \(flag\) 'width'"):
+        build("seq-cifar10", "er", {"net": "mlp", "width": 30})
+    with pytest.raises(UsageError, match="unknown network 'mpl'; did you mean 'mlp'"):
+        build("seq-cifar10", "er", {"net": "mpl"})
+    with pytest.raises(UsageError, match="net: given 3; allowed: the name of a network"):
+        build("seq-cifar10", "er", {"net": 3})
+
+
+def test_no_two_groups_have_an_option_of_one_name() -> None:
+    for scenario in SCENARIOS:
+        for method in METHODS:
+            for net in NETS:
+                build(scenario, method, {"net": net})
+
+
+OLD = """
+[scenario]
+name = "seq-cifar10"
+n_tasks = 5
+width = 20
+
+[method]
+name = "er"
+lr = 0.1
+buffer_size = 500
+minibatch_size = 32
+
+[training]
+n_epochs = 50
+batch_size = 32
+
+[provenance]
+width = "flag"
+n_tasks = "default"
+"""
+"""As versions wrote it that had the width among the options of a scenario."""
+
+
+def test_a_file_from_before_networks_were_a_group(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(OLD)
+    config = read_config(tmp_path / "config.toml")
+    assert config.as_mapping()["net"] == {"name": "resnet18", "width": 20}
+    assert "width" not in config.as_mapping()["scenario"]
+    assert (config.provenance["width"], config.provenance["n_tasks"], config.partial) == ("flag", "default", True)
+
+
+def test_a_record_from_before_networks_were_a_group() -> None:
+    old = {name: table for name, table in tomllib.loads(OLD).items() if name != "provenance"}
+    now = with_net(old)
+    assert (now["net"], "width" in now["scenario"]) == ({"name": "resnet18", "width": 20}, False)
+    assert "net" not in old and old["scenario"]["width"] == 20, "the record itself stays"
+    assert with_net({"scenario": {"name": "rot-digits"}})["net"] == {"name": "mlp", "hidden": 100}
+    nameless: dict[str, Any] = {"scenario": {"name": []}}
+    for other in ({}, {"scenario": 3}, {"scenario": {"name": "theirs"}}, nameless, now):
+        assert with_net(other) is other
+
+
+OWN = """
+from dataclasses import dataclass
+from synergy.methods.er import ER
+from synergy.methods.base import ReplayConfig
+from synergy.nets.mlp import MLP, MLPConfig
+from synergy.options import option
+
+@dataclass(frozen=True)
+class Config(ReplayConfig):
+    VALUE
+
+class Own(ER):
+    Config = Config
+
+@dataclass(frozen=True)
+class NetConfig(MLPConfig):
+    VALUE
+
+class Net(MLP):
+    Config = NetConfig
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            "hidden: int = option(3, '')",
+            "option 'hidden': both method own.py:Own and net mlp have it; rename it",
+        ),
+        ("seed: int = option(3, '')", "option 'seed': both method own.py:Own and training have it; rename it in one"),
+        ("net: int = option(3, '')", "method own.py:Own: no option can be called 'net'; rename it in Config"),
+        ("name: str = option('', '')", "method own.py:Own: no option can be called 'name'; rename it in Config"),
+        ("rates: list = option(3, '')", "Config.rates: given the type <class 'list'>; allowed for an option: int,"),
+    ],
+)
+def test_options_of_a_users_class_that_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN.replace("VALUE", value))
+    with pytest.raises(UsageError) as complaint:
+        build("rot-digits", "own.py:Own", {})
+    assert str(complaint.value).startswith(message)
+
+
+def test_a_name_stays_as_given_and_its_file_is_found_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN.replace("VALUE", "level: int = option(3, 'a number')").replace("level", "depth", 1))
+    config = build("rot-digits", "own.py:Own", {"net": "./own.py:Net", "level": 4})
+    assert (config.method_name, config.net_name) == ("own.py:Own", "./own.py:Net")
+    assert config.files == dict.fromkeys(("method", "net"), str(tmp_path / "own.py"))
+    Path("config.toml").write_text(config.to_toml())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    again = read_config(tmp_path / "config.toml")
+    assert (again, again.files) == (config, config.files)
+    assert again.method_class() is config.method_class()
+    assert "files" not in again.as_mapping(), "a record says nothing of its sender's folders"
+    with pytest.raises(UsageError, match="cannot read the file"):
+        build("rot-digits", "own.py:Own", {})
+
+
+def test_a_network_that_is_given_comes_from_here_and_not_from_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("there", "here"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "own.py").write_text(OWN.replace("VALUE", "pass"))
+    monkeypatch.chdir(tmp_path / "here")
+    there = {"net": str(tmp_path / "there/own.py")}
+    of_file = build("rot-digits", "er", {}, from_file={"net": "own.py:Net"}, files=there)
+    of_flag = build("rot-digits", "er", {"net": "own.py:Net"}, files=there)
+    assert (of_file.files, of_flag.files) == (there, {"net": str(tmp_path / "here/own.py")})
+    assert issubclass(of_flag.net_class(), net_class("mlp"))

@@ -37,7 +37,7 @@ from synergy.runs.session import Session, execute
 from synergy.runs.training import Listener, Schedule, Stopped, Training
 from synergy.scenarios import scenario_class
 from synergy.state import State, restore_fresh, same
-from synergy.terminal import cli
+from synergy.terminal import commands
 from synergy.types import Batch, Task
 from tests.commands import call
 from tests.disk.test_files import posix, unprivileged
@@ -684,8 +684,8 @@ def test_the_command_to_go_on_works_in_a_shell(tmp_path: Path, monkeypatch: pyte
     asked = itertools.count()
     config = config_of(Path(name), experiment_id="i")
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 9))
-        patch.setattr(cli, "_run_config", lambda arguments: config)
+        patch.setattr(commands, "_stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 9))
+        patch.setattr(commands, "run_config", lambda arguments: config)
         outcome = call("run")
     hint = outcome.err.removesuffix("\n").partition("; go on with: synergy ")[2]
     assert words(hint) == ["resume", str(Path(".", name, "i")) if name != "-dash" else "./-dash/i"]

@@ -21,7 +21,8 @@ from synergy.errors import TrainingError, UsageError
 from synergy.methods import METHODS, method_class
 from synergy.methods.er import ER
 from synergy.runs import csv_log, records
-from synergy.runs.config import RunConfig, build, from_toml
+from synergy.runs.config import RunConfig, build
+from synergy.runs.config_file import from_toml
 from synergy.runs.prepare import check_compatible, prepare
 from synergy.runs.records import Record
 from synergy.runs.session import execute, run
@@ -128,8 +129,9 @@ def test_the_stream_is_the_same_for_every_method(
 def test_a_configuration_file_runs_again(tmp_path: Path) -> None:
     config = config_of("seq-digits", "synergy", tmp_path / "one", notes="as it was")
     record, folder = execute(prepare(config))
-    scenario, method, values = from_toml(folder / "config.toml")
-    again = run(build(scenario, method, {"output_dir": str(tmp_path / "two")}, from_file=values))
+    content = from_toml(folder / "config.toml")
+    given = {"output_dir": str(tmp_path / "two")}
+    again = run(build(content.scenario_name, content.method_name, given, from_file=content.values))
     assert outcome(again) == outcome(record)
     assert again.provenance["lr"] == "configuration file"
 

@@ -102,13 +102,13 @@ def stream(seed: int = 0) -> GcilCifar100:
         return Split(raw, of_samples, tuple(range(100)))
 
     source = Source(SourceInfo("cifar100", "made for a test", 3000, 400, complete=False), split(30), split(4))
-    config = GcilConfig(n_tasks=6, phase_class_upper=9, epoch_size=50, width=2)
+    config = GcilConfig(n_tasks=6, phase_class_upper=9, epoch_size=50)
     return GcilCifar100(config, StreamSetting(source, seed, 8, torch.device("cpu")))
 
 
 def test_a_phase_needs_samples_for_its_classes() -> None:
     setting = stream().setting
-    with pytest.raises(UsageError, match="epoch_size: given 40; allowed: at least 250, 5 samples for each of"):
+    with pytest.raises(UsageError, match="epoch_size: given 40; allowed: at least 250, 5 samples for each class"):
         GcilCifar100(GcilConfig(epoch_size=40), setting)
 
 
@@ -173,7 +173,7 @@ def test_phases_do_not_depend_on_how_many_samples_there_are() -> None:
 def test_a_stream_is_never_shorter_than_asked() -> None:
     setting, config = stream().setting, GcilConfig(n_tasks=999, epoch_size=250)
     most = len(draw_phases(setting.source.train.labels.numpy(), weights("unif", 100), config))
-    with pytest.raises(UsageError, match=f"n_tasks: given {most + 1}; allowed: at most {most}, by which all samples"):
+    with pytest.raises(UsageError, match=f"n_tasks: given {most + 1}; allowed: at most {most}, then all samples"):
         GcilCifar100(replace(config, n_tasks=most + 1), setting)
     assert GcilCifar100(replace(config, n_tasks=most), setting).n_tasks == most
 

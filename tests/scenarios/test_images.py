@@ -18,7 +18,7 @@ def test_defaults(name: str, n_tasks: int) -> None:
     kind = scenario_class(name)
     assert vars(kind.Config())["n_tasks"] == n_tasks
     assert kind.default_batch_size == 32
-    assert not kind.Config().reduced and kind.Config.from_mapping({"width": 8}, "test").reduced
+    assert kind.default_net == "resnet18" and "width" not in kind.Config.names()
 
 
 def test_resnet_has_the_usual_size_and_repeatable_weights() -> None:

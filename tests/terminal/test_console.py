@@ -86,14 +86,14 @@ def test_the_opening_block_says_it_all() -> None:
     assert opening["data"] == "digits (bundled with scikit-learn): 1437 training, 360 test samples"
     assert opening["method"].startswith("synergy, lr=0.1, buffer_size=300, ")
     assert opening["method"].endswith("fisher_alpha=0.999")
-    assert opening["net"] == "MLP, 17,610 parameters"
+    assert opening["net"] == "mlp, hidden=100, 17,610 parameters"
     assert opening["training"] == "1 epoch, batch size 16, partial"
     assert re.fullmatch(r"cpu \(.+, \d+ threads?\)", opening["device"])
     assert opening["seed"] == "5"
     assert opening["values from"].splitlines() == [
         "flag: n_tasks, buffer_size, max_tasks, seed",
         "default: all else",
-        "default of rot-digits: batch_size, n_epochs",
+        "default of rot-digits: batch_size, n_epochs, net",
     ]
 
 
@@ -127,7 +127,7 @@ def test_the_opening_block_says_whose_values_they_are_and_that_data_are_a_part(
     assert "flag: buffer_size, " in origins
     assert "preset (of buffer size 200): published: NeurAI-Lab/SYNERgy: ema_alpha, " in origins
     assert opening["data"] == "mnist (folder): 150 training, 20 test samples, a part of the published data set"
-    assert opening["net"] == "MLP, 89,610 parameters"
+    assert opening["net"] == "mlp, hidden=100, 89,610 parameters"
 
 
 @pytest.mark.real_data

@@ -1,0 +1,155 @@
+"""The groups of options that a run has: those of its scenario, method and network, and those of every run."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from synergy.errors import UsageError
+from synergy.methods import METHOD_CLASSES
+from synergy.nets import NET_CLASSES
+from synergy.options import Options, option
+from synergy.registry import Registry
+from synergy.scenarios import SCENARIO_CLASSES
+
+_RUN_ID = re.compile(r"(?!.*\.jsonl$)[^\W_][\w.-]*")
+"""Names a folder beside `results.jsonl`, and no folder elsewhere."""
+LONGEST_RUN_ID = 200
+"""Bytes. File systems allow 255; a number may come at the end."""
+RESERVED = frozenset(
+    ("name", "file", "dataset", "model", "net", "config", "help", "load_best_args", "nearest_best_args")
+)
+"""Names that no option can have: flags of `synergy run`, and keys of `config.toml`."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Options):
+    """Options of the training run.
+
+    Examples:
+        >>> TrainingConfig(seed=3).as_mapping()["precision"]
+        'fp32'
+    """
+
+    n_epochs: int | None = option(None, "passes over each task; by default the scenario's own number", low=1)
+    batch_size: int | None = option(None, "samples of a stream batch; by default the scenario's own number", low=1)
+    seed: int = option(0, "seed of everything random", low=0)
+    data_dir: str | None = option(None, "folder of the data sets; by default SYNERGY_DATA, and if unset the hub")
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = option("fp32", "precision of convolutions and matrix products", choices=("fp32", "tf32", "bf16"))
+    memory_format: str = option("contiguous", "memory layout of convolutions", choices=("contiguous", "channels_last"))
+    validation: bool = option(False, "hold out 10 % of the training set and evaluate on it instead of the test set")
+    max_steps_per_task: int | None = option(None, "stop every task after this many steps (a partial run)", low=1)
+    max_tasks: int | None = option(None, "stop after this many tasks (a partial run)", low=1)
+    fisher_memory_mb: int = option(1024, "bound on intermediate results of a Fisher pass, MiB", low=1)
+
+
+@dataclass(frozen=True)
+class OutputConfig(Options):
+    """Options of what a run writes, and where.
+
+    Examples:
+        >>> OutputConfig(experiment_id="a/b")
+        Traceback (most recent call last):
+        synergy.errors.UsageError: experiment_id: given 'a/b'; allowed: up to 200 bytes of letters, digits, '.', '_' \
+and '-', a letter or digit first, without .jsonl at the end
+    """
+
+    output_dir: str = option("runs", "folder of all runs")
+    experiment_id: str | None = option(
+        None, "name of the run's folder, -2 is added if it exists; by default scenario, method, memory and seed"
+    )
+    csv_log: bool = option(False, "also write the published code's CSV columns, a file for each predictor")
+    tensorboard: bool = option(False, "also write TensorBoard events")
+    checkpoint_every: int | None = option(None, "write a checkpoint after this many steps and after every task", low=1)
+    keep: int = option(2, "checkpoints to keep, the newest", low=1)
+    notes: str | None = option(None, "free text, kept in the record")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.output_dir:
+            raise UsageError("output_dir: given ''; allowed: the name of a folder ('.' for this one)")
+        name = self.experiment_id
+        if name is not None and not (_RUN_ID.fullmatch(name) and len(name.encode()) <= LONGEST_RUN_ID):
+            raise UsageError(
+                f"experiment_id: given {reprlib.repr(name)}; allowed: up to {LONGEST_RUN_ID} bytes of letters, digits, "
+                "'.', '_' and '-', a letter or digit first, without .jsonl at the end"
+            )
+
+
+@dataclass(frozen=True)
+class NamedGroup:
+    """Options of a named class: a table of `config.toml`, an attribute of `RunConfig`, a heading of `--help`.
+
+    Attributes:
+        name: of the table and the attribute.
+        flag: of `synergy run`, which names the class.
+        registry: finds the class.
+
+    Examples:
+        >>> [(group.name, group.flag) for group in NAMED]
+        [('scenario', 'dataset'), ('method', 'model'), ('net', 'net')]
+    """
+
+    name: str
+    flag: str
+    registry: Registry[Any]
+
+    def options(self, name: str, file: str | None = None) -> type[Options]:
+        """The options of the class called `name`. Raises UsageError as `Registry.load` and `Registry.config_of` do."""
+        return self.registry.config_of(name, self.registry.load(name, file))
+
+
+@dataclass(frozen=True)
+class CommonGroup:
+    """The options of every run: a table, an attribute and a heading too.
+
+    Examples:
+        >>> [group.name for group in GROUPS if isinstance(group, CommonGroup)]
+        ['training', 'output']
+    """
+
+    name: str
+    options: type[Options]
+
+
+GROUPS: tuple[NamedGroup | CommonGroup, ...] = (
+    NamedGroup("scenario", "dataset", SCENARIO_CLASSES),
+    NamedGroup("method", "model", METHOD_CLASSES),
+    NamedGroup("net", "net", NET_CLASSES),
+    CommonGroup("training", TrainingConfig),
+    CommonGroup("output", OutputConfig),
+)
+"""All groups of options. Configuration, command line, resume and CSV go through this list."""
+NAMED = tuple(group for group in GROUPS if isinstance(group, NamedGroup))
+
+
+def option_classes(names: Mapping[str, str], files: Mapping[str, str]) -> dict[str, type[Options]]:
+    """The class of the options of each group, in the order of `GROUPS`. A named group without a name is left out.
+
+    Args:
+        names: of the classes, by group.
+        files: absolute paths of their files, by group.
+
+    Raises:
+        UsageError: a class does not exist, or two groups have an option of one name.
+    """
+    configs: dict[str, type[Options]] = {}
+    for group in GROUPS:
+        if isinstance(group, CommonGroup):
+            configs[group.name] = group.options
+        elif group.name in names:
+            configs[group.name] = group.options(names[group.name], files.get(group.name))
+    owners: dict[str, str] = {}
+    for table, config in configs.items():
+        shown = f"{table} {names[table]}" if table in names else table
+        for name in sorted(config.names()):
+            if name in RESERVED:
+                raise UsageError(f"{shown}: no option can be called '{name}'; rename it in {config.__name__}")
+            if name in owners:
+                raise UsageError(f"option '{name}': both {owners[name]} and {shown} have it; rename it in one of them")
+            owners[name] = shown
+    return configs

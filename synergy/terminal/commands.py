@@ -1,0 +1,204 @@
+"""The commands: run, resume, list, report. Each takes its arguments and returns an exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from synergy.errors import UsageError
+from synergy.methods import METHOD_CLASSES
+from synergy.nets import NET_CLASSES
+from synergy.registry import Registry
+from synergy.runs.config import CONFIG_NAME
+from synergy.scenarios import SCENARIO_CLASSES
+from synergy.terminal.output import complain, say
+from synergy.terminal.parser import Parser, run_config
+
+if TYPE_CHECKING:  # help is printed without torch
+    from synergy.runs.records import Record
+
+KindT = TypeVar("KindT")
+
+FAILED_EXIT, INTERRUPTED_EXIT = 1, 130
+
+
+def run(arguments: list[str]) -> int:
+    """`synergy run`: train, evaluate, leave a record."""
+    config = run_config(arguments)
+    from synergy.runs.prepare import prepare
+    from synergy.runs.session import execute
+    from synergy.terminal import console
+
+    prepared = prepare(config)
+    say(console.opening(prepared))
+    say("")
+    progress = console.Progress(prepared.schedule.tasks(prepared.scenario), say, quiet=not sys.stderr.isatty())
+    with _stopping_on_interrupt() as should_stop:
+        record, folder = execute(prepared, progress, should_stop)
+    return _close(record, folder)
+
+
+def resume(arguments: list[str]) -> int:
+    """`synergy resume`: go on with a run that was stopped."""
+    parser = Parser("synergy resume", description="Go on with a run from its newest good checkpoint.")
+    parser.add_argument("run", metavar="RUN", help="folder of the run")
+    parsed = parser.parse_strictly(arguments)
+    from synergy.runs.resume import reopened
+    from synergy.terminal import console
+
+    with _stopping_on_interrupt() as should_stop, reopened(Path(parsed.run)) as run:
+        prepared, training = run.session.prepared, run.session.training
+        say(console.opening(prepared))
+        for reason in run.skipped:
+            say(f"skipped: {reason}")
+        say(console.reopening(run))
+        say("")
+        tasks = prepared.schedule.tasks(prepared.scenario)
+        progress = console.Progress(tasks, say, quiet=not sys.stderr.isatty(), first=training.task)
+        record, folder = run.session.proceed(progress, should_stop)
+    return _close(record, folder)
+
+
+def _close(record: Record, folder: Path) -> int:
+    """Say how a run ended. Returns the exit code."""
+    from synergy.runs.folder import shell_word
+    from synergy.terminal import console
+
+    say("")
+    say(console.closing(record))
+    say(f"\nrecord: {folder / 'record.json'}")
+    if record.status == "finished":
+        return 0
+    resumable = record.status == "interrupted" and "checkpoint_every" in record.config["output"]
+    hint = f"; go on with: synergy resume {shell_word(folder)}" if resumable else ""
+    complain(f"run {record.status}: {record.error}{hint}")
+    return FAILED_EXIT if record.status == "failed" else INTERRUPTED_EXIT
+
+
+def list_names(arguments: list[str]) -> int:
+    """`synergy list`: methods, scenarios, networks and tuned values."""
+    parser = Parser("synergy list", description="Show methods, scenarios, networks, and which tuned values exist.")
+    parser.parse_strictly(arguments)
+    from synergy.terminal import console
+
+    scenarios = _loaded(SCENARIO_CLASSES)
+    rows = [["method", "task boundaries", "protocols"]]
+    for name, method in _loaded(METHOD_CLASSES).items():
+        protocols = "all" if len(method.protocols) == 4 else ", ".join(sorted(method.protocols))
+        rows.append([name, "needed" if method.needs_boundaries else "not needed", protocols])
+    say(f"Methods (--model)\n{console.table(rows)}\n")
+    rows = [["scenario", "protocols", "task boundaries", "data", "network", "batch size", "epochs"]]
+    for name, scenario in scenarios.items():
+        known = "known" if scenario.boundaries else "none"
+        sizes = [str(scenario.default_batch_size), str(scenario.default_epochs)]
+        rows.append([name, ", ".join(scenario.protocols), known, scenario.dataset, scenario.default_net, *sizes])
+    say(f"Scenarios (--dataset)\n{console.table(rows)}\n")
+    rows = [["network", "options"]]
+    for name, net in _loaded(NET_CLASSES).items():
+        options = NET_CLASSES.config_of(name, net).specs()
+        rows.append([name, ", ".join(f"--{spec.name} (default {spec.default})" for spec in options)])
+    say(f"Networks (--net)\n{console.table(rows)}\n")
+    say(f"Tuned values (--load_best_args)\n{console.table(_tuned_values())}")
+    return 0
+
+
+def _loaded(registry: Registry[KindT]) -> Mapping[str, type[KindT]]:
+    """All classes that have a name. A class of another package that fails to load is left out with a warning."""
+    classes = {}
+    for name in registry.names():
+        try:
+            classes[name] = registry.load(name)
+        except UsageError as error:
+            warnings.warn(f"{name}: {error}; it is left out", stacklevel=2)
+    return classes
+
+
+def _tuned_values() -> list[list[str]]:
+    """The rows of the table of presets, its heading first."""
+    from synergy import presets
+
+    found: dict[tuple[str, str], list[str]] = {}
+    for preset in presets.available():
+        if preset.method in METHOD_CLASSES.table and preset.scenario in SCENARIO_CLASSES.table:
+            place = f"{preset.scenario} {preset.variant}" if preset.variant else preset.scenario
+            size = "no memory" if preset.buffer_size is None else str(preset.buffer_size)
+            found.setdefault((f"{place}, {preset.method}", preset.source.partition(":")[0]), []).append(size)
+    heading = ["scenario, method", "buffer sizes with tuned values", "source"]
+    return [heading, *([place, ", ".join(sizes), source] for (place, source), sizes in found.items())]
+
+
+def report(arguments: list[str]) -> int:
+    """`synergy report`: compare runs in a table and a picture."""
+    parser = Parser("synergy report", description="Compare runs in a table, and in a picture.", allow_abbrev=False)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or of all runs")
+    parser.add_argument("--picture", metavar="FILE", help="draw accuracy per task over time (png, pdf or svg)")
+    parsed = parser.parse_strictly(arguments)
+    from synergy.report import pictures
+    from synergy.terminal import console
+
+    if parsed.picture is not None:
+        pictures.check_name(parsed.picture)
+    records = _records([Path(run) for run in parsed.runs])
+    table = console.comparison(records)
+    # The picture comes first: a table in front of an error would look like the whole answer.
+    picture = None if parsed.picture is None else pictures.accuracy_over_time(records, Path(parsed.picture))
+    say(table)
+    if spread := console.over_seeds(records):
+        say(f"\n{spread}")
+    if len(records) == 1 and (classes := console.by_class(records[0])):
+        say(f"\n{classes}")
+    if picture is not None:
+        say(f"\npicture: {picture}")
+    return 0
+
+
+def _records(paths: Sequence[Path]) -> list[Record]:
+    """Each record once: `runs/*` names both the folder of a run and the file with the results of all."""
+    found: dict[Any, Record] = {}
+    for path in paths:
+        for record in _records_at(path):
+            found.setdefault((record.run_id, record.measured), record)
+    if not found:
+        raise UsageError(f"{', '.join(map(str, paths))}: holds no runs; name the folder of a run, or of all runs")
+    return list(found.values())
+
+
+def _records_at(path: Path) -> list[Record]:
+    """The record of a run, or those of all runs in a folder, finished or not."""
+    from synergy.runs import records
+    from synergy.runs.folder import shell_word
+
+    if not records.is_of_many(path):
+        if (path / CONFIG_NAME).is_file() and not (path / records.RECORD_NAME).exists():
+            hint = f"go on with: synergy resume {shell_word(path)}"
+            raise UsageError(f"{path}: the run has not ended, it holds no {records.RECORD_NAME} yet; {hint}")
+        return [records.read(path)]
+    finished = records.read_all(path)
+    return [*finished, *records.read_unlisted(path, finished)] if path.is_dir() else finished
+
+
+@contextmanager
+def _stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C or SIGTERM asks the run to stop between two steps; the second one ends it at once."""
+    asked = False
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def ask(signum: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, ask) for number in signals}
+    try:
+        yield lambda: asked
+    finally:
+        restore()

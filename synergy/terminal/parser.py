@@ -1,0 +1,191 @@
+"""From the arguments of a command to what they mean: flags, help, and the configuration of a run."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from synergy.errors import UsageError, unknown
+from synergy.options import Option, Options
+from synergy.runs.config import PresetChoice, RunConfig, build, usual_net
+from synergy.runs.config_file import FileContent, from_toml
+from synergy.runs.groups import NAMED, option_classes
+
+_HELP = ("-h", "--help")
+_KINDS = {
+    "scenario": "scenario: {names}",
+    "method": "method: {names}",
+    "net": "network: {names}; by default the usual one of the scenario",
+}
+"""Help of the flags that name a class."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Complains in one line, and names the nearest flag to a mistyped one."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError instead of ending the process."""
+        message = re.sub("the following arguments are required: (.*)", r"\1 is missing", message)
+        message = re.sub("expected (one|at least one) argument", r"given no value; allowed: \1", message)
+        raise UsageError(message.removeprefix("argument "))
+
+    def parse_strictly(
+        self, arguments: Sequence[str], owners: Callable[[str], list[str]] = lambda flag: []
+    ) -> argparse.Namespace:
+        """Parse all arguments.
+
+        Args:
+            owners: from a flag that this parser does not know to the names of the classes that have it.
+
+        Raises:
+            UsageError: a flag or an argument is unknown, or a value is missing or malformed.
+        """
+        parsed, rest = self.parse_known_args(arguments)
+        if rest:
+            name = rest[0].split("=")[0]
+            if others := owners(name):
+                raise UsageError(f"unknown flag '{name}' here; it is an option of {', '.join(others)}")
+            raise unknown("flag" if name.startswith("-") else "argument", name, sorted(self._option_string_actions))
+        return parsed
+
+
+def run_config(arguments: list[str]) -> RunConfig:
+    """The configuration that `synergy run` was asked for.
+
+    Raises:
+        UsageError: something in the arguments, or in the file that they name, is not allowed.
+        SystemExit: the arguments ask for help; it is printed.
+    """
+    first = vars(run_parser({}, option_classes({}, {})).parse_known_args([a for a in arguments if a not in _HELP])[0])
+    names = {group.name: first[group.flag] for group in NAMED if first[group.flag] is not None}
+    content = None if first["config"] is None else from_toml(Path(first["config"]))
+    from_file, files = ({}, {}) if content is None else _of_file(content, names)
+    if content is not None:
+        names = {"scenario": content.scenario_name, "method": content.method_name} | names
+    if "net" in from_file:
+        names = {"net": from_file["net"]} | names
+    helping = bool(set(_HELP) & set(arguments))
+    for group in NAMED:  # a wrong name is told before a missing flag
+        if group.name in names:
+            group.options(names[group.name], files.get(group.name))
+    for group in NAMED:
+        if not (helping or group.name in names or group.name == "net"):
+            raise UsageError(f"--{group.flag} is missing; allowed: {', '.join(sorted(group.registry.names()))}")
+    if "scenario" in names:
+        names = {"net": usual_net(names["scenario"], files.get("scenario"))} | names
+    configs = option_classes(names, files)
+    parser = run_parser(names, configs)
+    if helping:
+        parser.print_help()
+        raise SystemExit(0)
+    given = vars(parser.parse_strictly(arguments, _owners))
+    choice = PresetChoice(given.pop("load_best_args"), given.pop("nearest_best_args"))
+    for name in ("dataset", "model", "config"):
+        del given[name]
+    given = {name: value for name, value in given.items() if (name, value) != ("net", None)}
+    specs = {spec.name: spec for config in configs.values() for spec in config.specs()}
+    given = {name: _several(specs[name], v) if isinstance(v, list) else v for name, v in given.items()}
+    return build(names["scenario"], names["method"], given, choice, from_file, files)
+
+
+def _of_file(content: FileContent, names: Mapping[str, str]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """The values in a `config.toml` that hold for these names from flags, and the places of the files it names."""
+    in_file = {"scenario": content.scenario_name, "method": content.method_name, "net": content.values.get("net")}
+    same = all(in_file[group] == name for group, name in names.items())
+    files = {group: file for group, file in content.files.items() if group not in names}
+    return (content.values if same else content.chosen()), files
+
+
+def run_parser(names: Mapping[str, str], configs: Mapping[str, type[Options]]) -> Parser:
+    """The parser of `synergy run`, with the options of the classes that are known.
+
+    Args:
+        names: of the classes, by group.
+        configs: the options, by group.
+    """
+    parser = Parser("synergy run", add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.usage = "synergy run --dataset NAME --model NAME [--net NAME] [options]"
+    parser.description = "Train a method on a scenario and evaluate it after every task."
+    if not {"scenario", "method"} <= names.keys():
+        parser.epilog = (
+            "With --dataset NAME --model NAME, --help also shows the options of these two and of the network. "
+            "A NAME may also be package.module:Class or path/to/file.py:Class."
+        )
+    what = parser.add_argument_group("what to run")
+    what.add_argument(*_HELP, action="store_true", help="show this")
+    for group in NAMED:
+        text = _KINDS[group.name].format(names=", ".join(group.registry.names()))
+        what.add_argument(f"--{group.flag}", default=None, metavar="NAME", help=text)
+    what.add_argument("--load_best_args", action="store_true", default=False, help="start from tuned values")
+    nearest = "the same, from the nearest buffer size if the given one has none"
+    what.add_argument("--nearest_best_args", action="store_true", default=False, help=nearest)
+    from_run = "start from the config.toml of another run (the file, or its folder)"
+    what.add_argument("--config", default=None, metavar="RUN", help=from_run)
+    for table, options in configs.items():
+        _add_options(parser, f"options of {names[table]}" if table in names else table, options)
+    return parser
+
+
+def _owners(flag: str) -> list[str]:
+    """The names of our classes that have an option of this name."""
+    return [
+        name
+        for group in NAMED
+        for name in group.registry.table
+        if flag in {f"--{option}" for option in group.options(name).names()}
+    ]
+
+
+def _add_options(parser: Parser, title: str, options: type[Options]) -> None:
+    group = parser.add_argument_group(title)
+    for spec in options.specs():
+        if spec.kind is bool and not spec.many:
+            action = argparse.BooleanOptionalAction if spec.default else "store_true"
+            group.add_argument(f"--{spec.name}", action=action, help=_help(spec))
+        else:
+            kind = str if spec.many else {int: _whole_number, float: _number}.get(spec.kind, str)
+            nargs = "+" if spec.many else None
+            metavar = spec.kind.__name__.upper()
+            group.add_argument(f"--{spec.name}", type=kind, nargs=nargs, metavar=metavar, help=_help(spec))
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"given {reprlib.repr(text)}; allowed: a whole number") from error
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"given {reprlib.repr(text)}; allowed: a number") from error
+
+
+def _help(spec: Option) -> str:
+    facts = [f"one of {', '.join(map(str, spec.limits.choices))}"] if spec.limits.choices else []
+    facts += [f"default {spec.default}"] if spec.default is not None and spec.default is not False else []
+    return (spec.help + (f" ({'; '.join(facts)})" if facts else "")).replace("%", "%%")
+
+
+def _several(spec: Option, given: list[str]) -> tuple[str, ...] | tuple[float, ...]:
+    """Values one by one, or with commas between; numbers may also stand in a file."""
+    text = " ".join(given)
+    if spec.kind is str:
+        return tuple(text.replace(",", " ").split())
+    with suppress(ValueError):
+        return _parsed(text)
+    try:
+        return _parsed(Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{spec.name}: given {reprlib.repr(text)}; allowed: numbers, or a file of numbers") from error
+
+
+def _parsed(text: str) -> tuple[float, ...]:
+    return tuple(float(item) for item in text.replace(",", " ").split())
