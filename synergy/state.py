@@ -40,7 +40,7 @@ def restore(attributes: dict[str, Any], state: State) -> None:
     """Put `state` (from `collect`) back: parts load themselves in place, tensors and numbers are replaced.
 
     What is a tensor stays one of its dtype and shape, unless it was empty or None before it grew (or is so again); a
-    number stays a number of its kind, a list one of such numbers.
+    number stays a number of its kind, a list one of such numbers. Whole numbers have 64 bits, those of generators 128.
 
     Raises:
         ValueError: the state does not have the same parts as the attributes, or one of another kind.
@@ -49,7 +49,7 @@ def restore(attributes: dict[str, Any], state: State) -> None:
     for name, saved in state.items():
         current = attributes[name]
         if isinstance(current, np.random.Generator):
-            _check_like(dict(current.bit_generator.state), saved, name)
+            _check_like(dict(current.bit_generator.state), saved, name, bits=128)
             current.bit_generator.state = saved
         elif isinstance(current, Stateful):
             if isinstance(current, nn.Module | torch.optim.Optimizer):
@@ -66,6 +66,18 @@ def restore(attributes: dict[str, Any], state: State) -> None:
                 current.copy_(saved)
             else:  # a tensor that grows stays where it lives
                 attributes[name] = saved.to(current) if isinstance(current, Tensor) and saved is not None else saved
+
+
+def check_sizes(state: object, name: str) -> None:
+    """Raises ValueError if a whole number in a state needs more than 64 bits. Those of generators do."""
+    if isinstance(state, Mapping):
+        for key, value in state.items():
+            check_sizes(value, f"{name}.{key}")
+    elif isinstance(state, list | tuple):
+        for number, value in enumerate(state):
+            check_sizes(value, f"{name}[{number}]")
+    else:
+        _check_size(state, name)
 
 
 def restore_fresh(part: Stateful, state: State, what: str) -> None:
@@ -94,8 +106,8 @@ def _check_parts(current: Mapping[Any, Any], saved: object, name: str) -> None:
         raise ValueError(f"{name} has parts {sorted(map(str, saved))}, expected {sorted(map(str, current))}")
 
 
-def _check_like(current: object, saved: object, name: str) -> None:
-    """Raises ValueError if `saved` cannot be what `current` has become."""
+def _check_like(current: object, saved: object, name: str, bits: int = 63) -> None:
+    """Raises ValueError if `saved` cannot be what `current` has become. Whole numbers have at most `bits` bits."""
     match current:
         case Tensor():
             # Empty is what has not grown yet.
@@ -112,7 +124,7 @@ def _check_like(current: object, saved: object, name: str) -> None:
             if current and saved:
                 _check_parts(current, saved, name)
             for key in current.keys() & saved.keys():
-                _check_like(current[key], saved[key], f"{name}.{key}")
+                _check_like(current[key], saved[key], f"{name}.{key}", bits)
         case list() | tuple():
             _check_list(current, saved, name)
         case None:
@@ -121,6 +133,12 @@ def _check_like(current: object, saved: object, name: str) -> None:
         case _:
             if _kind(saved) is not _kind(current):
                 raise _misfit(name, saved, _described(current))
+            _check_size(saved, name, bits)
+
+
+def _check_size(saved: object, name: str, bits: int = 63) -> None:
+    if isinstance(saved, int) and saved.bit_length() > bits:
+        raise ValueError(f"'{name}' is a whole number of {saved.bit_length()} bits, expected at most {bits}")
 
 
 def _check_unset(current: Mapping[str, Any], saved: Mapping[str, Any], name: str) -> None:
@@ -139,6 +157,8 @@ def _check_list(current: Sequence[Any], saved: object, name: str) -> None:
             _check_like(current[min(number, len(current) - 1)], item, f"{name}[{number}]")
         elif _kind(item) not in (int, float):
             raise _misfit(f"{name}[{number}]", item, "a number")
+        else:
+            _check_size(item, f"{name}[{number}]")
 
 
 def _check_nothing_lost(fresh: object, saved: object, name: str) -> None:

@@ -29,6 +29,7 @@ class Part:
         self.count, self.share, self.on, self.name = seed, 0.5, True, "a"
         self.sizes: list[int] = []
         self.table = {"a": torch.zeros(1)}
+        self.sums = {"a": 2**63 - 1}
 
     def state_dict(self) -> State:
         return collect(vars(self))
@@ -79,6 +80,12 @@ MISFITS: dict[str, Callable[[State], object]] = {
     "missing": lambda state: state.pop("count"),
     "extra": put("more", 1),
     "text for a number": put("count", "7"),
+    "a whole number of 60 digits": put("count", 10**59),
+    "a negative one": put("count", -(10**59)),
+    "one in a list": put("sizes", [1, 2**63]),
+    "one in a mapping": put("sums.a", 10**59),
+    "one in an optimiser": put("optimizer.param_groups.0.momentum", 10**59),
+    "one in a group": put("optimizer.param_groups.0.weight_decay", 10**59),
     "float for an int": put("count", 7.0),
     "bool for an int": put("count", True),
     "int for a bool": put("on", 1),

@@ -18,7 +18,7 @@ from synergy.memory.base import Forgetful, check_samples
 from synergy.methods.base import Method
 from synergy.ops.objectives import Objective
 from synergy.randomness import TorchRandomness, generator
-from synergy.state import State, restore_fresh
+from synergy.state import State, check_sizes, restore_fresh
 from synergy.types import Batch, Predictor, Step
 
 
@@ -148,6 +148,7 @@ class Worker:
         """Go on where the state was taken. Raises ValueError, and what torch raises, if it is of another method."""
         restore_fresh(self.method, state["learned"], "method")
         for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
+            check_sizes(saved, "schedulers")
             scheduler.load_state_dict(saved)
         if self._chance is not None:
             restore_fresh(self._chance, state["chance"], "chance")

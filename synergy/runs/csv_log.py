@@ -116,6 +116,7 @@ def _plain(cell: str) -> str:
 def _add(record: Record, accuracies: Accuracies, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{accuracies.predictor}.csv"
+    files.remove_leftovers(path)
     header, rows = _read(path) if path.exists() else ([], [])
     row = _row(record, accuracies)
     files.write_atomically(path, _table(_ordered([*header, *row]), [*rows, row]))

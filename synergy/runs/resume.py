@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from synergy.disk import checkpoint, files
+from synergy.disk.series import progress
 from synergy.errors import UsageError
 from synergy.runs import csv_log, records
 from synergy.runs.config import CONFIG_NAME, RunConfig
@@ -124,6 +125,7 @@ def _restored(config: RunConfig, folder: Path, record: Record | None) -> Reopene
         _check_origin(began, origin(session.prepared), what)
         try:
             restore_fresh(session, state, what)
+            _check_name(session, path)
         except UsageError as misfit:
             skipped.append(_bounded(str(misfit)))
             # Half of it may be in there.
@@ -142,6 +144,14 @@ def _began(state: State, what: str) -> Mapping[str, Any]:
         if all(isinstance(table, Mapping) for table in tables):
             return began
     raise UsageError(f"{what}: it is not of a run; use one that is")
+
+
+def _check_name(session: Session, path: Path) -> None:
+    """Raises UsageError if the checkpoint is of another place in the stream than its name says."""
+    given, named = (session.training.steps, session.training.task), progress(path)
+    if given != named:
+        places = [f"step {step} after {task} tasks" for step, task in (given, named)]
+        raise UsageError(f"checkpoint {path}: it is of {places[0]}, its name of {places[1]}; give it its name back")
 
 
 def _check_origin(began: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:

@@ -221,7 +221,10 @@ class Training:
         tasks = self.schedule.tasks(self.scenario)
         left = self.schedule.steps(self.scenario.task(task)) if 0 <= task < tasks else 0
         if not (0 <= task <= tasks and 0 <= taken <= min(steps, left) and (begun or not taken)):
-            raise ValueError(f"task {task + 1}, step {taken} is no place in this stream")
+            raise ValueError(f"task {task + 1}, step {taken} is not a place in this stream")
+        expected = sum(self.schedule.steps(self.scenario.task(earlier)) for earlier in range(task)) + taken
+        if steps != expected:
+            raise ValueError(f"{steps} steps, expected {expected} at step {taken} of task {task + 1}")
 
     def _check_evaluations(self, baseline: Evaluations, evaluations: list[Evaluations], done: int) -> None:
         expected = dict.fromkeys(("untrained", protocol) for protocol in self._protocols())

@@ -164,6 +164,15 @@ def test_a_failed_write_keeps_the_table(tmp_path: Path, monkeypatch: pytest.Monk
     assert path.read_bytes().decode() == f"{HEADER}\r\n{ROW}\r\n"
 
 
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+    path = write_csv(RECORD, tmp_path)[0]
+    left, other = path.with_name(f".{path.name}.{'0' * 16}.tmp"), path.with_name(f".mine.csv.{'0' * 16}.tmp")
+    for each in (left, other):
+        each.write_text("half", encoding="utf-8")
+    write_csv(RECORD, tmp_path)
+    assert not left.exists() and other.exists()
+
+
 def test_a_configuration_names_scenario_and_method(tmp_path: Path) -> None:
     for section in ("scenario", "method"):
         config = {name: options for name, options in RECORD.config.items() if name != section}

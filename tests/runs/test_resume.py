@@ -167,6 +167,9 @@ NOWHERE = {
     "a step beyond the task's last": put("taken", 9),
     "a step before the first": put("taken", -1),
     "more steps in the task than in all": put("steps", 1),
+    "a step less in all than in the tasks": put("steps", 10),
+    "a step more in all than in the tasks": put("steps", 12),
+    "a task that ended without all its steps": put("task", 0),
     "steps in a task that has not begun": put("begun", False),
     "no time": put("train_s", float("nan")),
     "no baseline": put("baseline", []),
@@ -319,6 +322,17 @@ def test_one_that_is_whole_but_does_not_fit_is_skipped(tmp_path: Path, whole: tu
     assert outcome.code == 0
     assert outcome.out.count("skipped: ") == 1
     assert "it does not fit this run: 'steps' is of type str, expected of type int; use one of" in outcome.out
+    assert_equal((records.read(run), run), whole)
+
+
+def test_one_of_another_name_is_skipped(tmp_path: Path, whole: tuple[Record, Path]) -> None:
+    """Such as one with a forged count of steps."""
+    run = stopped(tmp_path, 9)
+    newest = run / "checkpoint" / checkpoints(run)[-1]
+    newest.rename(newest.with_name("step-00000010-task-0001"))
+    outcome = call("resume", run)
+    assert outcome.code == 0 and outcome.out.count("skipped: ") == 1
+    assert "it is of step 9 after 1 tasks, its name of step 10 after 1 tasks" in outcome.out
     assert_equal((records.read(run), run), whole)
 
 

@@ -235,6 +235,20 @@ def test_a_forged_learner_is_refused(part: str, value: Any, folder: Path, tmp_pa
     refused("does not fit", tmp_path / "learner", transform=half)
 
 
+@pytest.mark.parametrize("part", ["optimizer", "schedule"])
+def test_a_whole_number_of_60_digits_is_refused(part: str, tmp_path: Path) -> None:
+    learner = Learner(net(2), "er", **few("er"), optimizer=adam, scheduler=decay)
+    teach(learner, 2, labels=2)
+    learner.save(tmp_path / "learner")
+    state = checkpoint.read(tmp_path / "learner")
+    if part == "schedule":
+        state["schedulers"][0]["last_epoch"] = 10**59
+    else:
+        state["learned"]["optimizer"]["param_groups"][0]["weight_decay"] = 10**59
+    checkpoint.write(state, tmp_path / "learner")
+    refused("196 bits", tmp_path / "learner", optimizer=adam, scheduler=decay)
+
+
 @pytest.mark.parametrize("fisher", [{}, torch.zeros(2), torch.zeros(3, 3), 1.0])
 def test_a_fisher_of_another_network_is_refused(fisher: object, folder: Path, tmp_path: Path) -> None:
     state = checkpoint.read(folder)
