@@ -104,6 +104,20 @@ def single_samples(net: nn.Module) -> Iterator[None]:
             acting[module] = _normalised_alone
         elif isinstance(module, nn.RNNBase):
             acting[module] = _without_cudnn
+    with _acting(acting):
+        yield
+
+
+@contextmanager
+def without_cudnn(net: nn.Module) -> Iterator[None]:
+    """Within, a recurrent layer does without cuDNN, which has no gradient in evaluation mode."""
+    with _acting({module: _without_cudnn for module in net.modules() if isinstance(module, nn.RNNBase)}):
+        yield
+
+
+@contextmanager
+def _acting(acting: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Within, these modules have other forward functions."""
     for layer, forward in acting.items():
         vars(layer)["forward"] = partial(forward, layer)
     try:

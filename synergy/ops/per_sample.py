@@ -1,8 +1,8 @@
 """Gradients of single samples, and the angles between them.
 
-A sample's gradient is that of its own cross-entropy by all parameters. BatchNorm couples the samples of a batch; here,
-as for the Fisher information (`ops.fisher`), every sample is normalised by its own statistics, and everything else
-runs as in evaluation mode. The network is left as it was.
+A sample's gradient is that of its own cross-entropy by all parameters. The network runs as in evaluation mode: a
+BatchNorm normalises by its running statistics, which is the function that the network answers with. The network is left
+as it was.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from synergy.ops.fisher import (
     put_back,
     recording,
     single_gradients,
-    single_samples,
+    without_cudnn,
 )
 from synergy.ops.modes import evaluating
 
@@ -53,7 +53,7 @@ def per_sample_gradients(net: nn.Module, inputs: Tensor, labels: Tensor, *, memo
 
 @contextmanager
 def _still(net: nn.Module, device: torch.device) -> Iterator[None]:
-    with evaluating(net), single_samples(net), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with evaluating(net), without_cudnn(net), torch.no_grad(), torch.autocast(device.type, enabled=False):
         yield
 
 
