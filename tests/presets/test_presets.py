@@ -37,9 +37,10 @@ OF_THE_METHOD = {
     "pnn": "",
     "der": "minibatch_size alpha",
     "derpp": "minibatch_size alpha beta",
-    "clser": "minibatch_size reg_weight stable_model_update_freq stable_model_alpha  ema_warmup"
+    "clser": "minibatch_size reg_weight stable_model_update_freq stable_model_alpha ema_warmup "
     "plastic_model_update_freq plastic_model_alpha",
-    "synergy": "minibatch_size reg_weight penalty_weight ema_update_freq ema_alpha fisher_update_freq fisher_alpha ema_warmup",
+    "synergy": "minibatch_size reg_weight penalty_weight ema_update_freq ema_alpha ema_warmup "
+    "fisher_update_freq fisher_alpha",
 }
 
 METHODS = frozenset(OF_THE_METHOD) | {"joint", "kder", "er_ace", "gdumb", "esmer"}
