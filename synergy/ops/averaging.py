@@ -16,10 +16,16 @@ def warm_decay(step: int, decay: float, warmup: float = 1.0) -> float:
 
 
 def average_(average: Tensor, value: Tensor, weight: Tensor) -> Tensor:
-    """In place: `average <- (1 - weight) * average + weight * value`, with a scalar `weight` on the same device."""
+    """In place: `average <- (1 - weight) * average + weight * value`, with a scalar `weight` on the same device.
+
+    Examples:
+        >>> import torch
+        >>> average_(torch.tensor([0.0, 8.0]), torch.tensor([4.0, 0.0]), new_weight(0.75))
+        tensor([1., 6.])
+    """
     return average.lerp_(value, weight.to(average.dtype))
 
 
 def new_weight(decay: float) -> Tensor:
-    """The weight `1 - decay` of the new value in an average: a scalar on the host, decided anew for each step."""
+    """The weight `1 - decay` of the new value in an average: a scalar on the host, decided for each step."""
     return torch.tensor(1 - decay, dtype=torch.float64)
