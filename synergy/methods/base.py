@@ -128,6 +128,8 @@ class Method(ABC, Generic[ConfigT]):
     """The one size of a stream batch it can learn from, if there is only one."""
     any_objective: ClassVar[bool] = False
     """Whether its update rule works with any loss that is a mean over samples, not cross-entropy alone."""
+    plain_sgd_only: ClassVar[bool] = False
+    """Whether its update rule holds for plain SGD alone."""
     trains_to_answer: ClassVar[bool] = False
     """Whether `predictors` itself may train: then an answer at every step would be slow."""
     waits: ClassVar[str | None] = None

@@ -29,7 +29,10 @@ class ClserConfig(ReplayConfig):
     stable_model_update_freq: float = option(0.7, "probability per step of updating the stable one", low=0, high=1)
     stable_model_alpha: float = option(0.999, "decay of the stable network's average", low=0, high=1)
     ema_warmup: float = option(
-        30.0, "c of the warm-up: at step t an average looks back over at most t/c steps; 1 as published", low=1
+        30.0,
+        "c of the warm-up: at step t an average looks back over at most t/c steps; 1 as published",
+        low=1,
+        formerly=1.0,
     )
 
 

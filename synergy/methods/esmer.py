@@ -27,7 +27,10 @@ class EsmerConfig(ReplayConfig):
     ema_model_update_freq: float = option(0.7, "probability per step of updating the averaged one", low=0, high=1)
     ema_model_alpha: float = option(0.999, "decay of the averaged network", low=0, high=1)
     ema_warmup: float = option(
-        30.0, "c of the warm-up: at step t an average looks back over at most t/c steps; 1 as published", low=1
+        30.0,
+        "c of the warm-up: at step t an average looks back over at most t/c steps; 1 as published",
+        low=1,
+        formerly=1.0,
     )
     loss_margin: float = option(1.0, "a loss above this many running means is large", low=0)
     loss_alpha: float = option(0.99, "decay of the running mean of losses", low=0, high=1)

@@ -75,6 +75,7 @@ class HAL(BudgetedMethod[HalConfig]):
     """
 
     Config = HalConfig
+    plain_sgd_only = True
 
     def __init__(self, config: HalConfig, setting: Setting, budget: Budget) -> None:
         super().__init__(config, setting, budget)

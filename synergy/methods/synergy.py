@@ -38,7 +38,10 @@ class SynergyConfig(ReplayConfig):
     ema_update_freq: float = option(0.4, "probability per step of updating the semantic network", low=0, high=1)
     ema_alpha: float = option(0.999, "decay of the semantic network's average", low=0, high=1)
     ema_warmup: float = option(
-        30.0, "c of the warm-up: at step t an average looks back over at most t/c steps; 1 as published", low=1
+        30.0,
+        "c of the warm-up: at step t an average looks back over at most t/c steps; 1 as published",
+        low=1,
+        formerly=1.0,
     )
     fisher_update_freq: float = option(0.01, "probability per step of a Fisher pass over memory", low=0, high=1)
     fisher_alpha: float = option(0.999, "decay of the Fisher information's average", low=0, high=1)

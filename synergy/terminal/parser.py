@@ -98,7 +98,7 @@ def _of_file(content: FileContent, names: Mapping[str, str]) -> tuple[Mapping[st
     in_file = {"scenario": content.scenario_name, "method": content.method_name, "net": content.values.get("net")}
     same = all(in_file[group] == name for group, name in names.items())
     files = {group: file for group, file in content.files.items() if group not in names}
-    return (content.values if same else content.chosen()), files
+    return (content.complete() if same else content.chosen()), files
 
 
 def run_parser(names: Mapping[str, str], configs: Mapping[str, type[Options]]) -> Parser:
