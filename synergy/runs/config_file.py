@@ -25,6 +25,11 @@ class FileContent:
         values: by option; `net` holds the name of the network. A file without `net` means the usual network.
         files: absolute path of the file of each name that is a `file.py:Class`, by group.
         origins: where the values came from, by option.
+
+    Examples:
+        >>> content = FileContent("rot-digits", "er", {"lr": 0.1, "seed": 3}, origins={"lr": "default", "seed": "flag"})
+        >>> content.chosen()
+        {'seed': 3}
     """
 
     scenario_name: str

@@ -26,7 +26,14 @@ _KINDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Complains in one line, and names the nearest flag to a mistyped one."""
+    """Complains in one line, and names the nearest flag to a mistyped one.
+
+    Examples:
+        >>> parser = Parser("synergy list", add_help=False)
+        >>> parser.parse_strictly(["more"])
+        Traceback (most recent call last):
+        synergy.errors.UsageError: unknown argument 'more'; allowed: ...
+    """
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError instead of ending the process."""
