@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+INSTALL := $(PIP) install --no-deps --require-hashes
 
-.PHONY: demo test test-all lint docs lock clean
+.PHONY: demo test test-all lint docs lock audit clean
 
 # One thread: to share such small steps out takes longer than to make them as soon as another process wants a core.
 demo: export OMP_NUM_THREADS = 1
@@ -31,19 +33,27 @@ lint: .venv/installed
 docs: .venv/installed
 	$(BIN)/python -m docs.generate
 
-# The package itself is installed as a link to this folder, so that a change needs no new installation.
-.venv/installed: requirements.lock pyproject.toml
+# Every file is checked against its hash in the locks, the build backend's as well.
+# torch comes first: the build that pip is set up for here (CPU or CUDA) if the lock knows it, else one that the lock knows.
+# A CUDA build needs packages of its own. The package itself is a link to this folder: a change needs no new installation.
+.venv/installed: requirements.lock requirements-cuda.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	awk '/^[a-z]/ {of_torch = /^torch==/} of_torch' requirements.lock > .venv/torch.lock
+	$(PIP) download --no-deps --only-binary :all: --dest .venv/torch $$(grep -o '^torch==[0-9.]*' .venv/torch.lock)
+	$(INSTALL) --no-index --find-links .venv/torch --requirement .venv/torch.lock || $(INSTALL) --requirement .venv/torch.lock
+	rm -r .venv/torch
+	$(INSTALL) --requirement requirements.lock
+	if $(PIP) show torch | grep -q '^Requires: .*nvidia'; then $(INSTALL) --requirement requirements-cuda.lock; fi
+	PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
 	touch $@
 
-# Needs pip-tools. A local build's suffix (+cpu) is cut off, so that the lock fits every platform.
+# Needs uv.
 lock:
-	$(PYTHON) -m piptools compile --quiet --strip-extras --extra report --extra tensorboard --extra river --extra service --extra dev \
-		--constraint constraints.txt --no-emit-index-url --no-emit-find-links \
-		--output-file requirements.lock pyproject.toml
-	sed -i 's/^torch==\([0-9.]*\)+.*/torch==\1/' requirements.lock
+	$(PYTHON) supply_chain/lock.py
+
+audit: .venv/installed
+	$(BIN)/python supply_chain/audit.py
 
 clean:
 	rm -rf .venv runs

@@ -1,1 +1,1 @@
-"""Sources of data, and the view that a network has of them."""
+"""Where data come from, and what a network sees of them."""

@@ -1,7 +1,7 @@
-"""The decoded images of a data set on disk: memory-mapped arrays beside checksums, so that decoding happens once.
+"""The decoded images of a data set on disk, so that they are decoded once: memory-mapped arrays beside checksums.
 
-A cache is a folder that appears as a whole. Every byte is checked before use; a cache that fails the check is made
-again.
+A cache is a folder that appears whole or not at all. Every byte is checked before it is used; a cache that fails the
+check is made again.
 """
 
 from __future__ import annotations
@@ -28,14 +28,7 @@ _MANIFEST = "manifest.json"
 
 
 class Decoded(NamedTuple):
-    """A data set as arrays: images `uint8 [N, C, H, W]`, labels `int64 [N]`.
-
-    Examples:
-        >>> from synergy.data import bundled
-        >>> decoded = bundled.digits()
-        >>> decoded.train_labels[:5]
-        array([1, 2, 3, 4, 6])
-    """
+    """A data set as arrays: images `uint8 [N, C, H, W]`, labels `int64 [N]`."""
 
     train: NDArray[np.uint8]
     train_labels: NDArray[np.int64]
@@ -48,12 +41,12 @@ _FILES = tuple(f"{field.replace('_', '-')}.npy" for field in Decoded._fields)
 _NAMES = frozenset((*_FILES, _MANIFEST))
 
 Describe: TypeAlias = Callable[[Decoded], Mapping[str, object]]
-"""Describes the source of these arrays for the manifest, in JSON's types."""
+"""Says what the manifest has to say about the source of these arrays, in JSON's types."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """The place of one source's cache.
+    """Where the cache of one source lies.
 
     Attributes:
         parent: the folder of all caches.
@@ -74,7 +67,7 @@ def default_parent() -> Path:
     """`SYNERGY_CACHE`, or the user's cache folder.
 
     Raises:
-        UsageError: the user has no home folder, as in a container that runs under an unknown user number.
+        UsageError: the user has no home folder, as in a container that runs under any number.
     """
     given = os.environ.get("SYNERGY_CACHE")
     user = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -87,18 +80,18 @@ def default_parent() -> Path:
 
 
 def read(place: Place, describe: Describe) -> Decoded | None:
-    """The cached arrays, memory-mapped copy-on-write; None if the cache is missing or damaged."""
+    """The cached arrays, memory-mapped copy-on-write; None if there is no cache or anything about it is wrong."""
     try:
         return _checked(place, describe) if place.folder.exists() else None
-    except (OSError, ValueError) as error:  # ValueError: a checksum or the manifest does not match
+    except (OSError, ValueError) as error:  # ValueError: the content is not what it should be
         _LOG.info("the cache %s is damaged and will be rebuilt (%s)", place.folder, error)
         return None
 
 
 def write(place: Place, decoded: Decoded, describe: Describe) -> None:
-    """Write the cache, unless another process has written it meanwhile.
+    """Keep `decoded` for the next time, unless another process did so meanwhile.
 
-    A folder that cannot be written gives a warning: the data are in memory and the run goes on.
+    A folder that cannot be written is a warning. The data are in memory all the same.
     """
     if read(place, describe) is not None:
         return
@@ -117,10 +110,10 @@ def write(place: Place, decoded: Decoded, describe: Describe) -> None:
 def _checked(place: Place, describe: Describe) -> Decoded:
     manifest = strict_json.parse((place.folder / _MANIFEST).read_bytes())
     digests = {file: _sha256(place.folder / file) for file in _FILES}
-    # Checked before any array is opened, so that NumPy's header parser sees no damaged bytes.
+    # Before any array is opened: NumPy's header parser should never see damaged bytes.
     if not isinstance(manifest, dict) or manifest.get("sha256") != digests:
         raise ValueError("a checksum does not match")
-    # Copy-on-write: torch shares the memory as if it were writable, and the file stays as it is.
+    # Copy-on-write, so that torch may share the memory as if it were writable without ever changing the file.
     decoded = Decoded(*(np.load(place.folder / file, mmap_mode="c", allow_pickle=False) for file in _FILES))
     if manifest != _manifest(place, decoded, describe, digests):
         raise ValueError("the manifest does not match")
@@ -128,7 +121,7 @@ def _checked(place: Place, describe: Describe) -> Decoded:
 
 
 def _manifest(place: Place, decoded: Decoded, describe: Describe, digests: dict[str, str]) -> dict[str, Any]:
-    """All facts about a cache. A reader builds them again and compares the whole."""
+    """All that is known about a cache. Built again when it is read, and compared whole."""
     return {
         "format_version": _FORMAT_VERSION,
         "fingerprint": place.fingerprint,
