@@ -1,4 +1,4 @@
-"""Where to compute, and how precisely."""
+"""Devices and the precision of computation."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ TOO_LARGE = "training diverged: a number of the step is too large for float32; l
 
 
 def find_device(name: str | torch.device) -> torch.device:
-    """The device called `name`: "cpu", "cuda", "mps", "auto" for the first of cuda and cpu that is there, or "cuda:1".
+    """The device called `name`: "cpu", "cuda", "cuda:1", "mps", or "auto" for cuda if available and cpu otherwise.
 
     Raises:
-        UsageError: this machine does not have it.
+        UsageError: the machine lacks this device.
+
+    Examples:
+        >>> find_device("cpu")
+        device(type='cpu')
     """
     numbers = {
         "cpu": 1,
@@ -33,25 +37,25 @@ def find_device(name: str | torch.device) -> torch.device:
     try:
         found = torch.device(name)
     except (RuntimeError, TypeError):
-        found = None  # no name of a device at all
+        found = None  # the text names no device
     if found is None or (found.index or 0) >= numbers.get(found.type, 0):
         there = ", ".join(kind for kind, number in numbers.items() if number)
         raise UsageError(f"device: given {name}, which this machine does not have; available: {there}")
-    # The one processor has no number.
+    # The CPU is the same with and without a number.
     return torch.device("cpu") if found.type == "cpu" else found
 
 
 def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
-    """The context of a step: with bf16, convolutions and matrix products in bfloat16; parameters stay in float32."""
+    """The context of a step. With bf16, convolutions and matrix products run in bfloat16; parameters stay in float32."""
     if precision != "bf16":
         return nullcontext
-    # Without the cache of cast weights: a step changes weights in place and looks at them again.
+    # Without the cache of cast weights: a step changes weights in place and uses them again.
     return partial(torch.autocast, device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 @contextmanager
 def exactness(precision: str) -> Iterator[None]:
-    """Within, CUDA computes in full float32 unless `precision` is "tf32", and by algorithms that repeat bit by bit."""
+    """Within, CUDA uses algorithms that repeat bit by bit, in full float32 unless `precision` is "tf32"."""
     mode = "tf32" if precision == "tf32" else "ieee"
     matmul = torch.backends.cuda.matmul
     convolution = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # put there at run time
@@ -83,7 +87,7 @@ def check_shortage(error: RuntimeError | MemoryError) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """Such as "cpu (AMD EPYC, 2 threads)" or "cuda (NVIDIA H200)"."""
+    """The name of a device, such as "cpu (AMD EPYC, 2 threads)" or "cuda (NVIDIA H200)"."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":

@@ -1,7 +1,7 @@
 """Named generators: each consumer of randomness owns one, derived from the run's seed and its own name.
 
-What one consumer draws never changes what another gets, so a stream is the same whatever learns from it. All draws are
-made on the host, so that no decision waits for a device and a CPU and a GPU see the same stream.
+Consumers are independent of each other, so a stream is the same whatever learns from it. All draws are made on the
+host: decisions need not wait for a device, and a CPU and a GPU see the same stream.
 """
 
 from __future__ import annotations
@@ -21,12 +21,22 @@ from synergy.errors import TrainingError
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """A host generator for the consumer called `name` (such as `"stream/order"`)."""
+    """A host generator for the consumer called `name`, such as `"stream/order"`.
+
+    Examples:
+        >>> generator(0, "stream/order").integers(10, size=3)
+        array([2, 1, 9])
+    """
     return np.random.Generator(np.random.PCG64(_entropy(seed, name)))
 
 
 def torch_generator(seed: int, name: str) -> torch.Generator:
-    """The same for what only torch can draw, such as the initial weights of a network. On the CPU."""
+    """A generator of torch on the CPU, for draws that only torch makes, such as the initial weights of a network.
+
+    Examples:
+        >>> torch_generator(0, "net").initial_seed() == torch_generator(1, "net").initial_seed()
+        False
+    """
     return torch.Generator().manual_seed(_entropy(seed, name) % 2**63)
 
 

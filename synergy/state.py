@@ -1,7 +1,7 @@
-"""What an object must keep to go on exactly where it stopped, collected from its attributes.
+"""The state of an object, collected from its attributes: all it needs to go on exactly where it stopped.
 
-Anything in the library with state is made of tensors, numbers, generators and parts that have a `state_dict`
-themselves. `collect` walks them, so that no attribute can be forgotten, and refuses what it does not know.
+Objects with state are made of tensors, numbers, generators and parts with a `state_dict` of their own. `collect` walks
+all attributes and refuses other kinds, so that nothing is forgotten.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ State: TypeAlias = dict[str, Any]
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A network, an optimiser, a memory, a method: anything that saves and restores itself."""
+    """An object that saves and restores itself, such as a network, an optimiser, a memory or a method."""
 
     def state_dict(self) -> State: ...
     def load_state_dict(self, state: State, /) -> object: ...
@@ -32,6 +32,11 @@ def collect(attributes: Mapping[str, object]) -> State:
 
     Raises:
         TypeError: an attribute is of a kind that cannot be saved.
+
+    Examples:
+        >>> import torch
+        >>> collect({"steps": 3, "scores": torch.zeros(2)})
+        {'steps': 3, 'scores': tensor([0., 0.])}
     """
     return {name: _saved(value, name) for name, value in attributes.items()}
 
@@ -39,11 +44,24 @@ def collect(attributes: Mapping[str, object]) -> State:
 def restore(attributes: dict[str, Any], state: State) -> None:
     """Put `state` (from `collect`) back: parts load themselves in place, tensors and numbers are replaced.
 
-    What is a tensor stays one of its dtype and shape, unless it was empty or None before it grew (or is so again); a
-    number stays a number of its kind, a list one of such numbers. Whole numbers have 64 bits, those of generators 128.
+    A tensor keeps its dtype and shape. One that grows may be empty or None before or afterwards. A number keeps its
+    kind, and so do the numbers of a list. Whole numbers have at most 64 bits, those of generators 128.
+
+    Args:
+        attributes: of the object; changed in place.
+        state: of an object with the same attributes.
 
     Raises:
-        ValueError: the state does not have the same parts as the attributes, or one of another kind.
+        ValueError: the state has other parts than the attributes, or a part of another kind.
+
+    Examples:
+        >>> attributes = {"steps": 0}
+        >>> restore(attributes, {"steps": 3})
+        >>> attributes
+        {'steps': 3}
+        >>> restore(attributes, {"steps": "three"})
+        Traceback (most recent call last):
+        ValueError: 'steps' is of type str, expected of type int
     """
     _check_parts(attributes, state, "state")
     for name, saved in state.items():
@@ -53,7 +71,7 @@ def restore(attributes: dict[str, Any], state: State) -> None:
             current.bit_generator.state = saved
         elif isinstance(current, Stateful):
             if isinstance(current, nn.Module | torch.optim.Optimizer):
-                # They would take numbers of another kind, and cast.
+                # Torch's own parts would cast numbers of another kind.
                 _check_like(current.state_dict(), saved, name)
                 if isinstance(current, torch.optim.Optimizer):
                     _check_unset(current.state_dict(), saved, name)
@@ -64,12 +82,12 @@ def restore(attributes: dict[str, Any], state: State) -> None:
             _check_like(current, saved, name)
             if isinstance(current, Tensor) and isinstance(saved, Tensor) and current.shape == saved.shape:
                 current.copy_(saved)
-            else:  # a tensor that grows stays where it lives
+            else:  # a tensor that grows stays on its device
                 attributes[name] = saved.to(current) if isinstance(current, Tensor) and saved is not None else saved
 
 
 def check_sizes(state: object, name: str) -> None:
-    """Raises ValueError if a whole number in a state needs more than 64 bits. Those of generators do."""
+    """Raises ValueError if a whole number in a state needs more than 64 bits, as only those of generators may."""
     if isinstance(state, Mapping):
         for key, value in state.items():
             check_sizes(value, f"{name}.{key}")
@@ -81,11 +99,12 @@ def check_sizes(state: object, name: str) -> None:
 
 
 def restore_fresh(part: Stateful, state: State, what: str) -> None:
-    """Restore a part that was made a moment ago from a state that may be anything, such as one from a file.
+    """Restore a fresh part from a state that may be anything, such as one from a file.
 
     Args:
-        part: of use only if this returns.
-        what: to say in the error, such as "checkpoint runs/a/checkpoint/b".
+        part: drop it if this raises.
+        state: of any origin.
+        what: the name of the state in errors, such as "checkpoint runs/a/checkpoint/b".
 
     Raises:
         UsageError: the state does not fit the part.
@@ -94,7 +113,7 @@ def restore_fresh(part: Stateful, state: State, what: str) -> None:
         _check_nothing_lost(part.state_dict(), state, "state")
         part.load_state_dict(state)
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
-        # What torch's own parts, numpy's generators and other people's methods raise at a state that is not theirs.
+        # Errors of torch's own parts, numpy's generators and users' methods at a state of something else.
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"{what}: it does not fit this run: {reason}; use one of the same configuration") from error
 
@@ -107,10 +126,10 @@ def _check_parts(current: Mapping[Any, Any], saved: object, name: str) -> None:
 
 
 def _check_like(current: object, saved: object, name: str, bits: int = 63) -> None:
-    """Raises ValueError if `saved` cannot be what `current` has become. Whole numbers have at most `bits` bits."""
+    """Raises ValueError if `saved` is no later value of `current`. Whole numbers have at most `bits` bits."""
     match current:
         case Tensor():
-            # Empty is what has not grown yet.
+            # A tensor that grows is empty at first.
             if isinstance(saved, Tensor):
                 grows = (0,) in (current.shape, saved.shape)
                 fits = saved.dtype == current.dtype and (grows or saved.shape == current.shape)
@@ -142,7 +161,7 @@ def _check_size(saved: object, name: str, bits: int = 63) -> None:
 
 
 def _check_unset(current: Mapping[str, Any], saved: Mapping[str, Any], name: str) -> None:
-    """Raises ValueError if an option of an optimiser that is None (and so stays it) would become something else."""
+    """Raises ValueError if an option of an optimiser that is None would change; such an option stays None."""
     for group, given in zip(current["param_groups"], saved["param_groups"], strict=True):
         for key, value in group.items():
             if value is None and given[key] is not None:
@@ -162,7 +181,7 @@ def _check_list(current: Sequence[Any], saved: object, name: str) -> None:
 
 
 def _check_nothing_lost(fresh: object, saved: object, name: str) -> None:
-    """What is there from the beginning never goes away."""
+    """Raises ValueError if a part that is there from the beginning is missing in `saved`."""
     if _is_nothing(saved) and not _is_nothing(fresh):
         raise _misfit(name, saved, _described(fresh))
     if isinstance(fresh, Mapping) and isinstance(saved, Mapping):
@@ -185,7 +204,7 @@ def _described(value: object) -> str:
 
 
 def _kind(value: object) -> type:
-    """A bool is no int here, whatever Python says; a numpy float is a float."""
+    """The kind of a value: bool and int are two kinds here, and a numpy float is a float."""
     return next((kind for kind in (bool, int, float, str) if isinstance(value, kind)), type(value))
 
 
@@ -218,7 +237,12 @@ def _copied(state: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two states are equal bit by bit."""
+    """Whether two states are equal bit by bit: NaN equals NaN, and 0 differs from -0.
+
+    Examples:
+        >>> same({"loss": float("nan")}, {"loss": float("nan")}), same([0.0], [-0.0]), same(1, True)
+        (True, False, False)
+    """
     if isinstance(one, Tensor):
         return isinstance(other, Tensor) and _bits(one) == _bits(other)
     if isinstance(one, Mapping):
@@ -231,7 +255,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _bits(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
-    """NaN is NaN here, and 0 is not -0."""
-    # A copy: a tensor of no or one element counts as contiguous whatever its strides are, and cannot be viewed.
+    """The dtype, shape and bytes of a tensor."""
+    # A copy: a tensor with at most one element counts as contiguous whatever its strides, which `view` may refuse.
     plain = tensor.detach().cpu().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
     return tensor.dtype, tensor.shape, plain.numpy().tobytes()
