@@ -46,7 +46,7 @@ def find_device(name: str | torch.device) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
-    """The context of a step. With bf16, convolutions and matrix products run in bfloat16; parameters stay in float32."""
+    """The context of a step. With bf16, convolutions and matrix products run in bfloat16; parameters keep float32."""
     if precision != "bf16":
         return nullcontext
     # Without the cache of cast weights: a step changes weights in place and uses them again.

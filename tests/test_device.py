@@ -1,4 +1,4 @@
-"""Running out of memory is told as such, whoever ran out of it; any other error stays what it is."""
+"""An error about memory becomes one that says what to lower; any other error stays as it is."""
 
 from __future__ import annotations
 

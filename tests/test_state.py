@@ -1,4 +1,4 @@
-"""A state goes back only into what it came from: same parts, same kinds, same shapes; anything else is refused."""
+"""A state is restored into an object with the same parts, kinds and shapes; any other state is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from synergy.state import State, collect, restore, restore_fresh, same
 
 
 class Part:
-    """One of everything that has state."""
+    """An object with a part of every kind that has state."""
 
     def __init__(self, seed: int = 0) -> None:
         self.net = nn.Linear(2, 2, bias=False, device="meta").to_empty(device="cpu")
@@ -38,7 +38,7 @@ class Part:
         restore(vars(self), state)
 
     def live(self) -> Part:
-        """Has state of every kind, none of it as it was in the beginning."""
+        """An object whose state differs from a fresh one's in every part."""
         self.net(torch.ones(1, 2)).sum().backward()
         self.optimizer.step()
         self.rng.random(5)
@@ -65,7 +65,7 @@ def test_a_part_goes_back_to_where_it_was() -> None:
 
 
 def put(name: str, value: object) -> Callable[[State], object]:
-    """Replace a part of a state; dots lead further in."""
+    """Replace the part of a state that a path such as "a.b" names."""
 
     def change(state: State) -> None:
         *path, last = name.split(".")

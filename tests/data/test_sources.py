@@ -37,7 +37,7 @@ N_TRAIN, N_TEST = 7, 4
 
 @pytest.fixture(autouse=True)
 def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees the user's data or cache, and none reaches the hub unless it brings one."""
+    """Every test has a cache of its own, no data folder, and a hub that fails the test."""
     monkeypatch.delenv("SYNERGY_DATA", raising=False)
     monkeypatch.setenv("SYNERGY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(datasets, "load_dataset", refuse("the hub was asked"))
@@ -85,7 +85,7 @@ def error_of(name: str, data_dir: Path | None) -> str:
 
 @contextmanager
 def verbose_datasets(bars_off: bool) -> Iterator[None]:
-    """Set what `datasets` says, check that it is not changed for good, and set it back."""
+    """Within, `datasets` logs errors and shows bars or not; at the end both settings must be the same."""
     before = (datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity())
     switch = {True: datasets.disable_progress_bars, False: datasets.enable_progress_bars}
     switch[bars_off]()
@@ -157,7 +157,7 @@ class TestFolder:
         assert torch.equal(source.train.raw[1], channels_first(colour)[0])
 
     def test_what_the_file_says_about_its_columns_does_not_matter(self, data: Path) -> None:
-        """The hub's own files carry feature types, class names and columns that are not read."""
+        """The hub's own files carry feature types, class names and further columns, which are ignored."""
         train, _ = write_mnist(data)
         path = data / "mnist" / "train-00000-of-00001.parquet"
         table = parquet.read_table(path).append_column("coarse", pa.array(["x"] * N_TRAIN))
@@ -226,7 +226,7 @@ class TestFolder:
 class TestCache:
     @pytest.fixture
     def decoded(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """Grows by one name for each data set that is decoded from the files in `data`."""
+        """A list that grows by one name for each data set that is decoded from the files in `data`."""
         write_mnist(data)
         names: list[str] = []
         from_files = decode.from_files
@@ -354,7 +354,7 @@ class TestCache:
         assert message.startswith(f"the cache {folder} is damaged and will be rebuilt (")
 
     def test_pickled_objects_are_never_loaded(self, data: Path, tmp_path: Path, decoded: list[str]) -> None:
-        """Not even with the right checksum."""
+        """Refused even with the right checksum."""
         first = load("mnist", data)
         folder = self.folder(tmp_path)
         np.save(folder / "train.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
@@ -463,14 +463,14 @@ class TestCache:
 
 
 class Bomb:
-    """An object whose unpickling would be noticed."""
+    """An object whose unpickling leaves a trace."""
 
     def __reduce__(self) -> tuple[Callable[[str], NoReturn], tuple[str]]:
         return pytest.fail, ("unpickled",)
 
 
 def once(first: Any, then: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that returns `first` when it is called for the first time, and then does as `then`."""
+    """A function that returns `first` at its first call and calls `then` afterwards."""
     answers = [first]
 
     def answer(*args: Any, **options: Any) -> Any:
@@ -608,11 +608,11 @@ class TestErrors:
 
 
 class TestHub:
-    """With a stand-in for `datasets.load_dataset`: it gives, or raises, what the real one does."""
+    """A stand-in for `datasets.load_dataset` gives, or raises, what the real one does."""
 
     @staticmethod
     def give(monkeypatch: pytest.MonkeyPatch, splits: datasets.DatasetDict | Exception) -> list[tuple[str, str]]:
-        """Let the hub answer with `splits`; returns what it was asked for."""
+        """Let the hub answer with `splits`; returns the list of ids that it is asked for."""
         asked: list[tuple[str, str]] = []
 
         def load_dataset(path: str, *, cache_dir: str) -> datasets.DatasetDict:
@@ -670,7 +670,7 @@ class TestHub:
         assert len(load("mnist").train) == 1
 
     def offline(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What the real function raises where there is no network."""
+        """Raise the error of the real function without a network."""
         reason = "Couldn't reach 'ylecun/mnist' on the Hub (LocalEntryNotFoundError)"
         self.give(monkeypatch, ConnectionError(reason))
 
@@ -766,7 +766,7 @@ class TestDigits:
 class TestHoldOut:
     @pytest.fixture
     def whole(self) -> Source:
-        """Labels say where a sample was."""
+        """A source whose labels are the samples' positions."""
         count = 203
         images, labels = torch.from_numpy(pictures(count, 1, 8, 8)), torch.arange(count)
         classes = tuple(range(count))
@@ -812,7 +812,7 @@ class TestHoldOut:
 
 @pytest.fixture(scope="module")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One for all tests of the real data, which take seconds to decode. 400 MB, so not kept."""
+    """One cache for all tests on real data, which take seconds to decode; removed afterwards, since it has 400 MB."""
     folder = tmp_path_factory.mktemp("decoded")
     yield folder
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Samples that carry their own number, so that a test can see which of them are in memory."""
+"""Samples that carry their own number, which shows a test which of them are in memory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def numbered(start: int, n: int) -> Samples:
 
 
 def labelled(start: int, labels: Sequence[int]) -> Samples:
-    """Samples `start` and on with labels of their own; the image carries the number."""
+    """Samples `start`, `start + 1`, … with these labels; the image carries the number."""
     numbers = torch.arange(start, start + len(labels))
     return Samples(numbers[:, None], torch.tensor(labels, dtype=torch.int64))
 
 
 def numbers_of(samples: Samples) -> list[int]:
-    """The numbers again."""
+    """The numbers of samples."""
     numbers: list[int] = samples.raw[:, 0].tolist()
     return numbers

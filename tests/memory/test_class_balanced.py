@@ -1,4 +1,4 @@
-"""The greedy memory: as the algorithm is written, balanced, and never an unfilled slot."""
+"""The greedy memory follows its algorithm, is balanced, and gives filled slots only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def memory(capacity: int, seed: int = 0) -> ClassBalanced:
 
 
 def one_by_one(capacity: int, labels: list[int], rng: np.random.Generator) -> list[int]:
-    """Algorithm 1 as in the paper, one sample at a time: which sample lies in each slot."""
+    """The sample in each slot by algorithm 1 of the paper, one sample at a time."""
     slots: list[int] = []
     seen: set[int] = set()
     for number, label in enumerate(labels):

@@ -1,4 +1,4 @@
-"""Taking samples out of memory: they are gone, all others stay, and the memory goes on by its own rule."""
+"""Samples taken out of memory are gone, all others stay, and the memory goes on by its own rule."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_freed_slots_are_filled_at_once(kind: str) -> None:
 
 
 def test_a_reservoir_stays_uniform_after_forgetting() -> None:
-    """Every sample that was not taken out is in memory with probability capacity / offered, early or late."""
+    """Every sample, early or late, that was not taken out is in memory with probability capacity / offered."""
     capacity, n, runs = 5, 20, 4000
     forgotten = {1, 2, 3}
     counts = np.zeros(n)

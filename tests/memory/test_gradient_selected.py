@@ -1,4 +1,4 @@
-"""The memory that scores what it holds: as the algorithm is written, and never an unfilled slot."""
+"""The memory with scores follows its algorithm and gives filled slots only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def memory(capacity: int, seed: int = 0) -> GradientSelected:
 def one_by_one(
     capacity: int, batches: list[tuple[list[float], float]], rng: np.random.Generator
 ) -> tuple[list[int], list[float]]:
-    """The greedy algorithm one sample at a time: which sample lies in each slot, and the scores."""
+    """The sample and the score of each slot by the greedy algorithm, one sample at a time."""
     slots: list[int] = []
     stored: list[float] = []
     number = 0

@@ -1,4 +1,4 @@
-"""The memory of exemplars: equal shares, the best first, and never an unfilled slot."""
+"""The memory of exemplars has equal shares, the best exemplars first, and gives filled slots only."""
 
 from __future__ import annotations
 

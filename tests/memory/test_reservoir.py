@@ -1,4 +1,4 @@
-"""The reservoir: exactly as one by one, uniform, and never an unfilled slot."""
+"""The reservoir decides as one by one, is uniform, and gives filled slots only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def numbered(start: int, n: int) -> Samples:
 
 
 def one_by_one(capacity: int, sizes: list[int], rng: np.random.Generator) -> list[int]:
-    """Vitter's algorithm R as in a textbook, with the same random numbers: which sample lies in each slot."""
+    """The sample in each slot by Vitter's algorithm R, one sample at a time, with the same random numbers."""
     slots: list[int] = []
     seen = 0
     for size in sizes:
@@ -66,7 +66,7 @@ def test_a_batch_at_a_time_equals_one_by_one(capacity: int, sizes: list[int], se
 
 @pytest.mark.parametrize("forgotten", [0, 5, 10])
 def test_fewer_slots_after_some_were_given_up(forgotten: int) -> None:
-    """Of 40 samples offered, those not taken out stay with the same probability: 5 slots for 40."""
+    """Every one of 40 offered samples that was not taken out stays with probability 5 / 40."""
     runs, counts = 2000, np.zeros(40)
     for seed in range(runs):
         memory = reservoir(10, 2 * seed)

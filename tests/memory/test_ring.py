@@ -12,7 +12,7 @@ from synergy.state import same
 from tests.memory.numbered import numbered, numbers_of
 
 SECTIONS = st.lists(st.lists(st.integers(1, 9), max_size=4), min_size=1, max_size=4)
-"""Of each section: the sizes of the batches that are offered to it."""
+"""The sizes of the batches that are offered to each section."""
 
 
 def ring(capacity: int, n_sections: int) -> Ring:

@@ -1,4 +1,4 @@
-"""Networks of any kind: what torch cannot vectorise, or batch, has the Fisher and the gradients of single samples."""
+"""The Fisher information and per-sample gradients of any network, also where torch cannot vectorise or batch it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = [
 def rows_one_by_one(
     net: nn.Module, inputs: Tensor, targets: Tensor, log_likelihood: LogLikelihood = categorical
 ) -> tuple[list[list[Tensor]], list[float]]:
-    """For each sample the gradient of its log-likelihood by each parameter, and that value. The network is put back."""
+    """The gradient of each sample's log-likelihood by each parameter, and its value. The network stays as it is."""
     before, parameters = copy.deepcopy(net.state_dict()), list(net.parameters())
     rows, values = [], []
     net.eval()
@@ -87,7 +87,7 @@ class OneCell(nn.Module):
 
 
 class Scaled(nn.Module):
-    """A parameter that no rule knows, between two layers that have one; `changed` is what torch may not vectorise."""
+    """A parameter without a rule between two layers with one. `changed` is a part that torch may not vectorise."""
 
     def __init__(self, changed: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ def plain(net: nn.Module, hidden: Tensor) -> Tensor:
 
 
 def branching(net: nn.Module, hidden: Tensor) -> Tensor:
-    """Of the whole batch: other samples decide what becomes of one."""
+    """A branch on the whole batch: the other samples decide how one is computed."""
     return hidden.square() if hidden.max() > 0.4 else hidden
 
 
@@ -129,14 +129,14 @@ def through_old_checkpoint(net: nn.Module, hidden: Tensor) -> Tensor:
 
 
 def counting(net: nn.Module, hidden: Tensor) -> Tensor:
-    """Writes to a buffer, and what comes out depends on how often it did."""
+    """Counts its passes in a buffer; the outputs depend on the count."""
     calls = net.get_buffer("calls")
     calls += hidden.detach().square().mean()
     return hidden * (1 + calls)
 
 
 def silent(net: nn.Module, hidden: Tensor) -> Tensor:
-    """Some samples' outputs depend on no parameter."""
+    """The outputs of some samples depend on no parameter."""
     return hidden if hidden[0, 0].item() > 0 else hidden.detach() * 0
 
 
@@ -167,7 +167,7 @@ class Tied(nn.Module):
 
 
 class Positions(nn.Module):
-    """Layers that see positions where others see samples: first, or together with them."""
+    """Layers whose first dimension holds positions, or positions and samples together."""
 
     def __init__(self, flat: bool) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class Positions(nn.Module):
 
 
 class Backbone(nn.Module):
-    """A part that learns nothing, and layers called by keyword."""
+    """A part under `no_grad`, and layers called by keyword."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class Backbone(nn.Module):
 
 
 def reparametrised() -> nn.Module:
-    """The older ways to do so leave a layer's type as it is."""
+    """Pruning keeps the type of a layer and gives it other parameters."""
     first, head = nn.Linear(FEATURES, 5), nn.Linear(5, CLASSES)
     l1_unstructured(first, "weight", amount=0.3)
     return nn.Sequential(Mean(), first, nn.Tanh(), head)
@@ -285,7 +285,7 @@ def test_gradients(name: str, n: int, length: int, seed: int) -> None:
 @pytest.mark.parametrize("length", [3, 5, 6])
 @pytest.mark.parametrize("flat", [False, True])
 def test_as_many_positions_as_samples_or_fewer_or_more(length: int, flat: bool) -> None:
-    """Layers without bias: their rules find nothing odd about the shapes."""
+    """Layers without bias, whose shapes fit their rules."""
     net = made(lambda: Positions(flat))
     data = samples(5, length, seed=1)
     for a, b in zip(fisher_diagonal(net, *data), oracle(net, *data), strict=True):
@@ -293,7 +293,7 @@ def test_as_many_positions_as_samples_or_fewer_or_more(length: int, flat: bool) 
 
 
 def test_a_batch_that_branches_as_its_samples_do_not() -> None:
-    """The layers with a rule saw the batch take one branch, where some samples alone take the other."""
+    """The batch takes one branch as a whole; some samples alone take the other."""
     net, (inputs, labels) = made(lambda: Scaled(branching), 3), samples(7, 3, seed=3)
     branches = []
     counted = copy.deepcopy(net)
@@ -403,7 +403,7 @@ def test_running_out_of_memory_with_the_batch_is_not_hidden() -> None:
 
 
 def everything(net: nn.Module) -> dict[str, object]:
-    """All that a user could see of a network, and the identity of what is an object."""
+    """All values of a network that a user can see, and the identities of its objects."""
     seen: dict[str, object] = {}
     for name, parameter in net.named_parameters():
         grad = parameter.grad
@@ -422,7 +422,7 @@ def everything(net: nn.Module) -> dict[str, object]:
 
 
 def with_a_past(net: nn.Module) -> nn.Module:
-    """In mixed modes, partly frozen, some parameters with a gradient."""
+    """A network in mixed modes, partly frozen, with gradients at some parameters."""
     net.train()
     list(net.modules())[-1].eval()
     parameters = list(net.parameters())
@@ -468,7 +468,7 @@ def test_an_error_of_the_network_itself_is_what_is_seen() -> None:
 
 
 def test_what_a_network_remembers_can_still_be_copied() -> None:
-    """Not a tensor of a transform that is over."""
+    """The result is a plain tensor: the transform that made it is over."""
 
     class Remembering(nn.Module):
         def __init__(self) -> None:
@@ -493,7 +493,7 @@ def test_what_a_network_remembers_can_still_be_copied() -> None:
 
 
 def test_recurrent_layers_do_without_cudnn() -> None:
-    """It has no gradient in evaluation mode."""
+    """cuDNN has no gradient in evaluation mode, so that a recurrent layer does without it."""
     seen = []
 
     class Watched(nn.GRU):
@@ -538,7 +538,7 @@ def test_no_short_way_over_positions_that_look_like_samples() -> None:
 @given(n=st.integers(1, 7), outputs=st.sampled_from([(), (1,), (4,), (2, 3)]), seed=st.integers(0, 10**6))
 @pytest.mark.parametrize("general", [False, True])
 def test_a_regression_sums_over_a_samples_outputs(general: bool, n: int, outputs: tuple[int, ...], seed: int) -> None:
-    """Of a normal distribution of variance 1 in each output: log p = -1/2 sum of squares, as the pen writes it."""
+    """The Fisher information of a normal distribution with variance 1: log p = -1/2 sum of squares, by hand."""
     wide = torch.Size(outputs).numel()
 
     class Regression(nn.Module):

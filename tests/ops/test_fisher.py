@@ -21,7 +21,7 @@ CLASSES = 4
 
 
 def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
-    """A network in float64 with random weights, without touching the global generator's course."""
+    """A network in float64 with random weights; the global generator goes on as if it had not been made."""
     net = build().double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_which_way_to_a_filters_norm_is_taken(channels: int, side: int, expected
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_every_way_to_a_convolutions_squares(way: str, dtype: torch.dtype, data: st.DataObject) -> None:
-    """Whatever is cheaper: each way holds for every stride, dilation, padding and kernel, and for any chunk."""
+    """Each of the three ways is right for every stride, dilation, padding, kernel and chunk."""
     groups = data.draw(st.sampled_from([1, 1, 2]))
 
     def pair(low: int, high: int) -> tuple[int, int]:
@@ -134,7 +134,7 @@ def test_every_way_to_a_convolutions_squares(way: str, dtype: torch.dtype, data:
 
 
 class Residual(nn.Module):
-    """Convolutions, BatchNorm, a shortcut, in-place activations: what a ResNet is made of."""
+    """The parts of a ResNet: convolutions, BatchNorm, a shortcut, in-place activations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ def test_batch_norm_takes_each_samples_own_statistics_and_leaves_the_running_one
 
 
 def test_a_resnet_needs_no_single_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every layer of it has a rule, activations in place included; the general way would cost as much again."""
+    """Every layer of a ResNet has a rule, in-place activations included: the general way is never taken."""
     monkeypatch.setattr("synergy.ops.fisher._by_single_samples", None)
     net = ResNet18(CLASSES, width=2, generator=torch.Generator().manual_seed(0)).double()
     inputs, labels = samples((3, 3, 8, 8))
@@ -171,7 +171,7 @@ def test_a_resnet_needs_no_single_samples(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 class Odd(nn.Module):
-    """What no rule knows: a bare parameter, a layer used twice, a weight two layers share, a linear over positions."""
+    """Cases without a rule: a bare parameter, a layer used twice, a weight of two layers, a linear over positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ def test_everything_else_goes_the_general_way(memory_mb: int) -> None:
 
 @pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d])
 def test_convolutions_of_other_dimensions(kind: Callable[..., nn.Module]) -> None:
-    """A filter is one whatever its dimensions; a transposed convolution has none."""
+    """Filters have one, two or three dimensions; a transposed convolution has none."""
     dimensions = 3 if kind is nn.Conv3d else 1
     layer = seeded(lambda: kind(2, 4, 2))
     features = layer(torch.zeros(1, 2, *[3] * dimensions, dtype=torch.float64)).numel()
@@ -233,7 +233,7 @@ def test_leaves_gradients_and_frozen_parameters_as_they_were() -> None:
 
 
 def test_is_not_the_square_of_the_mean_gradient() -> None:
-    """The mistake that other libraries make."""
+    """The square of the batch mean, a common mistake, is another number."""
     net = seeded(lambda: nn.Sequential(nn.Linear(3, CLASSES)))
     inputs, labels = samples((20, 3))
     mean = torch.autograd.grad(-F.cross_entropy(net(inputs), labels), list(net.parameters()))

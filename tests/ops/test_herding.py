@@ -12,7 +12,7 @@ from synergy.ops.herding import herd
 
 
 def distances(features: Tensor, chosen: list[int]) -> dict[int, float]:
-    """How far the mean would lie from that of all, for every sample that could come next."""
+    """The distance between the two means, for every sample that could be chosen next."""
     left = (n for n in range(len(features)) if n not in chosen)
     return {n: float((features.mean(0) - features[[*chosen, n]].mean(0)).norm()) for n in left}
 

@@ -1,4 +1,4 @@
-"""A network that answers is in evaluation mode, and everything is as it was afterwards."""
+"""Within `evaluating` a network is in evaluation mode; afterwards every module has its former mode."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from synergy.ops.modes import evaluating
 
 
 class Watched(nn.Linear):
-    """A layer that knows how often something was assigned to it."""
+    """A layer that counts assignments to it."""
 
     def __init__(self) -> None:
         super().__init__(2, 2)
@@ -24,7 +24,7 @@ class Watched(nn.Linear):
 
 
 def network() -> nn.Sequential:
-    """Nested, one part in two places, one frozen in evaluation mode, one place empty."""
+    """A nested network with a part in two places, a part in evaluation mode, and an empty place."""
     shared = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
     net = nn.Sequential(shared, nn.BatchNorm1d(2).eval(), nn.ModuleList([shared, Watched()]))
     net.register_module("nothing", None)

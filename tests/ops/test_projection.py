@@ -30,7 +30,7 @@ def program(seed: int, tasks: int, rank: int) -> tuple[Array, Array]:
 
 
 def by_enumeration(matrix: Array, products: Array, margin: float) -> Array:
-    """The one minimiser among those of all ways to hold some elements at the margin."""
+    """The minimiser by brute force: the best of all choices of elements that are held at the margin."""
     k = len(products)
     candidates = []
     for held in itertools.product([False, True], repeat=k):
@@ -92,7 +92,7 @@ def test_multipliers_meet_the_conditions_of_optimality(
 @pytest.mark.parametrize("seed", range(5))
 def test_cone_is_the_nearest_vector_that_harms_none(seed: int) -> None:
     normals, vector = vectors(seed, 4, 9), vectors(seed + 100, 9)
-    vector -= normals.sum(0)  # in the way of some
+    vector -= normals.sum(0)  # against some of the normals
 
     def distance(x: Array) -> Any:
         return ((x - vector.numpy()) ** 2).sum() / 2
@@ -124,7 +124,7 @@ def test_a_margin_adds_at_least_so_much_of_each() -> None:
 
 
 def test_equal_normals_in_single_precision() -> None:
-    """The Gram matrix is all but singular, and rounding makes its smallest eigenvalue negative."""
+    """The Gram matrix is nearly singular: rounding makes its smallest eigenvalue negative."""
     normals = (300 * vectors(0, 1, 1000)).float().repeat(6, 1)
     # Differences of about two units in the last place of the Gram matrix: the rounding of any processor outweighs them.
     normals += 1e-3 * vectors(1, 6, 1000).float()

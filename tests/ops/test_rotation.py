@@ -1,4 +1,4 @@
-"""Nearest-neighbour rotation by a gather, against Pillow and against itself."""
+"""Nearest-neighbour rotation by a gather, compared with Pillow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def by_pillow(image: Tensor, angle: float) -> np.ndarray[tuple[int, int], np.dty
 
 
 def differing_pixels(images: Tensor, angle: float) -> float:
-    """Share of all pixels that differ from Pillow's."""
+    """The share of pixels that differ from Pillow's."""
     index = rotation_index(torch.tensor(angle), *images.shape[2:])
     ours = gather_pixels(images, index)[:, 0].numpy()
     return float(np.mean([(a != by_pillow(b[0], angle)).mean() for a, b in zip(ours, images, strict=True)]))

@@ -133,7 +133,7 @@ def test_elements_that_share_memory_get_a_place_each(overlapping: torch.Tensor) 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_following_a_longer_parameter_finds_each_element_again(order: tuple[int, int]) -> None:
-    """The successor is laid out row by row, whatever its predecessor was."""
+    """The successor is laid out row by row; its predecessor may have had another layout."""
     net = nn.Linear(3, 2, dtype=torch.float64)
     net.weight = held((2, 3), *order)
     both = nn.Sequential(net, nn.Linear(2, 2, dtype=torch.float64))
@@ -157,7 +157,7 @@ def test_average_and_its_warm_up() -> None:
 
 
 def test_channels_last_needs_sixteen_channels() -> None:
-    """With fewer, the CPU's convolution has been seen to write past its memory."""
+    """With fewer channels the CPU's convolution writes past its memory."""
     assert channels_last(nn.Sequential(nn.Conv2d(3, 16, 3)))
     with pytest.raises(UsageError, match="given channels_last for a convolution of 3 channels; allowed: from 16"):
         channels_last(network())
