@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from synergy.methods import method_class as method_class
     from synergy.methods.base import Method as Method
     from synergy.methods.base import Setting as Setting
+    from synergy.nets import net_class as net_class
+    from synergy.nets.base import Network as Network
     from synergy.runs.config import PresetChoice as PresetChoice
     from synergy.runs.config import RunConfig as RunConfig
     from synergy.runs.config import build as build
@@ -30,6 +32,7 @@ _HOMES = {
     "Batch": "types",
     "Learner": "stream.learner",
     "Method": "methods.base",
+    "Network": "nets.base",
     "PresetChoice": "runs.config",
     "Record": "runs.records",
     "RunConfig": "runs.config",
@@ -40,9 +43,10 @@ _HOMES = {
     "UsageError": "errors",
     "build": "runs.config",
     "method_class": "methods",
+    "net_class": "nets",
     "scenario_class": "scenarios",
 }
-"""Public name -> module. Loaded when first asked for, so that the command line prints its help without torch."""
+"""Public name -> module, imported when first asked for: the command line prints its help without torch."""
 
 __all__ = [*_HOMES, "__version__"]
 

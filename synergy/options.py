@@ -59,6 +59,7 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: Sequence[str | int] = (),
+    formerly: Any = None,
 ) -> Any:
     """A dataclass field with its help text (name the unit there) and its limits.
 
@@ -67,9 +68,10 @@ def option(
         help: what the option means, shown by `--help`.
         low, high: inclusive bounds of a number.
         choices: all values that are allowed.
+        formerly: what runs did before this option was there, if that was not the default.
     """
     limits = Limits(low, high, tuple(choices))
-    return dataclasses.field(default=default, metadata={"help": help, "limits": limits})
+    return dataclasses.field(default=default, metadata={"help": help, "limits": limits, "formerly": formerly})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Option:
         kind: type of a value.
         optional: whether None is allowed.
         many: whether it holds a tuple of values.
+        formerly: the value that a configuration from before this option means.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Option:
     default: Any
     help: str
     limits: Limits
+    formerly: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +161,10 @@ def _spec(owner: str, field: dataclasses.Field[Any], hint: Any) -> Option:
         raise UsageError(f"{owner}.{field.name}: given the type {hint}; allowed for an option: {allowed}")
     if field.default is dataclasses.MISSING:
         raise UsageError(f"{owner}.{field.name}: an option needs a default: option(0.1, 'what it means')")
-    meta = {"help": "", "limits": Limits(), **field.metadata}  # a field made without `option` has neither
-    return Option(field.name, kind, type(None) in parts, many, field.default, meta["help"], meta["limits"])
+    # A field made without `option` has no metadata.
+    meta = {"help": "", "limits": Limits(), "formerly": None, **field.metadata}
+    formerly = field.default if meta["formerly"] is None else meta["formerly"]
+    return Option(field.name, kind, type(None) in parts, many, field.default, meta["help"], meta["limits"], formerly)
 
 
 def _coerced(spec: Option, value: Any) -> Any:

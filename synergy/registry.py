@@ -11,7 +11,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -153,6 +153,26 @@ package.module:Class, file.py:Class
         if not of_kind:
             return UsageError(f"{self.kind} {where}:{attribute}: {where} holds no class derived from {base.__name__}")
         return unknown(f"{self.kind} in {where}", attribute, of_kind)
+
+
+def load_function(kind: str, name: str) -> Callable[..., Any]:
+    """The function called `package.module:function` or `path/to/file.py:function`.
+
+    Args:
+        kind: what messages call it, such as "optimizer".
+        name: in one of these forms.
+
+    Raises:
+        UsageError: there is no such file, module or function, or the code fails on import.
+    """
+    where, colon, attribute = name.rpartition(":")
+    if not colon:
+        raise UsageError(f"{kind}: given '{name}'; allowed: package.module:function, file.py:function")
+    module = _module_of_file(where, None) if where.endswith(".py") else _module(where, attribute)
+    functions = {key: value for key, value in vars(module).items() if inspect.isroutine(value)}
+    if attribute not in functions:
+        raise unknown(f"{kind} in {where}", attribute, functions)
+    return functions[attribute]
 
 
 def label(name: str) -> str:

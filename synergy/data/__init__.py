@@ -1,1 +1,1 @@
-"""Where data come from, and what a network sees of them."""
+"""Sources of data, and the view that a network has of them."""

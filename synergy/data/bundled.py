@@ -1,4 +1,4 @@
-"""The digits that ship with scikit-learn: real images, no download, no cache."""
+"""The digits that ship with scikit-learn: real images that need no download and no cache."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ DIGITS_TEST_SAMPLES = 360
 
 
 def digits() -> Decoded:
-    """1,797 images `uint8 [N, 1, 8, 8]`; every fifth one, from the first, is in the test set."""
-    from sklearn.datasets import load_digits  # here, because it takes a second that no other data set should pay
+    """1,797 images `uint8 [N, 1, 8, 8]`. Every fifth one, from the first, belongs to the test set.
+
+    Examples:
+        >>> digits().train.shape, digits().test.shape
+        ((1437, 1, 8, 8), (360, 1, 8, 8))
+    """
+    from sklearn.datasets import load_digits  # imported here: it takes a second, which only these digits need
 
     bunch = load_digits()
     levels = bunch.images  # 0 … 16, as floats

@@ -1,7 +1,7 @@
-"""The decoded images of a data set on disk, so that they are decoded once: memory-mapped arrays beside checksums.
+"""The decoded images of a data set on disk: memory-mapped arrays beside checksums, so that decoding happens once.
 
-A cache is a folder that appears whole or not at all. Every byte is checked before it is used; a cache that fails the
-check is made again.
+A cache is a folder that appears as a whole. Every byte is checked before use; a cache that fails the check is made
+again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ _MANIFEST = "manifest.json"
 
 
 class Decoded(NamedTuple):
-    """A data set as arrays: images `uint8 [N, C, H, W]`, labels `int64 [N]`."""
+    """A data set as arrays: images `uint8 [N, C, H, W]`, labels `int64 [N]`.
+
+    Examples:
+        >>> from synergy.data import bundled
+        >>> decoded = bundled.digits()
+        >>> decoded.train_labels[:5]
+        array([1, 2, 3, 4, 6])
+    """
 
     train: NDArray[np.uint8]
     train_labels: NDArray[np.int64]
@@ -41,12 +48,12 @@ _FILES = tuple(f"{field.replace('_', '-')}.npy" for field in Decoded._fields)
 _NAMES = frozenset((*_FILES, _MANIFEST))
 
 Describe: TypeAlias = Callable[[Decoded], Mapping[str, object]]
-"""Says what the manifest has to say about the source of these arrays, in JSON's types."""
+"""Describes the source of these arrays for the manifest, in JSON's types."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the cache of one source lies.
+    """The place of one source's cache.
 
     Attributes:
         parent: the folder of all caches.
@@ -67,7 +74,7 @@ def default_parent() -> Path:
     """`SYNERGY_CACHE`, or the user's cache folder.
 
     Raises:
-        UsageError: the user has no home folder, as in a container that runs under any number.
+        UsageError: the user has no home folder, as in a container that runs under an unknown user number.
     """
     given = os.environ.get("SYNERGY_CACHE")
     user = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -80,18 +87,18 @@ def default_parent() -> Path:
 
 
 def read(place: Place, describe: Describe) -> Decoded | None:
-    """The cached arrays, memory-mapped copy-on-write; None if there is no cache or anything about it is wrong."""
+    """The cached arrays, memory-mapped copy-on-write; None if the cache is missing or damaged."""
     try:
         return _checked(place, describe) if place.folder.exists() else None
-    except (OSError, ValueError) as error:  # ValueError: the content is not what it should be
+    except (OSError, ValueError) as error:  # ValueError: a checksum or the manifest does not match
         _LOG.info("the cache %s is damaged and will be rebuilt (%s)", place.folder, error)
         return None
 
 
 def write(place: Place, decoded: Decoded, describe: Describe) -> None:
-    """Keep `decoded` for the next time, unless another process did so meanwhile.
+    """Write the cache, unless another process has written it meanwhile.
 
-    A folder that cannot be written is a warning. The data are in memory all the same.
+    A folder that cannot be written gives a warning: the data are in memory and the run goes on.
     """
     if read(place, describe) is not None:
         return
@@ -110,10 +117,10 @@ def write(place: Place, decoded: Decoded, describe: Describe) -> None:
 def _checked(place: Place, describe: Describe) -> Decoded:
     manifest = strict_json.parse((place.folder / _MANIFEST).read_bytes())
     digests = {file: _sha256(place.folder / file) for file in _FILES}
-    # Before any array is opened: NumPy's header parser should never see damaged bytes.
+    # Checked before any array is opened, so that NumPy's header parser sees no damaged bytes.
     if not isinstance(manifest, dict) or manifest.get("sha256") != digests:
         raise ValueError("a checksum does not match")
-    # Copy-on-write, so that torch may share the memory as if it were writable without ever changing the file.
+    # Copy-on-write: torch shares the memory as if it were writable, and the file stays as it is.
     decoded = Decoded(*(np.load(place.folder / file, mmap_mode="c", allow_pickle=False) for file in _FILES))
     if manifest != _manifest(place, decoded, describe, digests):
         raise ValueError("the manifest does not match")
@@ -121,7 +128,7 @@ def _checked(place: Place, describe: Describe) -> Decoded:
 
 
 def _manifest(place: Place, decoded: Decoded, describe: Describe, digests: dict[str, str]) -> dict[str, Any]:
-    """All that is known about a cache. Built again when it is read, and compared whole."""
+    """All facts about a cache. A reader builds them again and compares the whole."""
     return {
         "format_version": _FORMAT_VERSION,
         "fingerprint": place.fingerprint,

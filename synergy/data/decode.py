@@ -1,6 +1,6 @@
 """From Parquet files or the hub to arrays: the only file that imports `datasets`.
 
-`datasets` is imported inside the functions: it takes a second, and a run whose data are cached should not pay it.
+The functions import `datasets` themselves: it takes a second, which a run with cached data does not need.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import io
 import os
+import struct
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from synergy.data.cache import Decoded
 from synergy.data.published import Published
@@ -27,30 +28,35 @@ if TYPE_CHECKING:
     import pyarrow
 
 _ROWS = 1_000
-"""Rows that are read at a time."""
+"""Rows in one read."""
 
 _MODES = {1: ("L",), 3: ("RGB", "L")}
-"""The kinds of image (Pillow's names) that a set of so many channels takes. Grey-scale becomes RGB without loss."""
+"""The kinds of image (Pillow's names) that fit each number of channels. Grey-scale becomes RGB without loss."""
 
 _Arrays: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 class Files(NamedTuple):
-    """The Parquet files of a data set, in name order."""
+    """The Parquet files of a data set, in the order of their names.
+
+    Examples:
+        >>> Files((Path("train-0.parquet"),), (Path("test-0.parquet"),)).train[0].name
+        'train-0.parquet'
+    """
 
     train: tuple[Path, ...]
     test: tuple[Path, ...]
 
 
 class HubError(Exception):
-    """The hub did not give the data set. The message says why, in one line."""
+    """The hub did not give the data set. The message is one line with the reason."""
 
 
 def from_files(published: Published, files: Files) -> Decoded:
     """Decode a folder's Parquet files.
 
     Raises:
-        UsageError: a file is damaged, or does not hold what this data set should.
+        UsageError: a file is damaged, or its content differs from the published layout.
     """
     with _quiet(), tempfile.TemporaryDirectory() as scratch:
         train, test = (
@@ -63,14 +69,14 @@ def from_hub(published: Published) -> Decoded:
     """Download and decode a data set.
 
     Raises:
-        HubError: it could not be had.
-        UsageError: it does not hold what this data set should.
+        HubError: the hub, the network or the local copy failed.
+        UsageError: its content differs from the published layout.
     """
     import datasets
 
     with _quiet(), tempfile.TemporaryDirectory() as scratch:
         try:
-            knock()
+            require_hub()
             splits = datasets.load_dataset(published.hub_id, cache_dir=scratch)
         except _hub_errors() as error:
             raise HubError(_reason(error)) from error
@@ -89,7 +95,7 @@ def _read(published: Published, file: Path, scratch: str) -> datasets.Dataset:
     import datasets
     from pyarrow import parquet
 
-    # Given here, so that what else a file says about its columns cannot matter.
+    # Given here, so that a file's own description of its columns has no effect.
     features = datasets.Features(
         {published.image: datasets.Image(decode=False), published.label: datasets.Value("int64")}
     )
@@ -98,7 +104,7 @@ def _read(published: Published, file: Path, scratch: str) -> datasets.Dataset:
         schema = metadata.schema.to_arrow_schema()
     _check_table(published, schema, metadata.num_rows, file.name)
     with _named(published, file):
-        # Not `load_dataset("parquet", …)`, which reports each use over the network.
+        # `load_dataset("parquet", …)` would report each use over the network.
         return datasets.Dataset.from_parquet(
             glob.escape(str(file)), columns=list(features), features=features, cache_dir=scratch
         )
@@ -106,7 +112,7 @@ def _read(published: Published, file: Path, scratch: str) -> datasets.Dataset:
 
 @contextmanager
 def _named(published: Published, file: Path) -> Iterator[None]:
-    """Turn what goes wrong in reading `file` into an error that names it."""
+    """Within, errors about reading `file` become a UsageError that names it."""
     import pyarrow
     from datasets.exceptions import DatasetsError
 
@@ -136,7 +142,7 @@ def _check_table(published: Published, schema: pyarrow.Schema, rows: int, where:
 
 
 def _joined(published: Published, parts: Sequence[tuple[str, datasets.Dataset]]) -> _Arrays:
-    """Decode the parts of a split, each with the name that errors give it, one after the other."""
+    """Decode the parts of a split, one after the other; each comes with its name for errors."""
     total = sum(len(part) for _, part in parts)
     images = np.empty((total, published.channels, published.size, published.size), np.uint8)
     labels = np.empty(total, np.int64)
@@ -155,7 +161,7 @@ def _decode(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
 ) -> None:
-    """Fill `images` and `labels`. In one thread: Pillow holds the interpreter's lock, more of them are slower."""
+    """Fill `images` and `labels`, in one thread: Pillow holds the interpreter's lock, so that more are slower."""
     row = 0
     for table in part.with_format("arrow").iter(batch_size=_ROWS):
         column = table[published.label].to_pylist()
@@ -178,13 +184,14 @@ def _image(published: Published, cell: dict[str, bytes | None] | None, location:
 
 
 def _opened(encoded: bytes, location: str) -> Image.Image:
+    """The image, turned by its EXIF orientation as `datasets` turns it."""
     try:
         image = Image.open(io.BytesIO(encoded))
         image.load()
-    # SyntaxError and ValueError are what Pillow raises for some broken PNG files.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return ImageOps.exif_transpose(image) if ExifTags.Base.Orientation in image.getexif() else image
+    # Pillow raises SyntaxError, ValueError or struct.error for some broken files.
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise UsageError(f"{location} is not a readable image") from error
-    return image
 
 
 def _check_image(published: Published, image: Image.Image, location: str) -> None:
@@ -202,8 +209,12 @@ def _label(published: Published, label: int | None, location: str) -> int:
     return label
 
 
-def knock() -> None:
-    """Raise at once if nobody answers at the hub; `datasets` would try again for half a minute first."""
+def require_hub() -> None:
+    """Raise at once if the hub does not answer; `datasets` would try for half a minute.
+
+    Raises:
+        OSError: and what the HTTP library raises (see `_hub_errors`).
+    """
     from huggingface_hub import constants, get_session
 
     if not constants.HF_HUB_OFFLINE:
@@ -212,7 +223,7 @@ def knock() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the progress bars of `datasets` (unless the environment asks for them) and its log: errors say it all."""
+    """Within, `datasets` shows no log, and no progress bars unless the environment asks for them."""
     import datasets
 
     verbosity = datasets.logging.get_verbosity()
@@ -229,18 +240,18 @@ def _quiet() -> Iterator[None]:
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:
-    """What `load_dataset` raises when the hub, the network or its own cache fails it."""
+    """Errors of `load_dataset` where the hub, the network or its own cache fails."""
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the HTTP library in use
     from pyarrow import ArrowException
 
-    # ConnectionError and FileNotFoundError are OSErrors; a download by Xet fails with RuntimeError, and an incomplete
-    # cache of the hub's with ValueError.
+    # OSError includes ConnectionError and FileNotFoundError. A download by Xet fails with RuntimeError, an incomplete
+    # cache of the hub with ValueError.
     return (OSError, RuntimeError, ValueError, DatasetsError, HTTPError, ArrowException)
 
 
 def _reason(error: Exception) -> str:
-    """In one line, of bounded length. Where `datasets` wraps an error, the wrapped one says more."""
+    """The error in one short line. Where `datasets` wraps an error, the wrapped one says more."""
     from datasets.exceptions import DatasetsError
 
     said = error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ is not None else error

@@ -1,4 +1,4 @@
-"""The published data sets, as their hub repositories lay them out."""
+"""The published data sets, with the layout of their hub repositories."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Published:
     """One data set of the Hugging Face hub.
 
     Attributes:
-        name: what it is called here, and the name of its folder in a data folder.
+        name: of the data set here, and of its folder in a data folder.
         hub_id: its repository on the hub.
         image, label: names of the two columns that are read.
         channels, size: of every image, `uint8 [channels, size, size]`.
         classes: labels are 0 … classes - 1.
-        train_samples, test_samples: how many were published.
+        train_samples, test_samples: numbers of published samples.
         test_split: the hub's name of the split that serves as the test set.
     """
 
@@ -40,7 +40,7 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
             Published("mnist", "ylecun/mnist", "image", "label", 1, 28, 10, 60_000, 10_000, "test"),
             Published("cifar10", "uoft-cs/cifar10", "img", "label", 3, 32, 10, 50_000, 10_000, "test"),
             Published("cifar100", "uoft-cs/cifar100", "img", "fine_label", 3, 32, 100, 50_000, 10_000, "test"),
-            # Its test set was published without labels; everyone tests on the validation set.
+            # Its published test set has no labels; the validation set serves as the test set everywhere.
             Published("tiny-imagenet", "zh-plus/tiny-imagenet", "image", "label", 3, 64, 200, 100_000, 10_000, "valid"),
         )
     }
@@ -64,4 +64,4 @@ CLASS_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         }.items()
     }
 )
-"""The names of the labels 0, 1, … of a data set. The labels of other data sets have no names."""
+"""The names of the labels 0, 1, … of a data set. Data sets that are not listed have no names."""

@@ -1,6 +1,6 @@
-"""Where data come from: a folder of Parquet files, the hub, or the digits bundled with scikit-learn.
+"""Three sources of data: a folder of Parquet files, the hub, and the digits bundled with scikit-learn.
 
-All give the same: raw `uint8` images and labels, in the order of the source, with the counts that a run record keeps.
+All give raw `uint8` images and labels in the order of the source, and the counts that a run record keeps.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from synergy.types import Split
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What a run record says about its data, so that a run on a part is never taken for one on the whole.
+    """The data of a run, as its record describes them. The counts tell a run on a part from one on the whole.
 
     Attributes:
         name: of the data set.
         origin: "folder", "hub <id>" or "bundled with scikit-learn".
-        train_samples, test_samples: how many there are here.
+        train_samples, test_samples: numbers of samples in this source.
         complete: whether these are the counts of the published data set.
     """
 
@@ -58,16 +58,21 @@ NAMES = (*PUBLISHED, "digits")
 
 
 def load(name: str, data_dir: Path | None = None, cache_dir: Path | None = None) -> Source:
-    """Load a data set, decoding it only if it is not cached yet.
+    """Load a data set: from the cache of decoded images, or else from its source.
 
     Args:
         name: one of `NAMES`.
         data_dir: folder with `<name>/train-*.parquet` and `<name>/test-*.parquet` or `valid-*.parquet`; by default
-            `SYNERGY_DATA`. A data set that is not in it comes from the hub.
+            `SYNERGY_DATA`. A data set that it lacks comes from the hub.
         cache_dir: folder for decoded images; by default `SYNERGY_CACHE`, or `synergy` in the user's cache folder.
 
     Raises:
-        UsageError: the name is unknown, the data cannot be found, or they are not what they should be.
+        UsageError: the name is unknown, the data are missing, or they differ from the published layout.
+
+    Examples:
+        >>> source = load("digits")
+        >>> source.info.origin, tuple(source.train.raw.shape)
+        ('bundled with scikit-learn', (1437, 1, 8, 8))
     """
     if name == "digits":
         decoded = bundled.digits()
@@ -81,12 +86,22 @@ def load(name: str, data_dir: Path | None = None, cache_dir: Path | None = None)
 
 
 def hold_out(source: Source, seed: int, fraction: float = 0.1) -> Source:
-    """A validation set instead of the test set: part of the training set, chosen by `seed`; the rest is trained on.
+    """A source with a validation set in the place of the test set: a part of the training set, chosen by `seed`.
 
-    Both keep the order of the source. The info has the new counts and is no longer complete.
+    Both sets keep the order of the source. The info has the new counts and is no longer complete.
+
+    Args:
+        source: stays as it is.
+        seed: of the choice.
+        fraction: of the training samples that are held out.
 
     Raises:
-        UsageError: nothing would be left in one of the two.
+        UsageError: one of the two sets would be empty.
+
+    Examples:
+        >>> part = hold_out(load("digits"), seed=0)
+        >>> len(part.train), len(part.test)
+        (1293, 144)
     """
     total = len(source.train)
     count = round(total * fraction)
@@ -137,18 +152,18 @@ def _from_hub(published: Published, folder: Path | None) -> Decoded:
     except HubError as error:
         looked = "neither --data_dir nor SYNERGY_DATA is set" if folder is None else f"no Parquet files in {folder}"
         raise UsageError(
-            f"no data for '{published.name}': {looked}, and {published.hub_id} could not be had from the hub "
-            f"({error}); scenarios on the bundled digits, such as rot-digits, need neither"
+            f"no data for '{published.name}': {looked}, and the hub did not give {published.hub_id} ({error}); "
+            "scenarios on the bundled digits, such as rot-digits, need neither"
         ) from error
 
 
 def _data_folder(given: Path | None) -> Path | None:
-    """The user's data folder, or None if there is none."""
+    """The user's data folder; None if none is set."""
     origin, text = ("--data_dir", str(given)) if given is not None else ("SYNERGY_DATA", os.environ.get("SYNERGY_DATA"))
     if not text:
         return None
     folder = Path(text)
-    with suppress(RuntimeError):  # of a user who does not exist: then the folder does not either
+    with suppress(RuntimeError):  # the home of an unknown user: the folder is missing too, which is said below
         folder = folder.expanduser()
     if not folder.is_dir():
         raise UsageError(f"{origin}: {folder} is not a folder; allowed: one that holds <data set>/train-*.parquet")
@@ -156,7 +171,7 @@ def _data_folder(given: Path | None) -> Path | None:
 
 
 def _find(folder: Path, published: Published) -> Files | None:
-    """The files of a data set, or None if there are none at all."""
+    """The files of a data set; None if the folder holds none of them."""
     train, test, valid = (tuple(sorted(folder.glob(f"{split}-*.parquet"))) for split in ("train", "test", "valid"))
     preferred, other = (valid, test) if published.test_split == "valid" else (test, valid)
     held_out = preferred or other
@@ -169,7 +184,7 @@ def _find(folder: Path, published: Published) -> Files | None:
 
 
 def _fingerprint(origin: str, files: Files | None) -> str:
-    """Changes when the source does. Reads no file: it is made on every start."""
+    """Changes when the source does. It looks at names, sizes and times alone, since every start computes it."""
     facts: list[Sequence[object]] = [[origin]]
     for path in (*files.train, *files.test) if files is not None else ():
         stat = path.stat()

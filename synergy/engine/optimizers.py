@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -19,19 +19,35 @@ SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
 OptimizerMaker: TypeAlias = Callable[[list[nn.Parameter], float], Optimizer]
 
 
+NAMED: Mapping[str, OptimizerMaker] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+}
+"""Optimisers that need no more than parameters and a learning rate."""
+
+
 def optimizer_maker(
-    factory: OptimizerFactory | None = None, *, clip_norm: float | None = None, partly_frozen: bool = False
+    factory: OptimizerFactory | None = None,
+    *,
+    named: str = "sgd",
+    clip_norm: float | None = None,
+    partly_frozen: bool = False,
 ) -> OptimizerMaker:
     """What makes every optimiser of a method, for `Setting.make_optimizer`.
 
     Args:
-        factory: makes one of a list of parameters; None for plain SGD.
+        factory: makes one of a list of parameters.
+        named: without a factory, the optimiser of torch to make with the learning rate: "sgd", "adam", "adamw",
+            "rmsprop" or "adagrad".
         clip_norm: bound on the norm of a step's gradient; None for no bound.
         partly_frozen: whether some parameters of the network take no gradient.
     """
 
     def make(parameters: list[nn.Parameter], lr: float) -> Optimizer:
-        optimizer = torch.optim.SGD(parameters, lr) if factory is None else factory(parameters)
+        optimizer = NAMED[named](parameters, lr) if factory is None else factory(parameters)
         _check(optimizer, parameters, partly_frozen)
         if clip_norm is not None:
             _clip(optimizer, clip_norm)

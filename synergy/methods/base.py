@@ -128,6 +128,8 @@ class Method(ABC, Generic[ConfigT]):
     """The one size of a stream batch it can learn from, if there is only one."""
     any_objective: ClassVar[bool] = False
     """Whether its update rule works with any loss that is a mean over samples, not cross-entropy alone."""
+    plain_sgd_only: ClassVar[bool] = False
+    """Whether its update rule holds for plain SGD alone."""
     trains_to_answer: ClassVar[bool] = False
     """Whether `predictors` itself may train: then an answer at every step would be slow."""
     waits: ClassVar[str | None] = None
@@ -173,6 +175,10 @@ class Method(ABC, Generic[ConfigT]):
     @abstractmethod
     def predictors(self) -> dict[str, Predictor]:
         """The networks that can answer, by name, the recommended one first."""
+
+    def remarks(self) -> list[str]:
+        """What a user should know about its answers as they are now, a line each."""
+        return []
 
     def memory_changed(self) -> None:
         """Called after samples were taken out of memory from outside, for a method that keeps what it made of them."""
@@ -262,12 +268,33 @@ def coin(rng: np.random.Generator, probability: float) -> bool:
     return bool(rng.random() < probability)
 
 
-def average_weight(rng: np.random.Generator, probability: float, step: int, decay: float) -> Tensor | None:
+def average_weight(
+    rng: np.random.Generator, probability: float, step: int, decay: float, warmup: float
+) -> Tensor | None:
     """Decide an update of an averaged network at `step` (from 1): the weight of the new value; None for no update.
 
     The coin always draws one number, so that later draws are the same whatever the probability.
     """
-    return new_weight(warm_decay(step, decay)) if coin(rng, probability) else None
+    return new_weight(warm_decay(step, decay, warmup)) if coin(rng, probability) else None
+
+
+def short_average(name: str, steps: int, probability: float, decay: float, warmup: float) -> list[str]:
+    """A remark if the averaged network `name` has seen fewer updates than it looks back over; else none.
+
+    Args:
+        name: of the predictor.
+        steps: of the method so far.
+        probability: of an update in a step.
+        decay, warmup: of the average.
+    """
+    horizon = round(1 / (1 - warm_decay(max(steps, 1), min(decay, 1 - 1e-9), warmup)))
+    updates = round(probability * steps)
+    if updates >= horizon:
+        return []
+    return [
+        f"the network '{name}' averages over the last {horizon} updates and has seen {updates}, so that it still holds "
+        "early weights; raise --ema_warmup (30 follows the stream), lower its alpha, or train longer"
+    ]
 
 
 @dataclass(frozen=True)

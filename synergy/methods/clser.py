@@ -12,7 +12,7 @@ from torch import Tensor
 from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
-from synergy.methods.base import Answer, Method, ReplayConfig, Setting, average_weight, has_batch_norm
+from synergy.methods.base import Answer, Method, ReplayConfig, Setting, average_weight, has_batch_norm, short_average
 from synergy.ops.averaging import average_
 from synergy.ops.vectors import Flat
 from synergy.options import option
@@ -28,6 +28,12 @@ class ClserConfig(ReplayConfig):
     plastic_model_alpha: float = option(0.999, "decay of the plastic network's average", low=0, high=1)
     stable_model_update_freq: float = option(0.7, "probability per step of updating the stable one", low=0, high=1)
     stable_model_alpha: float = option(0.999, "decay of the stable network's average", low=0, high=1)
+    ema_warmup: float = option(
+        30.0,
+        "c of the warm-up: at step t an average looks back over at most t/c steps; 1 as published",
+        low=1,
+        formerly=1.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -60,12 +66,13 @@ class CLSER(Method[ClserConfig]):
     3. One SGD step on CE(f([x; x_m]), [y; y_m]) + reg_weight * mean((f(x_m) - z)^2).
     4. The raw x is offered to M, a reservoir.
     5. The plastic and then the stable network, each with its own probability: phi <- a phi + (1 - a) theta,
-       a = min(1 - 1/(t + 1), alpha).
+       a = min(1 - c/(t + c), alpha), c = ema_warmup.
 
     The stable network answers.
 
-    Deviations: with BatchNorm, f(x_m) in the second term comes from a pass of its own. Without it one pass serves both
-    terms, with the same result.
+    Deviations: the published rule is c = 1, and every preset has it; by default c is larger here, so that the averages
+    follow a short stream. With BatchNorm, f(x_m) in the second term comes from a pass of its own. Without it one pass
+    serves both terms, with the same result.
 
     Examples:
         >>> from synergy import testing
@@ -92,10 +99,10 @@ class CLSER(Method[ClserConfig]):
 
     def decide(self, n: int) -> ClserStep:
         self.steps += 1
-        config, rng, t = self.config, self.coins, self.steps
+        config, rng, t, c = self.config, self.coins, self.steps, self.config.ema_warmup
         replay = self.memory.decide(config.minibatch_size, self.setting.view, self.augment_rng)
-        plastic = average_weight(rng, config.plastic_model_update_freq, t, config.plastic_model_alpha)
-        stable = average_weight(rng, config.stable_model_update_freq, t, config.stable_model_alpha)
+        plastic = average_weight(rng, config.plastic_model_update_freq, t, config.plastic_model_alpha, c)
+        stable = average_weight(rng, config.stable_model_update_freq, t, config.stable_model_alpha, c)
         return ClserStep(replay, self.memory.place(n), plastic, stable)
 
     def compute(self, batch: Batch, now: ClserStep) -> Step:
@@ -133,6 +140,10 @@ class CLSER(Method[ClserConfig]):
         true = labels[:, None]
         of_plastic, of_stable = plastic.softmax(1).gather(1, true), stable.softmax(1).gather(1, true)
         return torch.where(of_plastic >= of_stable, plastic, stable)
+
+    def remarks(self) -> list[str]:
+        config, probability = self.config, self.config.stable_model_update_freq
+        return short_average("stable", self.steps, probability, config.stable_model_alpha, config.ema_warmup)
 
     def predictors(self) -> dict[str, Predictor]:
         return {"stable": Answer(self.stable), "plastic": Answer(self.plastic), "working": Answer(self.net)}

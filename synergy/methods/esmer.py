@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
-from synergy.methods.base import Answer, Method, ReplayConfig, Setting, average_weight, has_batch_norm
+from synergy.methods.base import Answer, Method, ReplayConfig, Setting, average_weight, has_batch_norm, short_average
 from synergy.ops.averaging import average_, new_weight, warm_decay
 from synergy.ops.vectors import Flat
 from synergy.options import option
@@ -26,6 +26,12 @@ class EsmerConfig(ReplayConfig):
     reg_weight: float = option(0.1, "weight of the consistency with the averaged network on replay", low=0)
     ema_model_update_freq: float = option(0.7, "probability per step of updating the averaged one", low=0, high=1)
     ema_model_alpha: float = option(0.999, "decay of the averaged network", low=0, high=1)
+    ema_warmup: float = option(
+        30.0,
+        "c of the warm-up: at step t an average looks back over at most t/c steps; 1 as published",
+        low=1,
+        formerly=1.0,
+    )
     loss_margin: float = option(1.0, "a loss above this many running means is large", low=0)
     loss_alpha: float = option(0.99, "decay of the running mean of losses", low=0, high=1)
     std_margin: float = option(1.0, "losses this many standard deviations above a batch's mean are outliers", low=0)
@@ -61,17 +67,19 @@ class ESMER(Method[EsmerConfig]):
     1. One SGD step on mean(w CE(f_theta(x), y)) + CE(f_theta(x_m), y_m)
        + reg_weight mean((f_theta(x_m) - f_phi(x_m))^2), with w = mu / l where l is large and 1 elsewhere.
     2. The raw x whose l is not large are offered to M, a reservoir.
-    3. With probability ema_model_update_freq: phi <- a phi + (1 - a) theta, a = min(1 - 1/(t + 1), ema_model_alpha).
+    3. With probability ema_model_update_freq: phi <- a phi + (1 - a) theta, a = min(1 - c/(t + c), ema_model_alpha),
+       c = ema_warmup.
     4. mu <- b mu + (1 - b) m, b = min(1 - 1/t, loss_alpha), m the mean of the batch's l that lie at most std_margin
        standard deviations above their mean.
 
     The averaged network answers. With BatchNorm both networks see stream and replay in passes of their own, in training
     mode; without it one pass serves both, with the same result.
 
-    Deviations from the published code: its `task_warmup` is left out (epochs at the start of a task in which nothing
-    enters memory and mu stands still), since it needs to know where tasks begin. Its mu starts at 0, so that at first
-    almost all losses are large; here mu starts at the first m. It offers nothing if all samples to be offered are of
-    class 0, which is a slip.
+    Deviations: the published rule is c = 1, and every preset has it; by default c is larger here, so that phi follows a
+    short stream. Deviations from the published code: its `task_warmup` is left out (epochs at the start of a task in
+    which nothing enters memory and mu stands still), since it needs to know where tasks begin. Its mu starts at 0, so
+    that at first almost all losses are large; here mu starts at the first m. It offers nothing if all samples to be
+    offered are of class 0, which is a slip.
 
     Steps wait for the device: which samples are offered depends on their losses, and the reservoir counts on the host.
 
@@ -104,7 +112,9 @@ class ESMER(Method[EsmerConfig]):
         return EsmerStep(
             replay=self.memory.decide(config.minibatch_size, self.setting.view, self.augment_rng),
             is_first=t == 1,
-            average=average_weight(self.coins, config.ema_model_update_freq, t, config.ema_model_alpha),
+            average=average_weight(
+                self.coins, config.ema_model_update_freq, t, config.ema_model_alpha, config.ema_warmup
+            ),
             mean_loss=new_weight(warm_decay(t - 1, config.loss_alpha)),
         )
 
@@ -161,6 +171,10 @@ class ESMER(Method[EsmerConfig]):
             samples = samples.select((~self._large(surprise)).cpu().numpy().nonzero()[0])
         if len(samples):
             self.memory.offer(samples)
+
+    def remarks(self) -> list[str]:
+        config, probability = self.config, self.config.ema_model_update_freq
+        return short_average("averaged", self.steps, probability, config.ema_model_alpha, config.ema_warmup)
 
     def predictors(self) -> dict[str, Predictor]:
         return {"averaged": Answer(self.averaged), "working": Answer(self.net)}

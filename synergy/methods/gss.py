@@ -55,12 +55,12 @@ class GSS(Method[GssConfig]):
     4. Afterwards, if the score of the batch is below 1: each of its samples draws a stored sample i with probability
        proportional to its score s_i, and replaces it with probability s_i / (s_i + c).
 
-    Gradients are those of samples without augmentation, with the weights after the last step. BatchNorm normalises each
-    sample by its own statistics, as in the Fisher information.
+    Gradients are those of samples without augmentation, with the weights after the last step. BatchNorm normalises by
+    its running statistics, as when the network answers.
 
     Deviations from the published code: while there is room it stores every sample of a batch with the batch's score;
-    here each has its own, as later. Its BatchNorm uses the running statistics for gradients. Its draws for replay take
-    turns through memory within a stream batch; here each is independent.
+    here each has its own, as later. Its draws for replay take turns through memory within a stream batch; here each is
+    independent.
 
     Steps wait for the device: the scores decide on the host which samples stay.
 

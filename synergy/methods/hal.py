@@ -59,9 +59,14 @@ class HAL(BudgetedMethod[HalConfig]):
        random and takes `steps_on_anchors` steps of gradient ascent, with rate `lr`, on
        CE(f_M(e), k) - CE(f(e), k) - gamma * |features(e) - phi|^2. Then phi starts again from zero.
 
-    Deviations: anchors and the mean embedding see the network in evaluation mode, so that BatchNorm's statistics are
-    those of data, and all anchors of a task are sought in one batch. Fine-tuning takes whole passes over memory in even
-    batches of at most `minibatch_size`; in the published code a pass is one draw, of the stream's batch size.
+    In step 2 the anchors pass the network in training mode, as published. In evaluation mode a network with BatchNorm
+    diverges, since its running statistics do not fit weights that have just moved.
+
+    Deviations: the mean embedding and the search for anchors see the network in evaluation mode, so that BatchNorm's
+    statistics are those of data, and all anchors of a task are sought in one batch. In the published code the
+    fine-tuned copy is the network itself, so that fine-tuning changes it, and its ring is a reservoir; here both are as
+    in the paper. Its `features` lack the last ReLU. Its fine-tuning takes one draw of the stream's batch size; here it
+    takes whole passes over memory, in even batches of at most `minibatch_size`.
 
     Examples:
         >>> from synergy import testing
@@ -70,6 +75,7 @@ class HAL(BudgetedMethod[HalConfig]):
     """
 
     Config = HalConfig
+    plain_sgd_only = True
 
     def __init__(self, config: HalConfig, setting: Setting, budget: Budget) -> None:
         super().__init__(config, setting, budget)
@@ -115,11 +121,11 @@ class HAL(BudgetedMethod[HalConfig]):
         """Mean squared change of the anchors' outputs by a step along the gradients; the weights are put back."""
         began = self.weights.values.clone()
         self.optimizer.step()
-        with evaluating(self.net):
-            with torch.no_grad():
-                ahead = self.net(self.anchors)
-            self.weights.values.copy_(began)
-            return F.mse_loss(self.net(self.anchors), ahead)
+        # In training mode: the running statistics of a BatchNorm do not fit weights that have just moved.
+        with torch.no_grad():
+            ahead = self.net(self.anchors)
+        self.weights.values.copy_(began)
+        return F.mse_loss(self.net(self.anchors), ahead)
 
     def end_task(self, task: Task) -> None:
         # 5. An anchor for each class of the task.

@@ -19,6 +19,9 @@ from synergy.randomness import torch_generator
 from synergy.state import State
 from synergy.types import Batch, Predictor, ProtocolName, Step, Task
 
+NO_COLUMN = -1
+"""The column of a class that has not come yet."""
+
 
 class PNN(Method[MethodConfig]):
     """A network of its own for every task, which may look at those before and cannot harm them.
@@ -58,8 +61,8 @@ class PNN(Method[MethodConfig]):
         super().__init__(config, setting)
         self.tasks = 0
         self._build(columns=1)
-        self.column_of = torch.zeros(setting.n_classes, dtype=torch.int64, device=self.weights.values.device)
-        """Of each class, `[n_classes]`; the first for one that has not come yet."""
+        self.column_of = torch.full((setting.n_classes,), NO_COLUMN, device=self.weights.values.device)
+        """The column of each class, `int64 [n_classes]`."""
 
     def _build(self, columns: int) -> None:
         self.net = Progressive()
@@ -101,17 +104,20 @@ class PNN(Method[MethodConfig]):
         self._build(columns=max(1, len({name.split(".")[1] for name in state["net"] if name.startswith("columns.")})))
         super().load_state_dict(state)
         columns, used = len(self.net.columns), self.column_of
-        if max(1, self.tasks) != columns or int(used.min()) < 0 or int(used.max()) >= columns:
+        if max(1, self.tasks) != columns or int(used.min()) < NO_COLUMN or int(used.max()) >= columns:
             raise ValueError(f"{columns} columns do not go with {self.tasks} tasks and the columns {used.tolist()}")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The outputs of every class from its own column (`column_of`, `int64 [n_classes]`)."""
+    """The outputs of every class from its own column (`column_of`, `int64 [n_classes]`).
+
+    A class that has not come yet has the outputs of the first column.
+    """
 
     net: Progressive
     column_of: Tensor
 
     def __call__(self, inputs: Tensor, /) -> Tensor:
         logits = Answer(self.net)(inputs)
-        return logits.gather(0, self.column_of.expand(1, len(inputs), -1))[0]
+        return logits.gather(0, self.column_of.clamp(min=0).expand(1, len(inputs), -1))[0]

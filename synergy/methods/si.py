@@ -46,6 +46,7 @@ class SI(Method[SiConfig]):
     """
 
     Config = SiConfig
+    plain_sgd_only = True
     needs_boundaries = True
 
     def __init__(self, config: SiConfig, setting: Setting) -> None:

@@ -12,7 +12,16 @@ from torch import Tensor
 from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
-from synergy.methods.base import Answer, Method, ReplayConfig, Setting, average_weight, coin, has_batch_norm
+from synergy.methods.base import (
+    Answer,
+    Method,
+    ReplayConfig,
+    Setting,
+    average_weight,
+    coin,
+    has_batch_norm,
+    short_average,
+)
 from synergy.ops.averaging import average_, new_weight, warm_decay
 from synergy.ops.fisher import fisher_diagonal
 from synergy.ops.vectors import Flat, PerParameter
@@ -28,6 +37,12 @@ class SynergyConfig(ReplayConfig):
     penalty_weight: float = option(1.0, "weight of the Fisher-weighted distance to the semantic network", low=0)
     ema_update_freq: float = option(0.4, "probability per step of updating the semantic network", low=0, high=1)
     ema_alpha: float = option(0.999, "decay of the semantic network's average", low=0, high=1)
+    ema_warmup: float = option(
+        30.0,
+        "c of the warm-up: at step t an average looks back over at most t/c steps; 1 as published",
+        low=1,
+        formerly=1.0,
+    )
     fisher_update_freq: float = option(0.01, "probability per step of a Fisher pass over memory", low=0, high=1)
     fisher_alpha: float = option(0.999, "decay of the Fisher information's average", low=0, high=1)
 
@@ -79,7 +94,8 @@ class Synergy(Method[SynergyConfig]):
        + reg_weight * mean((f_theta(x_m) - f_phi(x_m))^2)
        + penalty_weight * sum_i F_i (theta_i - phi_i)^2, zero until there is an F.
     3. The raw x is offered to M, a reservoir.
-    4. With probability ema_update_freq: phi <- a phi + (1 - a) theta, a = min(1 - 1/(t + 1), ema_alpha).
+    4. With probability ema_update_freq: phi <- a phi + (1 - a) theta, a = min(1 - c/(t + c), ema_alpha), c =
+       ema_warmup.
     5. With probability fisher_update_freq: F_new = mean over M (augmented) of p_n (grad log p_phi(y_n | x_n))^2, with
        p_n = p_phi(y_n | x_n); the first one is F, later F <- b F + (1 - b) F_new, b = min(1 - 1/(t + 1), fisher_alpha).
        For a convolution every weight of a filter has the mean of F over that filter.
@@ -87,10 +103,12 @@ class Synergy(Method[SynergyConfig]):
     The semantic network answers. With BatchNorm, phi sees the replay batch in training mode, so that its running
     statistics follow memory, and f_theta(x_m) in the second term comes from a pass of its own.
 
-    Deviations from the published code, all of them defects there: its early Fisher passes counted unfilled slots of the
-    memory as blank images of class 0; those passes overwrote phi's running statistics; its stream depended on how much
-    randomness training had consumed. Its Fisher takes one sample at a time; this one is batched and just as exact. The
-    average of filter means is kept, not the filter means of the average; both are the same.
+    Deviations: the published rule is c = 1, and every preset has it. Its phi is a mean over the whole of a short run,
+    the random start included; by default c is larger here, so that phi follows the stream. Further deviations from the
+    published code, all of them defects there: its early Fisher passes counted unfilled slots of the memory as blank
+    images of class 0; those passes overwrote phi's running statistics; its stream depended on how much randomness
+    training had consumed. Its Fisher takes one sample at a time; this one is batched and just as exact. The average of
+    filter means is kept, not the filter means of the average; both are the same.
 
     Examples:
         >>> from synergy import testing
@@ -122,7 +140,7 @@ class Synergy(Method[SynergyConfig]):
         replay = self.memory.decide(config.minibatch_size, self.setting.view, self.augment_rng)
         places = self.memory.place(n)
         is_anchored = self.fisher.is_set
-        average = average_weight(self.coins, config.ema_update_freq, t, config.ema_alpha)
+        average = average_weight(self.coins, config.ema_update_freq, t, config.ema_alpha, config.ema_warmup)
         fisher = self._decide_fisher() if coin(self.coins, config.fisher_update_freq) and len(self.memory) else None
         return SynergyStep(replay, places, is_anchored, average, fisher)
 
@@ -187,6 +205,10 @@ class Synergy(Method[SynergyConfig]):
         )
         vector = self.phi.gather(new, out=torch.empty_like(self.phi.values))
         average_(self.fisher.values, vector, now.weight)
+
+    def remarks(self) -> list[str]:
+        config = self.config
+        return short_average("semantic", self.steps, config.ema_update_freq, config.ema_alpha, config.ema_warmup)
 
     def predictors(self) -> dict[str, Predictor]:
         return {"semantic": Answer(self.semantic), "working": Answer(self.net)}

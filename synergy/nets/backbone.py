@@ -14,10 +14,11 @@ class Backbone(nn.Module, ABC):
 
     Examples:
         >>> import torch
+        >>> from synergy.nets.mlp import linear
         >>> class Small(Backbone):
         ...     def __init__(self):
         ...         super().__init__()
-        ...         self.classifier = nn.Linear(4, 2)
+        ...         self.classifier = linear(4, 2, torch.Generator().manual_seed(0))
         ...
         ...     def features(self, inputs):
         ...         return inputs.flatten(1)

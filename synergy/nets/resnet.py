@@ -95,7 +95,14 @@ class ResNet18(Backbone, Network[ResNetConfig]):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with BatchNorm, and a shortcut around them."""
+    """Two 3x3 convolutions with BatchNorm, and a shortcut around them.
+
+    Examples:
+        >>> with torch.device("meta"):
+        ...     block = BasicBlock(3, 6, stride=2)
+        ...     block(torch.zeros(2, 3, 8, 8)).shape
+        torch.Size([2, 6, 4, 4])
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Pure functions, each named for its mathematics. They know nothing of streams, memories or methods."""
+"""Pure functions, each named for its mathematics, independent of streams, memories and methods."""

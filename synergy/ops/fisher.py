@@ -1,21 +1,24 @@
-"""The exact diagonal Fisher information of a classifier: per-sample squared gradients, not a squared batch mean.
+"""The exact diagonal Fisher information of a classifier: the mean of squared per-sample gradients.
 
-For every sample n the gradient of its own log-likelihood is squared elementwise, then averaged over samples with a
-constant weight each:
+The gradient of every sample's own log-likelihood is squared elementwise. The squares are averaged over samples, each
+with a constant weight p_n:
 
     F = (1/N) sum_n p_n * (grad log p(y_n | x_n))^2
 
-Layers with a rule (`ops.layer_rules`) need one forward and one backward pass of the whole batch; parameters of any
-other module, and parameters that are used in more than one place, go through vectorised per-sample gradients. Where
-torch cannot vectorise what a network does (a recurrent layer, a branch on the data), these come from a pass for each
-sample: slower. All three are exact.
+There are three ways to compute it, all exact:
 
-BatchNorm couples the samples of a batch, so the gradient "of one sample" needs a rule: here every sample is normalised
-by its own statistics over positions, as in a batch of one in training mode. Where a sample has a single position (a
-BatchNorm over features) it has no statistics of its own, and the running ones are used. Running statistics never
-change. Everything else runs as in evaluation mode, so that dropout does not make the Fisher random. A network that
-couples its samples in another way, such as by a branch on the whole batch, and has nothing but layers with rules, is
-taken as it runs on the batch.
+1. Layers with a rule (`ops.layer_rules`) take one forward and one backward pass of the whole batch.
+2. Parameters of other modules, and parameters used in several places, take vectorised per-sample gradients.
+3. Where torch cannot vectorise a network (a recurrent layer, a branch on the data), every sample takes its own pass.
+   This is the slowest way.
+
+BatchNorm couples the samples of a batch. Here it normalises every sample by its own statistics over positions, as in a
+batch of one in training mode. A sample with a single position (BatchNorm over features) has no such statistics; there
+the running ones are used. Running statistics stay as they are. All other modules run as in evaluation mode, so that
+dropout leaves the Fisher information deterministic.
+
+Samples can be coupled in other ways, such as by a branch on the whole batch. A network of layers with rules alone is
+then computed as it runs on the batch.
 
 Reference: Kirkpatrick et al. 2017 (EWC), eq. 3 and its empirical form; Sarfraz et al. 2022 (SYNERgy) for the weights.
 """
@@ -63,21 +66,31 @@ def fisher_diagonal(
     """The diagonal Fisher information of `net` on a set of samples.
 
     Args:
-        net: any module that maps inputs to logits. It is left as it was: parameters, buffers, gradients and mode, also
-            where its own forward pass writes to them.
+        net: any module that maps inputs to logits. Its parameters, buffers, gradients and modes are the same
+            afterwards, even if its forward pass writes to them.
         inputs: `[N, ...]`, N at least 1.
         targets: `[N, ...]`, for a classifier the labels `int64 [N]`.
         weighted: weigh each sample by its likelihood p(y_n | x_n); otherwise every weight is 1.
-        filter_means: a convolution's weight gets the mean over each filter instead of single elements: cheaper. A
-            transposed convolution has no filters in this sense.
-        log_likelihood: the model's, by default that of a classifier.
-        memory_mb: bound on intermediate results, in MiB; samples are taken in chunks that fit.
+        filter_means: a convolution's weight gets the mean over each filter instead of single elements, which is
+            cheaper. Transposed convolutions keep single elements.
+        log_likelihood: of the model; by default a classifier's.
+        memory_mb: bound on intermediate results, in MiB. Samples are processed in chunks that fit.
 
     Returns:
         One tensor for each of `net.parameters()`, in their order and shape; with `filter_means`, `[O, 1, ...]` for the
         weights of convolutions.
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> net = nn.Linear(2, 2, bias=False)
+        >>> _ = nn.init.zeros_(net.weight)
+        >>> inputs, labels = torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([0, 1])
+        >>> fisher_diagonal(net, inputs, labels, weighted=False)[0]
+        tensor([[1.2500, 0.5000],
+                [1.2500, 0.5000]])
     """
-    assert len(inputs) == len(targets) > 0, "the Fisher information of no samples is not defined"
+    assert len(inputs) == len(targets) > 0, f"given {len(inputs)} inputs and {len(targets)} targets, needed at least 1"
     job = _Job(net, inputs, targets, weighted, filter_means, log_likelihood, memory_mb * 2**20)
     with evaluating(net), single_samples(net), torch.autocast(inputs.device.type, enabled=False):
         sums, together = _by_rules(job)
@@ -104,6 +117,20 @@ def single_samples(net: nn.Module) -> Iterator[None]:
             acting[module] = _normalised_alone
         elif isinstance(module, nn.RNNBase):
             acting[module] = _without_cudnn
+    with _acting(acting):
+        yield
+
+
+@contextmanager
+def without_cudnn(net: nn.Module) -> Iterator[None]:
+    """Within, a recurrent layer does without cuDNN, which has no gradient in evaluation mode."""
+    with _acting({module: _without_cudnn for module in net.modules() if isinstance(module, nn.RNNBase)}):
+        yield
+
+
+@contextmanager
+def _acting(acting: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Within, these modules have other forward functions."""
     for layer, forward in acting.items():
         vars(layer)["forward"] = partial(forward, layer)
     try:
@@ -115,7 +142,8 @@ def single_samples(net: nn.Module) -> Iterator[None]:
 
 def _normalised_alone(layer: BatchNorm, inputs: Tensor) -> Tensor:
     if inputs[0, 0].numel() > 1:
-        # A group for each channel: instance normalisation, but no view, so that an activation in place leaves its edge.
+        # A group for each channel is instance normalisation. It returns no view, so that an in-place activation keeps
+        # the gradient edge.
         return F.group_norm(inputs, inputs.shape[1], layer.weight, layer.bias, layer.eps)
     return F.batch_norm(inputs, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps)
 
@@ -131,6 +159,8 @@ def _without_cudnn(layer: nn.RNNBase, *arguments: Any, **named: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Job:
+    """The arguments of `fisher_diagonal`; `budget` is in bytes."""
+
     net: nn.Module
     inputs: Tensor
     targets: Tensor
@@ -152,12 +182,12 @@ Sums: TypeAlias = dict[nn.Parameter, Tensor]
 
 @dataclass(frozen=True)
 class _Pass:
-    """What layers saw in one forward and one backward pass.
+    """Inputs and output gradients of layers in one forward and one backward pass.
 
     Attributes:
         uses: of each layer whose rule holds, with the gradient of its output; None if no score depends on it.
-        others: layers that were used in another way.
-        scores: the log-likelihood of each sample `[N]`.
+        others: layers whose rule does not hold.
+        scores: the log-likelihood of each sample, `[N]`.
     """
 
     uses: list[tuple[Use, Tensor | None]]
@@ -166,10 +196,10 @@ class _Pass:
 
 
 def _by_rules(job: _Job) -> tuple[Sums, list[Tensor]]:
-    """One forward and one backward pass for a chunk; each layer's rule turns what it saw into a sum of squares.
+    """Sums of squares by the layers' rules, with one forward and one backward pass for each chunk.
 
     Returns:
-        The sums, and the log-likelihood of each sample, a tensor for each chunk; both are empty if no rule holds.
+        The sums, and the log-likelihood of each sample, a tensor for each chunk. Both are empty if no rule holds.
     """
     sums: Sums = {}
     others: set[nn.Module] = set()
@@ -187,7 +217,7 @@ def _by_rules(job: _Job) -> tuple[Sums, list[Tensor]]:
                 _add(sums, use.layer, _squares(job, use, grad, weights))
         others |= seen.others
         scores.append(seen.scores)
-    # A sum over some of the chunks is of no use.
+    # A layer whose rule failed for one chunk lacks that chunk's part of the sum.
     in_part = {parameter for layer in others for parameter in layer.parameters(recurse=False)}
     return {parameter: total for parameter, total in sums.items() if parameter not in in_part}, scores
 
@@ -195,7 +225,7 @@ def _by_rules(job: _Job) -> tuple[Sums, list[Tensor]]:
 def _pass(job: _Job, layers: list[nn.Module], inputs: Tensor, targets: Tensor) -> _Pass:
     with put_back(job.net), differentiable(job.net), recording(layers) as uses:
         scores = job.log_likelihood(job.net(inputs), targets)
-        # A layer that acts twice has the square of a sum, not a sum of squares: left to the general way.
+        # The gradient of a layer that acts twice is a sum, whose square needs the general way.
         once = [seen[0] for seen in uses.values() if len(seen) == 1 and _rule_holds(seen[0], len(inputs))]
         others = uses.keys() - {use.layer for use in once}
         grads = torch.autograd.grad(scores.sum(), [use.output for use in once], allow_unused=True) if once else ()
@@ -203,7 +233,7 @@ def _pass(job: _Job, layers: list[nn.Module], inputs: Tensor, targets: Tensor) -
 
 
 def _rule_holds(use: Use, n: int) -> bool:
-    """Whether the first dimension of what a layer saw is that of the samples, and no other one can be."""
+    """Whether the first dimension of a layer's input, and no other one, is that of the samples."""
     shape = use.input.shape
     if isinstance(use.layer, nn.Linear):
         return len(shape) > 1 and shape[0] == n and (n == 1 or n not in shape[1:-1])
@@ -221,10 +251,11 @@ def _add(sums: Sums, layer: nn.Module, squares: Mapping[str, Tensor]) -> None:
 
 
 def _by_single_samples(job: _Job, parameters: Mapping[str, nn.Parameter]) -> tuple[Sums, Tensor | None]:
-    """The general way: the gradient of every single sample by `parameters`.
+    """Sums of squares the general way: the gradient of every single sample by `parameters`.
 
     Returns:
-        The sums, and the log-likelihood of each sample `[N]` if it was alone in a pass; None if they were vectorised.
+        The sums, and the log-likelihood of each sample, `[N]`, if every sample had its own pass; None if one pass was
+        vectorised over them.
     """
     per_sample = sum(p.numel() * p.element_size() for p in parameters.values())
     size = _fitting(job, 2 * per_sample + activation_bytes(job.net, job.inputs))
@@ -303,7 +334,7 @@ def _one_by_one(
         for x, y in zip(inputs.detach().split(1), targets.split(1), strict=True):
             with put_back(net), gradients_aside(net):
                 value = score(net(x), y).sum()
-                # Not `torch.autograd.grad`, which a network with checkpoints inside may refuse.
+                # A network with checkpoints inside may refuse `torch.autograd.grad`.
                 if value.requires_grad:
                     torch.autograd.backward(value)
                 for name, parameter in parameters.items():
@@ -314,16 +345,16 @@ def _one_by_one(
 
 
 CANNOT = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
-"""What torch raises where it cannot transform a network (mostly a RuntimeError), or code that meets no plain tensor.
+"""Errors of torch where it cannot vectorise or record a network, and of a network's code where it meets such a tensor.
 
-What is wrong with the network itself shows again in the simpler way, which lets it through.
+A defect of the network itself raises the same error again in the simpler way, which lets it through.
 """
 
 
 def attempt(compute: Callable[[], T]) -> T | None:
-    """The result, or None where the network does what cannot be vectorised or recorded: a simpler way is needed then.
+    """The result; None if the network cannot be vectorised or recorded and needs a simpler way.
 
-    Running out of memory is raised on: what helps is a smaller `memory_mb`, not a slower way.
+    An error about memory is raised: the remedy is a smaller `memory_mb`.
     """
     try:
         return compute()
@@ -344,7 +375,7 @@ def _filters(net: nn.Module) -> set[Tensor]:
 
 
 def layers_with_rules(net: nn.Module) -> list[nn.Module]:
-    """Modules of a type that has a rule, whose parameters belong to no other module as well."""
+    """Modules of a type that has a rule and with parameters of their own, shared with no other module."""
     owners: dict[nn.Parameter, int] = {}
     modules = [module for module in net.modules() if list(module.parameters(recurse=False))]
     for module in modules:
@@ -358,13 +389,13 @@ def layers_with_rules(net: nn.Module) -> list[nn.Module]:
 
 
 def _has_rule(module: nn.Module) -> bool:
-    # `nn.utils.weight_norm` and pruning keep the type of a layer, and give it other parameters.
+    # `nn.utils.weight_norm` and pruning keep the type of a layer and give it other parameters.
     return type(module) in RULES and module._parameters.keys() <= {"weight", "bias"}
 
 
 @dataclass(frozen=True)
 class Use:
-    """One use of a layer in a forward pass: what went in, and where the gradient of its output is to be had."""
+    """One use of a layer in a forward pass: its input, and the edge that gives the gradient of its output."""
 
     layer: nn.Module
     input: Tensor
@@ -373,14 +404,14 @@ class Use:
 
 @contextmanager
 def recording(layers: list[nn.Module]) -> Iterator[dict[nn.Module, list[Use]]]:
-    """Within, every use of these layers in a forward pass is noted down."""
+    """Within, every use of these layers in a forward pass is recorded."""
     uses: dict[nn.Module, list[Use]] = {}
 
     def record(layer: nn.Module, arguments: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
-        # Within `no_grad` a use has no part in the gradient.
+        # A use within `no_grad` takes no part in the gradient.
         if output.requires_grad:
             (seen,) = (*arguments, *named.values())
-            # The edge, not the tensor: it stays right when an activation overwrites the output in place.
+            # The edge stays right when an activation overwrites the output in place; the tensor would change.
             uses.setdefault(layer, []).append(Use(layer, seen, get_gradient_edge(output)))
 
     hooks = [layer.register_forward_hook(record, with_kwargs=True) for layer in layers]
@@ -393,7 +424,7 @@ def recording(layers: list[nn.Module]) -> Iterator[dict[nn.Module, list[Use]]]:
 
 @contextmanager
 def differentiable(net: nn.Module) -> Iterator[None]:
-    """Within, every parameter takes a gradient, also a frozen one."""
+    """Within, every parameter takes a gradient, frozen ones too."""
     frozen = [parameter for parameter in net.parameters() if not parameter.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(True)
@@ -407,7 +438,7 @@ def differentiable(net: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def gradients_aside(net: nn.Module) -> Iterator[None]:
-    """Within, no parameter has a gradient at first; afterwards each has the one it had."""
+    """Within, gradients start as None; afterwards every parameter has its former gradient again."""
     before = [(parameter, parameter.grad) for parameter in net.parameters()]
     for parameter, _ in before:
         parameter.grad = None
@@ -422,7 +453,7 @@ def gradients_aside(net: nn.Module) -> Iterator[None]:
 def put_back(net: nn.Module) -> Iterator[None]:
     """Within, a forward pass may write to the network; afterwards attributes, buffers and parameters are as before.
 
-    Layers with a rule are not looked after: their forward pass is torch's own, or replaced here, and writes nothing.
+    Layers with a rule need no such care: their forward pass is torch's own, or replaced here, and writes nothing.
     """
     modules = [(module, dict(vars(module)), dict(module._buffers)) for module in net.modules() if not _has_rule(module)]
     tensors = {tensor for module, _, buffers in modules for tensor in (*module._parameters.values(), *buffers.values())}
@@ -448,18 +479,18 @@ def _reset(module: nn.Module, attributes: Mapping[str, Any], buffers: Mapping[st
 
 
 def _chunk_size(job: _Job, layers: list[nn.Module]) -> int:
-    """How many samples go through the network at once: their activations, and as much again for gradients, must fit."""
+    """Samples in one pass: their activations, and as many bytes again for gradients, fit the budget."""
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     if len(linear) < len(layers):
         return _fitting(job, 2 * activation_bytes(job.net, job.inputs))
-    # For linear layers a bound is known without a look: no more positions than the input has values for.
+    # Linear layers have a known bound: the values of an input limit its positions.
     positions = -(-job.inputs[0].numel() // min(layer.in_features for layer in linear))
     widths = sum(layer.in_features + layer.out_features for layer in linear)
     return _fitting(job, 2 * positions * widths * job.inputs.element_size())
 
 
 def activation_bytes(net: nn.Module, inputs: Tensor) -> int:
-    """Bytes that the modules' outputs take for one sample, measured on the first."""
+    """Bytes of all modules' outputs for one sample, measured on the first one."""
     total = 0
 
     def count(module: nn.Module, arguments: Any, output: Any) -> None:
@@ -467,7 +498,7 @@ def activation_bytes(net: nn.Module, inputs: Tensor) -> int:
         if isinstance(output, Tensor):
             total += output.numel() * output.element_size()
 
-    # What is compiled by `torch.jit` takes no hooks.
+    # Modules compiled by `torch.jit` take no hooks.
     watched = [module for module in net.modules() if not isinstance(module, torch.jit.ScriptModule)]
     hooks = [module.register_forward_hook(count) for module in watched]
     try:

@@ -1,7 +1,7 @@
-"""A classifier that gets more outputs, and what goes with its parameters: vectors and the state of an optimiser.
+"""More outputs for a classifier, and the same growth for the state of an optimiser.
 
-New outputs start as rows of zeros. Their logits are 0 for every input, so that a stored logit of 0 is just what the
-network itself would have said; known rows do not change by a bit.
+New outputs start as rows of zeros: their logits are 0 for every input. A logit of 0 for an older sample is therefore
+the network's own output. Known rows keep their bits.
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ def classifier_name(net: nn.Module) -> str:
     """The name of the last linear layer of a network, in the order in which its modules were registered.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the network has no linear layer.
+
+    Examples:
+        >>> from torch import nn
+        >>> classifier_name(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)))
+        '2'
     """
     names = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
     if not names:
         raise UsageError(
-            f"network: given {type(net).__name__}, which has no nn.Linear; allowed where classes may come later: one "
-            "whose logits come from an nn.Linear; name all classes in advance (classes=[...]) for any other"
+            f"network: given {type(net).__name__}, which has no nn.Linear; allowed where classes may come later: "
+            "logits from an nn.Linear; for another network name all classes in advance (classes=[...])"
         )
     last: str = names[-1]
     return last
@@ -33,7 +38,7 @@ def classifier(net: nn.Module, name: str) -> nn.Linear:
     """The linear layer called `name`.
 
     Raises:
-        UsageError: there is no layer of that name, it is not linear, or another one shares its weights.
+        UsageError: no linear layer has that name, or another layer shares its weights.
     """
     linear = {key: module for key, module in net.named_modules() if isinstance(module, nn.Linear)}
     if name not in linear:
@@ -49,7 +54,15 @@ def classifier(net: nn.Module, name: str) -> nn.Linear:
 
 @torch.no_grad()
 def widen(layer: nn.Linear, outputs: int) -> None:
-    """Append `outputs` rows of zeros to a linear layer, in place; its parameters are new objects."""
+    """Append `outputs` rows of zeros to a linear layer, in place. Its parameters are new objects afterwards.
+
+    Examples:
+        >>> from torch import nn
+        >>> layer = nn.Linear(2, 1)
+        >>> widen(layer, 2)
+        >>> layer.out_features, layer.bias[1:].tolist()
+        (3, [0.0, 0.0])
+    """
     rows = layer.weight.new_zeros(outputs, layer.in_features)
     layer.weight = nn.Parameter(torch.cat([layer.weight, rows]), layer.weight.requires_grad)
     if layer.bias is not None:
@@ -59,7 +72,14 @@ def widen(layer: nn.Linear, outputs: int) -> None:
 
 
 def exchange(optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter, positions: Tensor) -> None:
-    """Let an optimiser go on with `new` in the place of `old`, a vector `[P]` whose elements are now at `positions`."""
+    """Replace `old` by `new` in an optimiser, and carry the state over.
+
+    Args:
+        optimizer: of `old`.
+        old: all parameters of a network before it grew, a vector `[P]`.
+        new: all parameters afterwards, a longer vector.
+        positions: of the old elements in the new vector, `int64 [P]`.
+    """
     for group in optimizer.param_groups:
         group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
     if old in optimizer.state:

@@ -1,8 +1,8 @@
 """Sums of squared per-sample gradients, layer by layer, from a layer's inputs and output gradients.
 
-For each sample n the gradient of a layer's weights is a product of what went in and what came back; its square,
-weighted and summed over samples, has a form that avoids the gradient of a single sample where that can be. Each
-rule is exact. `RULES` says which layer has one; every other layer is left to the general fallback in `ops.fisher`.
+The gradient of a layer's weights for one sample is a product of its input and its output gradient. A rule computes the
+weighted sum over samples of its square, where it can without the gradient of any single sample. Each rule is exact.
+`RULES` lists the layers that have one; all others take the general way of `ops.fisher`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from torch.nn.grad import conv2d_weight
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 Squares: TypeAlias = dict[str, Tensor]
-"""For each parameter of a layer, by its name in the layer: the weighted sum over samples of its squared gradient."""
-
+"""The weighted sum over samples of the squared gradient of each parameter, by its name in the layer."""
 
 CACHE_BYTES = 4 * 2**20
-"""What a convolution's samples may take at a time on a CPU: more is no faster, since it leaves the cache in between."""
+"""Bytes of a convolution's samples in one chunk on a CPU: larger chunks leave the cache between two operations."""
 
 
 class LayerRule(Protocol):
@@ -32,11 +31,11 @@ class LayerRule(Protocol):
 
     Args:
         layer: the module.
-        inputs: what its parameters acted on, `[N, ...]`.
+        inputs: of the layer, `[N, ...]`.
         grads: the gradient of each sample's own log-likelihood by the layer's output, `[N, ...]`.
-        weights: `[N]`, the factor of each sample's square.
-        filter_means: a convolution's weight may answer with the mean over each filter, `[O, 1, 1, 1]`.
-        budget: bytes that intermediate results may take.
+        weights: factor of each sample's square, `[N]`.
+        filter_means: a convolution returns the mean over each filter of its weight, `[O, 1, 1, 1]`.
+        budget: bound on intermediate results, in bytes.
     """
 
     def __call__(
@@ -47,7 +46,7 @@ class LayerRule(Protocol):
 def linear(
     layer: nn.Module, inputs: Tensor, grads: Tensor, weights: Tensor, *, filter_means: bool, budget: int
 ) -> Squares:
-    """`sum_n p_n (d_n a_n^T)^2 = (p d^2)^T (a^2)`: one matrix product. With positions, a product per sample first."""
+    """`sum_n p_n (d_n a_n^T)^2 = (p d^2)^T (a^2)`: one matrix product. Inputs with positions take one per sample."""
     assert isinstance(layer, nn.Linear)
     if inputs.dim() == 2:
         weighted = grads.square().mul_(weights[:, None])
@@ -64,7 +63,7 @@ def linear(
 def batch_norm(
     layer: nn.Module, inputs: Tensor, grads: Tensor, weights: Tensor, *, filter_means: bool, budget: int
 ) -> Squares:
-    """The affine parameters of a normalisation in which every sample has its own statistics over positions."""
+    """The affine parameters of BatchNorm, where every sample is normalised by its own statistics over positions."""
     assert isinstance(layer, BatchNorm)
     if inputs[0, 0].numel() > 1:
         normalised = F.group_norm(inputs, inputs.shape[1], eps=layer.eps)
@@ -82,12 +81,15 @@ def batch_norm(
 def convolution(
     layer: nn.Module, inputs: Tensor, grads: Tensor, weights: Tensor, *, filter_means: bool, budget: int
 ) -> Squares:
-    """With `U_n` the unfolded input and `d_n` the output gradient, the gradient is `d_n U_n^T`. U itself is never made.
+    """The gradient `d_n U_n^T` of each sample, with `U_n` its unfolded input and `d_n` its output gradient.
 
-    For the filter means only a filter's squared norm is needed, and `|d U^T|^2 = d (U^T U) d^T`, where the Gram matrix
-    is a sum of parts of that of the padded input: each layer takes the cheaper way. The gradients themselves come from
-    the CPU's library as those of one convolution with a group for each sample; where positions are few, and on other
-    devices, from a product for each position of the kernel, which sees a stretch of the padded input.
+    U itself is never built. There are three ways, and each layer takes the cheapest:
+
+    - Filter means need only a filter's squared norm `|d U^T|^2 = d (U^T U) d^T`. The Gram matrix `U^T U` is a sum of
+      parts of the Gram matrix of the padded input.
+    - On a CPU the library computes all gradients as those of one convolution with a group for each sample.
+    - With few positions, and on other devices, each position of the kernel takes one matrix product with a stretch of
+      the padded input.
     """
     assert isinstance(layer, nn.Conv2d)
     padded = _padded(layer, inputs).unflatten(1, (layer.groups, -1))
@@ -108,11 +110,12 @@ def convolution(
 
 @dataclass(frozen=True)
 class Phase:
-    """The pixels of a padded input, every so many by the stride, that some positions of a kernel see.
+    """Every s-th pixel of a padded input, with s the stride, from one offset; some positions of the kernel see these.
 
     Attributes:
-        rows, columns: which pixels.
-        positions: of the kernel, each with the row and column of the first pixel it sees, counted within the phase.
+        rows, columns: the pixels.
+        positions: those of the kernel: row and column in the kernel, then row and column within the phase of the first
+            pixel they see.
     """
 
     rows: slice
@@ -121,7 +124,7 @@ class Phase:
 
 
 def phases(layer: nn.Conv2d) -> list[Phase]:
-    """All phases that a position of the kernel sees. Within a phase the stride is 1."""
+    """All phases that some position of the kernel sees. Within a phase the stride is 1."""
     found: dict[tuple[int, int], list[tuple[int, int, int, int]]] = {}
     for down, right in product(*map(range, layer.kernel_size)):
         row, above = divmod(down * layer.dilation[0], layer.stride[0])
@@ -155,7 +158,7 @@ def _squares_by_library(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights
     values = padded[0].numel() + grads[0].numel() + 2 * squares.numel()
     for part in _chunks(len(weights), values * grads.element_size(), budget):
         n = len(weights[part])
-        # Contiguous: with channels last and few of them the library (torch 2.13) corrupts memory.
+        # Contiguous: the library (torch 2.13) corrupts memory where channels are last and few.
         gradients = conv2d_weight(
             padded[part].reshape(1, -1, *padded.shape[-2:]).contiguous(),
             [n * layer.out_channels, *layer.weight.shape[1:]],
@@ -169,14 +172,14 @@ def _squares_by_library(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights
 
 
 def _squares_by_stretches(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights: Tensor, budget: int) -> Tensor:
-    """The same."""
+    """As `_squares_by_library`, with one matrix product for each position of the kernel."""
     (groups, filters, height, width), channels = grads.shape[1:], padded.shape[2]
     squares = grads.new_zeros(*layer.kernel_size, groups * filters, channels)
     pixels = math.prod(padded.shape[-2:])
     values = groups * (pixels * (filters + channels) + 2 * filters * channels)
     for part, phase in product(_chunks(len(weights), values * grads.element_size(), budget), phases(layer)):
         seen = padded[part, ..., phase.rows, phase.columns]
-        # As wide as the input, with zeros where a row goes on beyond what a position sees: then that is one stretch.
+        # Rows of the gradient are padded with zeros to the width of the input, so that a position sees one stretch.
         stretch = (height - 1) * seen.shape[-1] + width
         wide = F.pad(grads[part], (0, seen.shape[-1] - width)).flatten(-2)[..., :stretch]
         flat = seen.flatten(-2)
@@ -188,7 +191,7 @@ def _squares_by_stretches(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weigh
 
 
 def _means_by_gram(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights: Tensor, budget: int) -> Tensor:
-    """The mean of the same over each filter, `[G * O, 1, 1, 1]`."""
+    """The mean of the squares over each filter, `[G * O, 1, 1, 1]`; arguments as in `_squares_by_library`."""
     groups, filters, height, width = grads.shape[1:]
     positions = height * width
     means = grads.new_zeros(groups * filters)
@@ -238,4 +241,4 @@ RULES: Mapping[type[nn.Module], Callable[..., Squares]] = {
     nn.BatchNorm2d: batch_norm,
     nn.BatchNorm3d: batch_norm,
 }
-"""Exact types only: a subclass may compute something else, and goes through the fallback."""
+"""Exact types only: a subclass may compute something else and takes the general way."""

@@ -1,4 +1,4 @@
-"""The mode of a network, for a while."""
+"""Evaluation mode for a while."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ _ASSIGNMENT = nn.Module.__setattr__
 
 
 class evaluating:  # noqa: N801  # a context, used as a verb
-    """Within, every module of a network is in evaluation mode; afterwards each is in the mode it was in.
+    """Within, every module of a network is in evaluation mode; afterwards each has its former mode again.
 
-    Every prediction enters and leaves this, so that it is a class and not a generator, and walks the network itself.
+    Args:
+        net: the network.
+
+    Examples:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+        >>> with evaluating(net):
+        ...     [module.training for module in net.modules()]
+        [False, False, False]
+        >>> [module.training for module in net.modules()]
+        [True, True, False]
     """
 
     __slots__ = ("_net", "_training")
@@ -30,9 +40,9 @@ class evaluating:  # noqa: N801  # a context, used as a verb
 
 
 def _modules(net: nn.Module) -> list[nn.Module]:
-    """A network and all its parts; a part that is in several places as often."""
+    """A network and all its parts; a part in several places is listed for each place."""
     found = [net]
-    for module in found:  # grows
+    for module in found:  # the list grows in the loop
         if module._modules:
             found += [part for part in module._modules.values() if part is not None]
     return found
@@ -41,7 +51,8 @@ def _modules(net: nn.Module) -> list[nn.Module]:
 def _set(modules: Sequence[nn.Module], training: bool) -> None:
     for module in modules:
         if type(module).__setattr__ is _ASSIGNMENT:
-            # That looks for parameters, buffers and modules first, which takes longer than a small layer.
+            # `nn.Module.__setattr__` looks for parameters, buffers and modules first, which takes longer than a
+            # small layer.
             module.__dict__["training"] = training
         else:
             module.training = training

@@ -1,4 +1,4 @@
-"""What is minimised, and the likelihood that goes with it."""
+"""Loss functions, each with its likelihood."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from synergy.ops.fisher import LogLikelihood, categorical
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss, and the log-likelihood that the Fisher information is taken of.
+    """A loss to minimise, and the log-likelihood behind the Fisher information.
 
     Attributes:
         loss: outputs `[B, ...]` and targets `[B, ...]` -> mean over the samples, a scalar.
-        log_likelihood: the same -> of each sample `[B]`, up to a constant.
+        log_likelihood: outputs and targets -> log-likelihood of each sample, `[B]`, up to a constant.
+
+    Examples:
+        >>> import torch
+        >>> SQUARED_ERROR.loss(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [3.0]]))
+        tensor(0.5000)
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -31,15 +36,22 @@ def gaussian(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 CROSS_ENTROPY = Objective(F.cross_entropy, categorical)
-"""Of logits `[B, K]` and labels `int64 [B]`."""
+"""For logits `[B, K]` and labels `int64 [B]`."""
 SQUARED_ERROR = Objective(F.mse_loss, gaussian)
-"""Of outputs and targets of one shape `[B, ...]`: mean over samples and elements."""
+"""For outputs and targets of one shape `[B, ...]`: mean over samples and elements."""
 
 
 def weighted_cross_entropy(weights: Tensor) -> Objective:
-    """Cross-entropy where a sample of class k counts `weights[k]` (`[K]`) times; the likelihood stays the model's.
+    """Cross-entropy as a weighted mean over the samples; 0 if all weights are 0. The likelihood has no weights.
 
-    The loss of a batch is the weighted mean, and 0 where no sample counts.
+    Args:
+        weights: of each class, `[K]`.
+
+    Examples:
+        >>> import torch
+        >>> objective = weighted_cross_entropy(torch.tensor([1.0, 0.0]))
+        >>> objective.loss(torch.zeros(2, 2), torch.tensor([0, 1]))
+        tensor(0.6931)
     """
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Gradients of single samples, and the angles between them.
 
-A sample's gradient is that of its own cross-entropy by all parameters. BatchNorm couples the samples of a batch; here,
-as for the Fisher information (`ops.fisher`), every sample is normalised by its own statistics, and everything else
-runs as in evaluation mode. The network is left as it was.
+A sample's gradient is that of its own cross-entropy by all parameters. The network runs as in evaluation mode: a
+BatchNorm normalises by its running statistics, which is the function that the network answers with. The network is left
+as it was.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from synergy.ops.fisher import (
     put_back,
     recording,
     single_gradients,
-    single_samples,
+    without_cudnn,
 )
 from synergy.ops.modes import evaluating
 
 SMALLEST_NORM = 1e-12
-"""What is shorter has no direction."""
+"""Shorter gradients count as zero: they have no direction."""
 
 
 def per_sample_gradients(net: nn.Module, inputs: Tensor, labels: Tensor, *, memory_mb: int = 1024) -> Iterator[Tensor]:
@@ -44,7 +44,7 @@ def per_sample_gradients(net: nn.Module, inputs: Tensor, labels: Tensor, *, memo
     """
     with _still(net, inputs.device):
         activations = activation_bytes(net, inputs)
-    # Every gradient exists twice for a moment: as the parameters are shaped, and as a row.
+    # Every gradient exists twice for a moment: in the parameters' shapes and as a row.
     gradients = 2 * sum(p.numel() * p.element_size() for p in net.parameters())
     size = max(1, memory_mb * 2**20 // (gradients + activations))
     for start in range(0, len(inputs), size):
@@ -53,7 +53,7 @@ def per_sample_gradients(net: nn.Module, inputs: Tensor, labels: Tensor, *, memo
 
 @contextmanager
 def _still(net: nn.Module, device: torch.device) -> Iterator[None]:
-    with evaluating(net), single_samples(net), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with evaluating(net), without_cudnn(net), torch.no_grad(), torch.autocast(device.type, enabled=False):
         yield
 
 
@@ -67,18 +67,28 @@ def _gradients(net: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
 def greatest_cosines(
     net: nn.Module, samples: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor], *, memory_mb: int = 1024
 ) -> tuple[Tensor, Tensor]:
-    """How much the gradients of some samples are like those of others.
+    """The greatest cosine similarity of the gradients of some samples with those of others.
 
     Args:
         net: maps `[N, ...]` to logits `[N, K]`.
         samples: inputs `[N, ...]` and labels `int64 [N]`.
         others: inputs `[M, ...]` and labels `int64 [M]`.
-        memory_mb: bound on intermediate results, in MiB. If not all gradients fit, those of `samples` are computed
-            anew for every chunk of `others`.
+        memory_mb: bound on intermediate results, in MiB. Where the gradients exceed it, those of `samples` are
+            computed again for every chunk of `others`.
 
     Returns:
-        The greatest cosine similarity with any of `others`: of each sample's gradient `[N]`, and of the mean of them,
-        a scalar. A gradient of zero has the cosine 0 with everything.
+        For each sample of `samples`, `[N]`, and for their mean gradient, a scalar. A gradient of zero has the cosine 0
+        with everything.
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> net = nn.Linear(2, 2, bias=False)
+        >>> _ = nn.init.zeros_(net.weight)
+        >>> inputs, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
+        >>> singles, mean = greatest_cosines(net, (inputs, labels), (inputs[:1], 1 - labels[:1]))
+        >>> singles, round(float(mean), 4)
+        (tensor([-1.,  0.]), -0.7071)
     """
     products = gradient_products(net, torch.cat([samples[0], others[0]]), torch.cat([samples[1], others[1]]))
     if products is not None:
@@ -96,10 +106,10 @@ def greatest_cosines(
 
 
 def gradient_products(net: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor | None:
-    """The inner product of every two samples' gradients, without the gradients, for networks of linear layers.
+    """The inner product of every two samples' gradients of a network of linear layers, from two Gram matrices a layer.
 
-    With inputs a and output gradients d of a layer the gradient of sample n is d_n a_n^T, so the product of two is
-    (a_n . a_m)(d_n . d_m), and with a bias (a_n . a_m + 1)(d_n . d_m): two small Gram matrices for each layer.
+    A layer with inputs a and output gradients d has the gradient d_n a_n^T for sample n. The product of two samples is
+    (a_n . a_m)(d_n . d_m), and with a bias (a_n . a_m + 1)(d_n . d_m).
 
     Args:
         net: maps `[N, ...]` to logits `[N, K]`.
@@ -107,7 +117,7 @@ def gradient_products(net: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor 
         labels: `int64 [N]`.
 
     Returns:
-        `[N, N]`, or None for a network that has other parameters, or uses a layer more than once or over positions.
+        `[N, N]`; None for a network with other parameters, or one that uses a layer several times or over positions.
     """
     layers = layers_with_rules(net)
     covered = sum(p.numel() for layer in layers for p in layer.parameters(recurse=False))
@@ -130,7 +140,7 @@ def gradient_products(net: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor 
 
 
 def _greatest_of(products: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """`greatest_cosines` of the first `n` samples with the rest, from all inner products."""
+    """`greatest_cosines` of the first `n` samples with the rest, from the inner products of all, `[N, N]`."""
     norms = products.diagonal().clamp(min=0).sqrt().clamp(min=SMALLEST_NORM)
     of_mean = products[:n, :n].sum().clamp(min=0).sqrt().clamp(min=SMALLEST_NORM)
     across = products[:n, n:] / norms[n:]

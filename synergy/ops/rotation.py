@@ -1,4 +1,4 @@
-"""Nearest-neighbour rotation about the centre, as a gather with a precomputed index map."""
+"""Nearest-neighbour rotation about the centre: a gather with a precomputed index map."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from torch import Tensor
 
 
 def rotation_index(angles: Tensor, height: int, width: int) -> Tensor:
-    """For each angle, which source pixel every target pixel takes.
+    """The source pixel of every target pixel, for each angle.
 
     Args:
         angles: `[...]`, degrees, counter-clockwise as one looks at the image. Computed in float64.
         height, width: of the image, in pixels.
 
     Returns:
-        `int64 [..., height * width]`, indices into the flattened image; `height * width` where the source lies outside,
-        so that a gather from an image with one zero pixel appended gives the black border.
+        `int64 [..., height * width]`, indices into the flattened image. The index is `height * width` where the source
+        lies outside: a gather from an image with one zero pixel appended gives a black border.
+
+    Examples:
+        >>> import torch
+        >>> rotation_index(torch.tensor(90.0), 2, 2)
+        tensor([1, 3, 0, 2])
     """
     radians = torch.deg2rad(angles.to(torch.float64))[..., None]
     cos, sin = torch.cos(radians), torch.sin(radians)
@@ -24,7 +29,7 @@ def rotation_index(angles: Tensor, height: int, width: int) -> Tensor:
         torch.arange(width, dtype=torch.float64, device=angles.device) + 0.5 - width / 2,
         indexing="ij",
     )
-    # The target pixel's centre, turned back by the angle (rows grow downwards), lies in this source pixel.
+    # The centre of a target pixel, turned back by the angle (rows grow downwards), lies in its source pixel.
     source_column = torch.floor(cos * column.flatten() - sin * row.flatten() + width / 2).to(torch.int64)
     source_row = torch.floor(sin * column.flatten() + cos * row.flatten() + height / 2).to(torch.int64)
     inside = (source_column >= 0) & (source_column < width) & (source_row >= 0) & (source_row < height)
@@ -32,11 +37,20 @@ def rotation_index(angles: Tensor, height: int, width: int) -> Tensor:
 
 
 def gather_pixels(images: Tensor, index: Tensor) -> Tensor:
-    """Move pixels: `out[n, c, i] = images[n, c, index[i]]`, zero where the index lies one past the end.
+    """Move pixels: `out[n, c, i] = images[n, c, index[i]]`; 0 where the index is `H * W`.
 
     Args:
         images: `[N, C, H, W]`.
         index: `int64 [H * W]`, one map for all images, or `[N, H * W]`, one for each.
+
+    Returns:
+        `[N, C, H, W]`.
+
+    Examples:
+        >>> import torch
+        >>> image = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
+        >>> gather_pixels(image, rotation_index(torch.tensor(90.0), 2, 2)).flatten()
+        tensor([2, 4, 1, 3])
     """
     n, channels, height, width = images.shape
     padded = images.new_zeros(n, channels, height * width + 1)

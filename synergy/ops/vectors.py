@@ -1,4 +1,4 @@
-"""A network's parameters as one vector, and back, without copies."""
+"""A network's parameters as one vector that shares their storage."""
 
 from __future__ import annotations
 
@@ -10,22 +10,30 @@ from torch import Tensor, nn
 from synergy.errors import UsageError
 
 FEWEST_CHANNELS = 16
-"""Of a convolution with channels last."""
+"""Fewest output channels for channels_last."""
 
 
 class Flat:
     """The parameters of a network as one vector `values` `[P]` and their gradients as another, `grads` `[P]`.
 
-    The network's parameters become views of `values` and their `.grad` views of `grads`, so that an average, a penalty
-    or an optimiser step over the whole network is one operation instead of one per layer. `parameter` is `values` with
-    `grads` as its gradient, for an optimiser.
+    The network's parameters become views of `values` and their `.grad` views of `grads`. So an average, a penalty or an
+    optimiser step over the whole network is one operation. `parameter` is `values` with `grads` as its gradient, for an
+    optimiser.
 
-    The order is that of `net.parameters()`. Replacing a parameter's storage (`net.to`, a new layer) breaks the tie:
-    `follow` the network then. `load_state_dict` copies in place and is safe.
+    The order is that of `net.parameters()`. A parameter with new storage (`net.to`, a new layer) is no view any more:
+    call `follow` then. `load_state_dict` copies in place and is safe.
 
     Args:
-        net: its parameters must share one dtype and one device.
-        with_grads: whether to keep gradients too. A network that is only averaged needs none.
+        net: its parameters share one dtype and one device.
+        with_grads: whether to keep gradients too; an averaged network needs none.
+
+    Examples:
+        >>> from torch import nn
+        >>> net = nn.Linear(2, 1)
+        >>> weights = Flat(net)
+        >>> _ = weights.values.fill_(0.5)
+        >>> net.weight.tolist(), net.bias.tolist()
+        ([[0.5, 0.5]], [0.5])
     """
 
     def __init__(self, net: nn.Module, with_grads: bool = True) -> None:
@@ -37,7 +45,7 @@ class Flat:
         with_grads = self._with_grads
         self._parameters = list(self._net.parameters())
         kinds = {(p.dtype, p.device) for p in self._parameters}
-        assert len(kinds) == 1, f"parameters of one dtype on one device are needed, found {kinds}"
+        assert len(kinds) == 1, f"parameters of one dtype on one device are required, found {kinds}"
         first = self._parameters[0]
         total = sum(p.numel() for p in self._parameters)
         self.values = torch.empty(total, dtype=first.dtype, device=first.device)
@@ -53,13 +61,13 @@ class Flat:
                 parameter.grad = view
 
     def follow(self) -> Tensor:
-        """Take up the parameters that the network has now, after some were replaced by longer ones.
+        """Take over the network's present parameters, after some were replaced by longer ones.
 
-        Every old parameter must have a successor in its place, whose first values, in row-major order, are its own. How
-        the two are laid out in memory does not matter.
+        Every old parameter has a successor in its place. The first values of the successor, in row-major order, are
+        those of the old one; memory layouts may differ.
 
         Returns:
-            Where each element of the old vector is in the new one, `int64 [P]`.
+            The position of each element of the old vector in the new one, `int64 [P]`.
         """
         before = self._places()
         self._take_up()
@@ -69,7 +77,7 @@ class Flat:
         return positions
 
     def _places(self) -> list[Tensor]:
-        """For each parameter where its elements, in row-major order, are in the vector: `int64`."""
+        """The positions of each parameter's elements, in row-major order, in the vector: `int64`."""
         numbers = torch.arange(len(self.values), device=self.values.device)
         return [view.reshape(-1) for view in self.views(numbers)]
 
@@ -87,7 +95,7 @@ class Flat:
             yield _shaped_like(segment, parameter)
 
     def gather(self, tensors: Sequence[Tensor], out: Tensor) -> Tensor:
-        """Write one tensor for each parameter (of its shape, or broadcastable to it) into the vector `out` `[P]`."""
+        """Write a tensor for each parameter, of its shape or broadcastable to it, into the vector `out` `[P]`."""
         for view, tensor in zip(self.views(out), tensors, strict=True):
             view.copy_(tensor)
         return out
@@ -100,11 +108,17 @@ class PerParameter:
 
     Args:
         weights: of the network.
-        values: the first ones, `[P]`; without them they are zeros that nobody has set yet.
+        values: the first ones, `[P]`. By default they are zeros and count as not set.
 
     Attributes:
         values: `[P]`.
-        is_set: whether the numbers mean something. It is decided on the host, with the step that sets them.
+        is_set: whether the values were set. The host decides it, with the step that sets them.
+
+    Examples:
+        >>> from torch import nn
+        >>> importance = PerParameter(Flat(nn.Linear(2, 1)))
+        >>> importance.values, importance.is_set
+        (tensor([0., 0., 0.]), False)
     """
 
     def __init__(self, weights: Flat, values: Tensor | None = None) -> None:
@@ -117,11 +131,11 @@ class PerParameter:
         self.values = carried(self.values, positions, len(self.weights.values))
 
     def saved(self) -> Tensor | None:
-        """The values; None if nobody has set them."""
+        """The values; None if they are not set."""
         return self.values if self.is_set else None
 
     def restore(self, saved: Tensor | None) -> None:
-        """Take up what `saved` gave. Raises ValueError if it belongs to another network."""
+        """Take over the result of `saved`. Raises ValueError if it belongs to another network."""
         if saved is not None and (saved.shape, saved.dtype) != (self.values.shape, self.values.dtype):
             raise ValueError(f"a tensor of {saved.dtype} {list(saved.shape)}, which no network here has")
         self.is_set = saved is not None
@@ -129,21 +143,27 @@ class PerParameter:
 
 
 def carried(vector: Tensor, positions: Tensor, size: int) -> Tensor:
-    """A vector with an element for each parameter `[P]`, as one of `size` elements, 0 where there was none.
+    """A vector of `size` elements: those of `vector` at `positions`, 0 elsewhere.
 
     Args:
         vector: `[P]`.
-        positions: `int64 [P]`, where each element goes.
-        size: of the result.
+        positions: of its elements in the result, `int64 [P]`.
+        size: elements of the result.
+
+    Examples:
+        >>> import torch
+        >>> carried(torch.tensor([7, 8]), torch.tensor([0, 2]), 4)
+        tensor([7, 0, 8, 0])
     """
     return vector.new_zeros(size).index_copy_(0, positions, vector)
 
 
 def channels_last(net: nn.Module) -> nn.Module:
-    """Lay out the weights of 2-d convolutions with channels last, in place; activations follow them.
+    """Lay out the weights of 2-d convolutions with channels last, in place. Activations follow their layout.
 
     Raises:
-        UsageError: a convolution has so few channels that the CPU's library (torch 2.13) corrupts memory on it.
+        UsageError: a convolution has fewer than 16 output channels, where the CPU's library (torch 2.13) corrupts
+            memory.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -159,8 +179,8 @@ def channels_last(net: nn.Module) -> nn.Module:
 def _shaped_like(segment: Tensor, parameter: Tensor) -> Tensor:
     if parameter.is_contiguous():
         return segment.view(parameter.shape)
-    # Such as a convolution's weight in channels-last order: the view keeps the order of the dimensions in memory. A
-    # parameter with gaps or overlaps gets the layout that torch gives its copies, which have none.
+    # A convolution's weight with channels last keeps the order of its dimensions in memory. A parameter with gaps or
+    # overlaps gets the dense layout of its copies.
     strides = torch.empty_like(parameter, device="meta").stride()
     order = sorted(range(parameter.dim()), key=lambda dimension: -strides[dimension])
     in_memory = segment.view([parameter.shape[dimension] for dimension in order])

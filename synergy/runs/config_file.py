@@ -10,8 +10,9 @@ from typing import Any
 
 from synergy.errors import UsageError, unknown
 from synergy.nets import NET_CLASSES
+from synergy.options import Options
 from synergy.runs.config import CONFIG_NAME, RunConfig, build, usual_net
-from synergy.runs.groups import GROUPS, NAMED
+from synergy.runs.groups import GROUPS, NAMED, CommonGroup, option_classes
 from synergy.scenarios import SCENARIO_CLASSES
 
 
@@ -24,6 +25,11 @@ class FileContent:
         values: by option; `net` holds the name of the network. A file without `net` means the usual network.
         files: absolute path of the file of each name that is a `file.py:Class`, by group.
         origins: where the values came from, by option.
+
+    Examples:
+        >>> content = FileContent("rot-digits", "er", {"lr": 0.1, "seed": 3}, origins={"lr": "default", "seed": "flag"})
+        >>> content.chosen()
+        {'seed': 3}
     """
 
     scenario_name: str
@@ -31,6 +37,13 @@ class FileContent:
     values: Mapping[str, Any]
     files: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
+
+    def complete(self) -> dict[str, Any]:
+        """All values of the run: an option that is newer than the file has the value that the run had without it."""
+        names = {"scenario": self.scenario_name, "method": self.method_name}
+        if "net" in self.values:
+            names["net"] = self.values["net"]
+        return _formerly(option_classes(names, self.files)) | dict(self.values)
 
     def chosen(self) -> dict[str, Any]:
         """The values except defaults, for a run of another scenario, method or network."""
@@ -70,11 +83,17 @@ def read_config(path: Path) -> RunConfig:
         UsageError: as `from_toml` and `build` do, or the origins are not those of options.
     """
     content = from_toml(path)
-    config = build(content.scenario_name, content.method_name, {}, from_file=content.values, files=content.files)
+    config = build(content.scenario_name, content.method_name, {}, from_file=content.complete(), files=content.files)
     if not content.origins.keys() <= config.provenance.keys():
         strange = min(content.origins.keys() - config.provenance.keys())
         raise unknown(f"option in the table 'provenance' of {path}", strange, config.provenance)
     return replace(config, provenance={**config.provenance, **content.origins})
+
+
+def _formerly(configs: Mapping[str, type[Options]]) -> dict[str, Any]:
+    """The values of the options that were not there from the beginning, as runs had them before."""
+    specs = [spec for config in configs.values() for spec in config.specs()]
+    return {spec.name: spec.formerly for spec in specs if spec.formerly != spec.default}
 
 
 def _texts(path: Path, content: dict[str, Any], table: str, what: str) -> dict[str, str]:
@@ -95,11 +114,33 @@ def _content(path: Path) -> dict[str, Any]:
         raise UsageError(f"the configuration {path} is not TOML: {error}") from error
 
 
-def with_net(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The configuration of a record, with the group `net` also where it was written before there was one.
+def in_present_form(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration of a record or a checkpoint, also of an earlier version, as this version would write it.
 
-    Earlier versions gave a scenario its usual network, whose width was an option of the scenario.
+    Earlier versions had no group `net`: a scenario brought its usual network, and the network's width was an option of
+    the scenario.
+    An option that is newer than the configuration gets the value that runs had without it.
     """
+    config = _with_net(config)
+    return {group: _with_new_options(group, options) for group, options in config.items()}
+
+
+def _with_new_options(group: str, options: Any) -> Any:
+    found = next((each for each in GROUPS if each.name == group), None)
+    if found is None or not isinstance(options, Mapping):
+        return options
+    if isinstance(found, CommonGroup):
+        kind = found.options
+    elif isinstance(options.get("name"), str) and options["name"] in found.registry.table:
+        kind = found.options(options["name"])
+    else:
+        return options
+    former = {spec.name: spec.formerly for spec in kind.specs() if spec.formerly is not None}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in former.items()} | dict(options)
+
+
+def _with_net(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration with the group `net`."""
     scenario = config.get("scenario")
     if "net" in config or not isinstance(scenario, Mapping):
         return config

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synergy.errors import UsageError
+from synergy.errors import UsageError, unknown
 from synergy.methods import METHOD_CLASSES
 from synergy.nets import NET_CLASSES
 from synergy.options import Options, option
-from synergy.registry import Registry
+from synergy.registry import Registry, file_of, label
 from synergy.scenarios import SCENARIO_CLASSES
 
 _RUN_ID = re.compile(r"(?!.*\.jsonl$)[^\W_][\w.-]*")
@@ -23,6 +23,10 @@ RESERVED = frozenset(
     ("name", "file", "dataset", "model", "net", "config", "help", "load_best_args", "nearest_best_args")
 )
 """Names that no option can have: flags of `synergy run`, and keys of `config.toml`."""
+
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
+"""Optimisers of torch that are made of parameters and the option `lr`."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,24 @@ class TrainingConfig(Options):
     precision: str = option("fp32", "precision of convolutions and matrix products", choices=("fp32", "tf32", "bf16"))
     memory_format: str = option("contiguous", "memory layout of convolutions", choices=("contiguous", "channels_last"))
     validation: bool = option(False, "hold out 10 % of the training set and evaluate on it instead of the test set")
+    optimizer: str = option("sgd", f"of every network: {', '.join(OPTIMIZERS)}, or a function as file.py:function")
+    schedule: str | None = option(None, "learning rate schedule, a function as file.py:function, one step a batch")
+    clip_norm: float | None = option(None, "bound on the norm of a step's gradient", low=0)
+    class_weights: tuple[float, ...] | None = option(None, "weight of each class in the loss, by label", low=0)
+    memory_on: str = option("device", "where memories keep samples", choices=("device", "host"))
     max_steps_per_task: int | None = option(None, "stop every task after this many steps (a partial run)", low=1)
     max_tasks: int | None = option(None, "stop after this many tasks (a partial run)", low=1)
     fisher_memory_mb: int = option(1024, "bound on intermediate results of a Fisher pass, MiB", low=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.optimizer not in OPTIMIZERS and ":" not in self.optimizer:
+            raise unknown("optimizer", self.optimizer, [*OPTIMIZERS, "file.py:function"])
+        for name in ("optimizer", "schedule"):
+            value = vars(self)[name]
+            if value is not None and (file := file_of(value)) is not None:
+                # So that the run can be resumed from another folder.
+                object.__setattr__(self, name, f"{file}:{label(value)}")
 
 
 @dataclass(frozen=True)

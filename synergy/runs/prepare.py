@@ -14,16 +14,19 @@ from torch import Tensor, nn
 from synergy.data import sources
 from synergy.device import check_shortage, find_device, memory_errors
 from synergy.engine.context import draws_in_training
+from synergy.engine.optimizers import OptimizerMaker, optimizer_maker, schedules
 from synergy.engine.worker import Means, Worker
 from synergy.errors import UsageError
 from synergy.methods.base import Budget, Method, MethodConfig, Setting, make_method
 from synergy.nets.base import NETWORK_ERRORS, build
 from synergy.ops.modes import evaluating
+from synergy.ops.objectives import CROSS_ENTROPY, Objective, weighted_cross_entropy
 from synergy.ops.vectors import channels_last
 from synergy.randomness import TorchRandomness, torch_generator
-from synergy.registry import label
+from synergy.registry import label, load_function
 from synergy.runs import csv_log, tensorboard_log
 from synergy.runs.config import RunConfig
+from synergy.runs.groups import OPTIMIZERS, TrainingConfig
 from synergy.runs.training import Schedule
 from synergy.scenarios.base import AnyScenario, StreamSetting
 
@@ -92,6 +95,8 @@ def prepare(config: RunConfig) -> Prepared:
         n_classes=scenario.n_classes,
         seed=training.seed,
         fisher_memory_mb=training.fisher_memory_mb,
+        objective=_objective(training, config.method_name, method_type, scenario.n_classes, device),
+        make_optimizer=_optimizer_maker(training, config.method_name, method_type),
     )
     budget = Budget(
         n_tasks=scenario.n_tasks,
@@ -106,10 +111,39 @@ def prepare(config: RunConfig) -> Prepared:
     n_parameters = sum(p.numel() for p in net.parameters())
     method = make_method(method_type, config.method, setting, budget)
     sample = scenario.task(0).take(torch.zeros(2, dtype=torch.int64, device=device))[0]
-    means = Means(device, training.precision, training.seed)
+    means = Means(device, training.precision, training.seed, memory_on=training.memory_on)
+    make_schedule = None if training.schedule is None else load_function("schedule", training.schedule)
     draws = draws_in_training(net, scenario.view.plain(sample), TorchRandomness(training.seed, "network/trial", device))
-    worker = Worker(method, means, draws=draws)
+    schedulers = schedules(method, make_schedule, config.method_name)
+    worker = Worker(method, means, draws=draws, schedulers=schedulers)
     return Prepared(config, scenario, worker, source.info, schedule, device, n_parameters)
+
+
+def _objective(
+    training: TrainingConfig, name: str, method: type[Method[Any]], n_classes: int, device: torch.device
+) -> Objective:
+    """What the method minimises. Raises UsageError if it cannot weigh classes, or there are not enough weights."""
+    weights = training.class_weights
+    if weights is None:
+        return CROSS_ENTROPY
+    if not method.any_objective:
+        raise UsageError(f"class_weights: given for {name}, whose rule needs the plain cross-entropy; allowed: none")
+    if len(weights) != n_classes:
+        raise UsageError(f"class_weights: given {len(weights)}; allowed: {n_classes}, one for each class")
+    return weighted_cross_entropy(torch.tensor(weights, device=device))
+
+
+def _optimizer_maker(training: TrainingConfig, name: str, method: type[Method[Any]]) -> OptimizerMaker:
+    """What makes the optimisers. Raises UsageError if the method's rule holds for plain SGD alone."""
+    changed = training.optimizer != "sgd" or training.clip_norm is not None
+    if changed and method.plain_sgd_only:
+        raise UsageError(
+            f"optimizer: given {training.optimizer} for {name}, whose rule holds for plain SGD alone; "
+            "allowed: sgd without clip_norm"
+        )
+    if training.optimizer in OPTIMIZERS:
+        return optimizer_maker(named=training.optimizer, clip_norm=training.clip_norm)
+    return optimizer_maker(load_function("optimizer", training.optimizer), clip_norm=training.clip_norm)
 
 
 def _tried(build_net: Callable[[], nn.Module], name: str, scenario: AnyScenario) -> nn.Module:

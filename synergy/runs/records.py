@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from synergy.disk import files, strict_json
 from synergy.errors import UsageError, unknown
-from synergy.runs.config_file import with_net
+from synergy.runs.config_file import in_present_form
 from synergy.types import ProtocolName
 
 SCHEMA_VERSION = 1
@@ -268,7 +268,7 @@ def repetitions(records: Iterable[Record]) -> list[list[Record]]:
     groups: dict[str, dict[int, Record]] = {}
     for record in records:
         if record.status == "finished":
-            config = {name: options for name, options in with_net(record.config).items() if name != "output"}
+            config = {name: options for name, options in in_present_form(record.config).items() if name != "output"}
             training = {n: v for n, v in config.get("training", {}).items() if n not in ("seed", "data_dir", "device")}
             source = {name: fact for name, fact in record.source.items() if name != "origin"}
             key = json.dumps([config | {"training": training}, source], sort_keys=True)

@@ -14,7 +14,7 @@ from synergy.disk.series import progress
 from synergy.errors import UsageError
 from synergy.runs import csv_log, records
 from synergy.runs.config import CONFIG_NAME, RunConfig
-from synergy.runs.config_file import read_config, with_net
+from synergy.runs.config_file import in_present_form, read_config
 from synergy.runs.folder import owned, shell_word, writing, writing_into
 from synergy.runs.groups import GROUPS
 from synergy.runs.prepare import prepare
@@ -172,7 +172,7 @@ def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mappi
             raise UsageError(
                 f"{what}: made with data of {name} {_bounded(str(then))}, given {there}; set SYNERGY_DATA to those data"
             )
-    config = with_net(config)
+    config = in_present_form(config)
     for table in (group.name for group in GROUPS if group.name != "output"):
         then, there = config.get(table, {}), now["config"][table]
         if not isinstance(then, Mapping):

@@ -301,7 +301,7 @@ class Learner:
         cls,
         path: str | Path,
         net: nn.Module,
-        method: type[Method[Any]] | None = None,
+        method: str | type[Method[Any]] | None = None,
         *,
         transform: Transform | ImageView | None = None,
         augment: Randomise | None = None,
@@ -314,7 +314,7 @@ class Learner:
         Args:
             path: the folder.
             net: a network like the one the learner was made with; its weights do not matter.
-            method: its class, if it is not one of the library's.
+            method: its class, or its name as in the constructor, if it is not one of the library's.
             transform, augment, optimizer, scheduler: as the learner was made with.
             device: as in the constructor.
 

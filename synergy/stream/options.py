@@ -126,7 +126,8 @@ def known_method(name: object) -> str:
     """The name of a method of the library. Raises UsageError if there is none of that name."""
     if not isinstance(name, str) or name not in METHODS:
         raise UsageError(
-            f"method: it was saved with {reprlib.repr(name)}, which is none of the library's; give its class"
+            f"method: it was saved with {reprlib.repr(name)}, which is none of the library's; give its class "
+            "or its name (method=...)"
         )
     return name
 

@@ -107,6 +107,12 @@ class Progress(Listener):
         say: prints a line.
         quiet: no bar, as when the output is not a terminal.
         first: task of the run, or of what is left of it.
+
+    Examples:
+        >>> from synergy.runs.evaluate import Evaluation
+        >>> progress = Progress(n_tasks=2, say=print, quiet=True)
+        >>> progress.task_ended(0, {("working", "class-IL"): Evaluation((90.0, 10.0), {}, None)})
+        task 1/2  class-IL: working 90.00
     """
 
     def __init__(self, n_tasks: int, say: Callable[[str], None], quiet: bool, first: int = 0) -> None:

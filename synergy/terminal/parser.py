@@ -26,7 +26,14 @@ _KINDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Complains in one line, and names the nearest flag to a mistyped one."""
+    """Complains in one line, and names the nearest flag to a mistyped one.
+
+    Examples:
+        >>> parser = Parser("synergy list", add_help=False)
+        >>> parser.parse_strictly(["more"])
+        Traceback (most recent call last):
+        synergy.errors.UsageError: unknown argument 'more'; allowed: ...
+    """
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError instead of ending the process."""
@@ -98,7 +105,7 @@ def _of_file(content: FileContent, names: Mapping[str, str]) -> tuple[Mapping[st
     in_file = {"scenario": content.scenario_name, "method": content.method_name, "net": content.values.get("net")}
     same = all(in_file[group] == name for group, name in names.items())
     files = {group: file for group, file in content.files.items() if group not in names}
-    return (content.values if same else content.chosen()), files
+    return (content.complete() if same else content.chosen()), files
 
 
 def run_parser(names: Mapping[str, str], configs: Mapping[str, type[Options]]) -> Parser:

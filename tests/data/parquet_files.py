@@ -20,9 +20,10 @@ def pictures(count: int, *shape: int, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
-def png(pixels: Pixels) -> bytes:
+def png(pixels: Pixels, exif: Image.Exif | bytes = b"") -> bytes:
+    """An image `[H, W]` or `[H, W, C]` as a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
+    Image.fromarray(pixels).save(buffer, format="PNG", exif=exif)
     return buffer.getvalue()
 
 

@@ -52,7 +52,9 @@ class Trace:
     def method(self) -> Method[Any]:
         """The method with its memory full and frozen as in the trace."""
         kind = method_class(self.meta["method"])
-        options = self.meta["hyper"] | {k: self.meta[k] for k in ("buffer_size", "minibatch_size")}
+        options = (
+            {"ema_warmup": 1.0} | self.meta["hyper"] | {k: self.meta[k] for k in ("buffer_size", "minibatch_size")}
+        )
         config = kind.Config(**{key: value for key, value in options.items() if key in kind.Config.names()})
         setting = Setting(
             build_net=lambda name: self.net(),

@@ -25,7 +25,7 @@ def averaged(old: nn.Module, new: nn.Module, decay: float) -> None:
 
 @pytest.mark.parametrize(("ema_alpha", "loss_alpha"), [(0.999, 0.99), (0.6, 0.55)])
 def test_four_steps_by_hand(ema_alpha: float, loss_alpha: float) -> None:
-    esmer = method(ema_model_alpha=ema_alpha, loss_alpha=loss_alpha)
+    esmer = method(ema_model_alpha=ema_alpha, loss_alpha=loss_alpha, ema_warmup=1.0)
     net, phi = small.twin(esmer.net), small.twin(esmer.net)
     mu, memory_x, memory_y = 0.0, list[Tensor](), list[Tensor]()
     scaled = 0

@@ -134,13 +134,14 @@ def test_memory_has_a_section_for_each_task() -> None:
     assert torch.equal(hal.memory.all().raw[:4].sort(0).values, small.batch(1).raw[2:].sort(0).values)
 
 
-def test_looking_at_anchors_leaves_statistics_and_mode_alone() -> None:
+def test_anchors_pass_a_step_in_training_mode_and_are_sought_in_evaluation_mode() -> None:
     config = HalConfig(buffer_size=8, minibatch_size=3, steps_on_anchors=2)
     hal, alone = HAL(config, small.setting(build_net=normalised.build), small.budget()), normalised.build("net")
     hal.anchors = numbers(1, 3, 1, 4, 4)
     batch = small.batch(1)
     hal.observe(batch)
-    alone(batch.inputs)
+    for seen in (batch.inputs, hal.anchors, hal.anchors):
+        alone(seen)
     assert torch.equal(normalised.statistics(hal.net), normalised.statistics(alone))
     before = parameter_vector(hal.net)
     hal.end_task(small.task(0))

@@ -127,3 +127,14 @@ def test_a_state_whose_columns_do_not_go_together_is_refused(change: dict[str, o
 def test_what_it_needs_is_said() -> None:
     with pytest.raises(UsageError, match="given Linear; allowed for pnn: MLP, ResNet18"):
         PNN(MethodConfig(), small.setting(build_net=lambda name: nn.Linear(16, small.CLASSES)))
+
+
+def test_the_first_task_too_is_trained_among_its_own_classes() -> None:
+    pnn = PNN(MethodConfig(lr=0.1), small.setting())
+    pnn.begin_task(task(0))
+    batch = small.batch(1, classes=TASKS[0])
+    logits = pnn.net(batch.inputs)[-1]
+    own = torch.full_like(logits, -torch.inf)
+    own[:, list(TASKS[0])] = logits[:, list(TASKS[0])]
+    expected = torch.nn.functional.cross_entropy(own, batch.labels)
+    assert torch.allclose(pnn.observe(batch).losses["loss"], expected.detach())

@@ -15,7 +15,7 @@ from synergy.nets import NETS, net_class
 from synergy.nets.mlp import MLPConfig
 from synergy.presets import Preset
 from synergy.runs.config import PresetChoice, RunConfig, build
-from synergy.runs.config_file import from_toml, read_config, with_net
+from synergy.runs.config_file import from_toml, in_present_form, read_config
 from synergy.runs.groups import GROUPS, OutputConfig, TrainingConfig
 from synergy.scenarios import SCENARIOS, scenario_class
 
@@ -360,13 +360,13 @@ def test_a_file_from_before_networks_were_a_group(tmp_path: Path) -> None:
 
 def test_a_record_from_before_networks_were_a_group() -> None:
     old = {name: table for name, table in tomllib.loads(OLD).items() if name != "provenance"}
-    now = with_net(old)
+    now = in_present_form(old)
     assert (now["net"], "width" in now["scenario"]) == ({"name": "resnet18", "width": 20}, False)
     assert "net" not in old and old["scenario"]["width"] == 20, "the record itself stays"
-    assert with_net({"scenario": {"name": "rot-digits"}})["net"] == {"name": "mlp", "hidden": 100}
+    assert in_present_form({"scenario": {"name": "rot-digits"}})["net"] == {"name": "mlp", "hidden": 100}
     nameless: dict[str, Any] = {"scenario": {"name": []}}
     for other in ({}, {"scenario": 3}, {"scenario": {"name": "theirs"}}, nameless, now):
-        assert with_net(other) is other
+        assert in_present_form(other) == other
 
 
 OWN = """

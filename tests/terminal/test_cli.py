@@ -45,7 +45,7 @@ def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SYNERGY_DATA", raising=False)
     monkeypatch.setenv("SYNERGY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(decode, "knock", unreachable)
+    monkeypatch.setattr(decode, "require_hub", unreachable)
 
 
 def assert_refused(outcome: Outcome, *parts: str) -> None:
