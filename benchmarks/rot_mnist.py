@@ -20,6 +20,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from synergy.device import keep_freed_memory
 from synergy.nets.mlp import MLP
 from synergy.ops.fisher import fisher_diagonal
 from synergy.ops.vectors import Flat
@@ -102,6 +103,7 @@ def start_up() -> None:
 def main() -> None:
     """Run it all and print."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    keep_freed_memory()  # as the command line does; the floor below has it too
     with tempfile.TemporaryDirectory() as folder:
         given = {"buffer_size": MEMORY, "output_dir": folder}
         record, _ = execute(prepare(build("rot-mnist", "synergy", given, PresetChoice(wanted=True))))

@@ -30,17 +30,21 @@ FAILED_EXIT, INTERRUPTED_EXIT = 1, 130
 def run(arguments: list[str]) -> int:
     """`synergy run`: train, evaluate, leave a record."""
     config = run_config(arguments)
+    from synergy.device import keep_freed_memory
     from synergy.runs.prepare import prepare
     from synergy.runs.session import execute
     from synergy.terminal import console
 
+    keep_freed_memory()
     prepared = prepare(config)
     say(console.opening(prepared))
+    if hint := console.tuned_values_hint(config):
+        say(hint)
     say("")
     progress = console.Progress(prepared.schedule.tasks(prepared.scenario), say, quiet=not sys.stderr.isatty())
     with _stopping_on_interrupt() as should_stop:
         record, folder = execute(prepared, progress, should_stop)
-    return _close(record, folder)
+    return _close(record, folder, prepared.method.remarks())
 
 
 def resume(arguments: list[str]) -> int:
@@ -48,9 +52,11 @@ def resume(arguments: list[str]) -> int:
     parser = Parser("synergy resume", description="Go on with a run from its newest good checkpoint.")
     parser.add_argument("run", metavar="RUN", help="folder of the run")
     parsed = parser.parse_strictly(arguments)
+    from synergy.device import keep_freed_memory
     from synergy.runs.resume import reopened
     from synergy.terminal import console
 
+    keep_freed_memory()
     with _stopping_on_interrupt() as should_stop, reopened(Path(parsed.run)) as run:
         prepared, training = run.session.prepared, run.session.training
         say(console.opening(prepared))
@@ -61,16 +67,18 @@ def resume(arguments: list[str]) -> int:
         tasks = prepared.schedule.tasks(prepared.scenario)
         progress = console.Progress(tasks, say, quiet=not sys.stderr.isatty(), first=training.task)
         record, folder = run.session.proceed(progress, should_stop)
-    return _close(record, folder)
+    return _close(record, folder, prepared.method.remarks())
 
 
-def _close(record: Record, folder: Path) -> int:
-    """Say how a run ended. Returns the exit code."""
+def _close(record: Record, folder: Path, remarks: Sequence[str]) -> int:
+    """Say how a run ended, and what the method remarks about its answers. Returns the exit code."""
     from synergy.runs.folder import shell_word
     from synergy.terminal import console
 
     say("")
     say(console.closing(record))
+    for remark in remarks:
+        say(f"\nnote: {remark}")
     say(f"\nrecord: {folder / 'record.json'}")
     if record.status == "finished":
         return 0

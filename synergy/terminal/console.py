@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Never
 import numpy as np
 from tqdm import tqdm
 
+from synergy import presets
 from synergy.data.published import CLASS_NAMES
 from synergy.device import device_name
+from synergy.runs.config import RunConfig
 from synergy.runs.evaluate import Evaluations
 from synergy.runs.metrics import titles
 from synergy.runs.prepare import Prepared
@@ -63,6 +65,18 @@ def opening(prepared: Prepared) -> str:
         "values from": _origins(config.provenance),
     }
     return "\n".join(_paragraphs(name, text) for name, text in lines.items())
+
+
+def tuned_values_hint(config: RunConfig) -> str:
+    """A line that says that there are tuned values; empty if they were asked for or there are none."""
+    if any(origin.startswith("preset") for origin in config.provenance.values()):
+        return ""
+    found = presets.available(config.scenario_name, config.method_name)
+    if not found:
+        return ""
+    sizes = sorted({preset.buffer_size for preset in found if preset.buffer_size is not None})
+    of_sizes = f" for --buffer_size {', '.join(map(str, sizes))}" if sizes else ""
+    return f"hint         tuned values exist{of_sizes}; --load_best_args takes them"
 
 
 def reopening(run: Reopened) -> str:

@@ -8,6 +8,7 @@ import torch
 from synergy.data.view import ImageView
 from synergy.methods.base import Answer
 from synergy.methods.synergy import Synergy, SynergyConfig
+from synergy.ops.averaging import warm_decay
 from synergy.ops.vectors import parameter_vector
 from tests.methods import normalised, small
 
@@ -80,3 +81,19 @@ def test_the_joint_batch_has_the_last_word_on_running_statistics() -> None:
     for inputs in (first.inputs, first.inputs, torch.cat([second.inputs, first.inputs])):
         alone(inputs)
     torch.testing.assert_close(normalised.statistics(synergy.net), normalised.statistics(alone))
+
+
+def test_a_short_average_is_remarked() -> None:
+    """284 steps: with the published warm-up the average looks back over all of them, and has seen two fifths."""
+    published, ours = method(ema_update_freq=0.4, ema_warmup=1.0), method(ema_update_freq=0.4)
+    for synergy in (published, ours):
+        synergy.steps = 284
+    (remark,) = published.remarks()
+    assert "averages over the last 285 updates and has seen 114" in remark and "--ema_warmup" in remark
+    assert ours.remarks() == []
+
+
+def test_the_warm_up_is_how_far_the_average_looks_back() -> None:
+    assert warm_decay(284, 0.999) == pytest.approx(1 - 1 / 285)
+    assert warm_decay(270, 0.999, 30) == pytest.approx(0.9)
+    assert warm_decay(10**6, 0.999, 30) == 0.999

@@ -348,3 +348,12 @@ def test_a_metric_is_shown_because_a_record_holds_it() -> None:
     ):
         assert text.index("plasticity") < text.index("one", text.index("a new")), text
         assert re.search(r"12\.3[45]", text)
+
+
+def test_untuned_runs_are_told_of_tuned_values(tmp_path: Path) -> None:
+    flags = ("run", *BRIEF, "--dataset", "rot-digits", "--model", "synergy", "--output_dir", tmp_path)
+    told = call(*flags)
+    assert "tuned values exist for --buffer_size 200, 500; --load_best_args takes them" in told.out
+    tuned = call(*flags, "--buffer_size", 200, "--load_best_args")
+    assert "tuned values" not in tuned.out
+    assert "note: the network 'semantic' averages over the last" in tuned.out
