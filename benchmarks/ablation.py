@@ -83,10 +83,11 @@ def run(job: Job) -> Line:
     if job.scenario == "rot-mnist":
         given["rotation_angles"] = ANGLES
     record, _ = execute(prepare(build(job.scenario, method, given, PresetChoice(wanted=True))))
-    return {**job._asdict(), **_outcome(record)}
+    return {**job._asdict(), **outcome(record)}
 
 
-def _outcome(record: Record) -> Line:
+def outcome(record: Record) -> Line:
+    """What a line keeps of a run's record: accuracies by answer and protocol, options, time and machine."""
     answers = {
         f"{each.predictor}, {each.protocol}": {name: round(value, 3) for name, value in each.metrics.items()}
         for each in record.accuracies
