@@ -114,7 +114,7 @@ def test_imports_are_absolute_and_never_of_everything() -> None:
 @pytest.mark.parametrize("package", ["methods", "scenarios", "memory"])
 def test_none_imports_another_of_its_kind(package: str) -> None:
     whole = f"synergy.{package}"
-    shared = {whole, f"{whole}.base", f"{whole}.store"}
+    shared = {whole, f"{whole}.base", f"{whole}.store", f"{whole}.steps"}
     siblings = [
         f"{module} imports {name}"
         for module, tree in TREES.items()
@@ -238,7 +238,8 @@ def test_a_method_overrides_nothing_that_is_done_already(name: str) -> None:
 
 def test_the_tables_name_every_file_once() -> None:
     for package, table in {"methods": METHODS, "scenarios": SCENARIOS}.items():
-        there = {m for m in TREES if is_of(m, f"synergy.{package}")} - {f"synergy.{package}", f"synergy.{package}.base"}
+        shared = {f"synergy.{package}{part}" for part in ("", ".base", ".steps")}
+        there = {m for m in TREES if is_of(m, f"synergy.{package}")} - shared
         assert {entry.partition(":")[0] for entry in table.values()} == there
         assert len(set(table.values())) == len(table)
     assert all(scenario_class(name).name == name for name in SCENARIOS)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
-from synergy.methods.base import Answer, Method, ReplayConfig, ReplayStep, Setting
+from synergy.methods.base import Answer, Method, ReplayConfig, Setting
+from synergy.methods.steps import ReplayStep
 from synergy.ops.projection import onto_half_space
 from synergy.ops.vectors import Flat
 from synergy.types import Batch, Predictor, Step

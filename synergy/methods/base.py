@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from synergy.decisions import on_device
-from synergy.memory.base import Draw, Memory
-from synergy.ops.averaging import new_weight, warm_decay
+from synergy.memory.base import Memory
 from synergy.ops.growth import classifier, exchange, widen
 from synergy.ops.modes import evaluating
 from synergy.ops.objectives import CROSS_ENTROPY, Objective
@@ -261,50 +260,3 @@ class Answer:
 def has_batch_norm(net: nn.Module) -> bool:
     """Whether the outputs of a sample in training mode depend on the rest of its batch."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
-
-
-def coin(rng: np.random.Generator, probability: float) -> bool:
-    """True with the given probability, decided on the host."""
-    return bool(rng.random() < probability)
-
-
-def average_weight(
-    rng: np.random.Generator, probability: float, step: int, decay: float, warmup: float
-) -> Tensor | None:
-    """Decide an update of an averaged network at `step` (from 1): the weight of the new value; None for no update.
-
-    The coin always draws one number, so that later draws are the same whatever the probability.
-    """
-    return new_weight(warm_decay(step, decay, warmup)) if coin(rng, probability) else None
-
-
-def short_average(name: str, steps: int, probability: float, decay: float, warmup: float) -> list[str]:
-    """A remark if the averaged network `name` has seen fewer updates than it looks back over; else none.
-
-    Args:
-        name: of the predictor.
-        steps: of the method so far.
-        probability: of an update in a step.
-        decay, warmup: of the average.
-    """
-    horizon = round(1 / (1 - warm_decay(max(steps, 1), min(decay, 1 - 1e-9), warmup)))
-    updates = round(probability * steps)
-    if updates >= horizon:
-        return []
-    return [
-        f"the network '{name}' averages over the last {horizon} updates and has seen {updates}, so that it still holds "
-        "early weights; raise --ema_warmup (30 follows the stream), lower its alpha, or train longer"
-    ]
-
-
-@dataclass(frozen=True)
-class ReplayStep:
-    """The decisions of a step that replays once.
-
-    Attributes:
-        replay: the draw from memory; None while memory is empty.
-        places: where the stream batch goes in memory, `int64 [B]`.
-    """
-
-    replay: Draw | None
-    places: Tensor

@@ -6,7 +6,8 @@ import torch
 
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
-from synergy.methods.base import Answer, Method, ReplayConfig, ReplayStep, Setting
+from synergy.methods.base import Answer, Method, ReplayConfig, Setting
+from synergy.methods.steps import ReplayStep
 from synergy.ops.vectors import Flat
 from synergy.types import Batch, Predictor, Step
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
-from synergy.methods.base import Answer, Method, ReplayConfig, Setting, average_weight, has_batch_norm, short_average
+from synergy.methods.base import Answer, Method, ReplayConfig, Setting, has_batch_norm
+from synergy.methods.steps import average_weight, short_average
 from synergy.ops.averaging import average_, new_weight, warm_decay
 from synergy.ops.vectors import Flat
 from synergy.options import option

@@ -12,16 +12,8 @@ from torch import Tensor
 from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
-from synergy.methods.base import (
-    Answer,
-    Method,
-    ReplayConfig,
-    Setting,
-    average_weight,
-    coin,
-    has_batch_norm,
-    short_average,
-)
+from synergy.methods.base import Answer, Method, ReplayConfig, Setting, has_batch_norm
+from synergy.methods.steps import average_weight, coin, short_average
 from synergy.ops.averaging import average_, new_weight, warm_decay
 from synergy.ops.fisher import fisher_diagonal
 from synergy.ops.vectors import Flat, PerParameter

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from synergy import Learner, TrainingError, UsageError
 from synergy.data.view import ImageView
 from synergy.methods import METHODS, method_class
-from synergy.methods.base import ReplayStep, Setting
+from synergy.methods.base import Setting
 from synergy.methods.er import ER
+from synergy.methods.steps import ReplayStep
 from synergy.methods.synergy import SynergyConfig
 from synergy.types import Batch, Step
 
