@@ -75,7 +75,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Split:
-    """Samples with labels: raw `uint8 [N, C, H, W]`, labels `int64 [N]`, and the classes that can occur."""
+    """Samples with labels: raw `uint8 [N, C, H, W]`, labels `int64 [N]`, and the classes that can occur.
+
+    Examples:
+        >>> import torch
+        >>> split = Split(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0]), (0, 1))
+        >>> split.select(torch.tensor([1])).labels
+        tensor([1])
+    """
 
     raw: Tensor
     labels: Tensor
@@ -101,7 +108,14 @@ class Task:
         order: the batches of an epoch (from 0), each an `int64 [B]` tensor of indices into the samples, on their
             device. It depends on the scenario's seed and the epoch only, so that a stream can be entered at any batch.
         transform: turns raw samples `[B, C, H, W]` at indices `[B]` into those of this task (permutes or rotates them).
-        earlier: the tasks before this one. A continual learner leaves them alone; the joint upper bound does not.
+        earlier: the tasks before this one. Only the joint upper bound uses them.
+
+    Examples:
+        >>> import torch
+        >>> samples = Split(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), (0, 1))
+        >>> task = Task(0, samples, lambda epoch: torch.arange(4).split(2))
+        >>> [labels.tolist() for _, labels in task.batches(0)]
+        [[0, 1], [0, 1]]
     """
 
     def __init__(

@@ -21,6 +21,15 @@ class ImageView:
         flip: whether to mirror left and right with probability 1/2.
         mean, std: per channel, of values in [0, 1]; empty for no normalisation.
         dtype: of the result.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> view = ImageView(padding=1, flip=True)
+        >>> raw = torch.full((2, 1, 4, 4), 255, dtype=torch.uint8)
+        >>> view(raw, view.decide(2, np.random.default_rng(0))).shape
+        torch.Size([2, 1, 4, 4])
+        >>> view.plain(raw).max()
+        tensor(1.)
     """
 
     padding: int = 0

@@ -1,4 +1,4 @@
-"""What all memories have in common: samples in a store, and a state."""
+"""The common part of all memories: samples in a store, and a state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 class Memory:
-    """Samples in a store of `capacity` slots. Its state is its attributes."""
+    """Samples in a store of `capacity` slots. Its state is its attributes.
+
+    Args:
+        capacity: slots.
+
+    Examples:
+        >>> memory = Memory(4)
+        >>> len(memory), memory.capacity
+        (0, 4)
+    """
 
     def __init__(self, capacity: int) -> None:
         self.store = Store(capacity)
@@ -40,7 +49,7 @@ class Memory:
         """Called before decisions for several batches of these sizes: a memory may decide for all of them at once."""
 
     def drop_prepared(self) -> None:
-        """Called when decisions that were prepared will not be asked for."""
+        """Called when prepared decisions are dropped."""
 
     def state_dict(self) -> State:
         return collect(self._parts())
@@ -57,17 +66,17 @@ class Memory:
 def check_samples(
     memory: Memory, raw: Tensor, targets: Tensor, n_classes: int | None, outputs: Mapping[str, Sequence[int]]
 ) -> None:
-    """See that what was restored is of a kind with what will be offered: of that a fresh memory knows nothing.
+    """Compare the samples of a restored memory with those that will be offered.
 
     Args:
         memory: restored.
         raw: a sample as it will be offered, `[1, ...]`.
         targets: its label or numbers, `[1, ...]`.
         n_classes: labels are below it; None where targets are numbers.
-        outputs: fields that hold an output of the network each, and its shape.
+        outputs: names and shapes of the fields that each hold an output of the network.
 
     Raises:
-        ValueError: the samples have other shapes or types, or labels that there are not.
+        ValueError: the samples have other shapes or types, or labels outside the known classes.
     """
     if not len(memory):
         return
@@ -79,12 +88,12 @@ def check_samples(
         if value.shape[1:] != like.shape or not (of_kind or value.dtype == like.dtype):
             raise ValueError(f"a memory whose '{name}' are {value.dtype} {list(value.shape[1:])} each")
     if n_classes is not None and not 0 <= int(samples.labels.min()) <= int(samples.labels.max()) < n_classes:
-        raise ValueError(f"a memory with labels that are none of the {n_classes}")
+        raise ValueError(f"a memory with labels outside the {n_classes} known classes")
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A decided draw from memory: which slots, `int64 [R]`, and the random part of their view."""
+    """A decided draw from memory: the slots, `int64 [R]`, and the random part of their view."""
 
     slots: Tensor
     view: ViewDraws
@@ -111,6 +120,13 @@ class DrawableMemory(Memory):
     Args:
         capacity: slots.
         draw_rng: decides which samples are drawn.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> memory = DrawableMemory(4, np.random.default_rng(0))
+        >>> memory.store.write(np.arange(3), Samples(torch.tensor([[7], [8], [9]]), torch.tensor([0, 1, 0])))
+        >>> sorted(memory.draw(3).raw.flatten().tolist())
+        [7, 8, 9]
     """
 
     def __init__(self, capacity: int, draw_rng: np.random.Generator) -> None:
@@ -124,7 +140,7 @@ class DrawableMemory(Memory):
 
         Args:
             n: at least 1.
-            rng: decides instead of the memory's own generator, for a draw that is not for replay.
+            rng: decides instead of the memory's own generator, for draws that serve another purpose than replay.
         """
         assert len(self), "the memory is empty"
         rng = self._draw_rng if rng is None else rng
@@ -148,14 +164,14 @@ class DrawableMemory(Memory):
 
 
 class Forgetful(Memory, ABC):
-    """A memory from which single samples can be taken out again, whatever it decides by."""
+    """A memory that can forget: single samples can be taken out of it again."""
 
     @abstractmethod
     def keep(self, positions: Positions) -> None:
-        """Take out all samples but those at `positions` `[N]`, rising, and go on as if the others had just left."""
+        """Take out all samples but those at `positions` `[N]`, rising. The memory goes on by its own rule."""
 
     def shrink(self, capacity: int, rng: np.random.Generator) -> None:
-        """Go on with fewer slots; which samples stay is drawn from `rng`, each with the same probability."""
+        """Go on with fewer slots. `rng` draws the samples that stay, each with the same probability."""
         if len(self) > capacity:
             self.keep(np.sort(rng.choice(len(self), size=capacity, replace=False, shuffle=False)))
         self.store.shrink(capacity)

@@ -13,7 +13,7 @@ NOBODY = -1
 
 
 class ClassBalanced(Forgetful):
-    """Stores what a class lacks for its share, at the cost of the class that has most.
+    """Stores samples of a class until it has its share, at the cost of the class with the most samples.
 
     Reference: Prabhu, Torr & Dokania 2020, "GDumb: A Simple Approach that Questions Our Progress in Continual
     Learning", algorithm 1. The share of a class is capacity / classes seen. A sample of a class that has its share is
@@ -25,6 +25,14 @@ class ClassBalanced(Forgetful):
     Args:
         capacity: slots.
         rng: decides which samples leave.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> memory = ClassBalanced(4, np.random.default_rng(0))
+        >>> memory.offer(Samples(torch.arange(6)[:, None], torch.tensor([0, 0, 0, 0, 1, 1])))
+        True
+        >>> memory.counts()
+        array([2, 2])
     """
 
     def __init__(self, capacity: int, rng: np.random.Generator) -> None:

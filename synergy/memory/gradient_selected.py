@@ -1,4 +1,4 @@
-"""A memory that prefers samples whose gradients point away from those of what it holds."""
+"""A memory that prefers samples whose gradients point away from those of its own samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from synergy.memory.store import Samples
 
 
 class GradientSelected(DrawableMemory, Forgetful):
-    """Each sample has a score between 0 and 2: how much its gradient was like those in memory when it came.
+    """Each sample has a score between 0 and 2: the similarity of its gradient to those in memory when it came.
 
     Reference: Aljundi et al. 2019, "Gradient based sample selection for online continual learning", algorithm 2
     (greedy).
@@ -22,7 +22,14 @@ class GradientSelected(DrawableMemory, Forgetful):
     Args:
         capacity: slots.
         rng: decides which samples stay.
-        draw_rng: decides which are drawn.
+        draw_rng: decides which samples are drawn.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> memory = GradientSelected(2, np.random.default_rng(0), np.random.default_rng(1))
+        >>> memory.offer(Samples(torch.arange(3)[:, None], torch.zeros(3).long()), np.array([0.5, 1.5, 0.1]), 1.2)
+        >>> memory.all().raw.flatten().tolist(), memory.scores.tolist()
+        ([0, 1], [0.5, 1.5])
     """
 
     def __init__(self, capacity: int, rng: np.random.Generator, draw_rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""Exemplars: for every class the few samples that stand for it best."""
+"""Exemplars: for every class the few samples that represent it best."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from synergy.memory.store import Samples, joined
 
 
 class Herded(DrawableMemory):
-    """Exemplars of every class seen, of each the best first; all classes have the same share of the slots.
+    """Exemplars of every class seen, the best of each class first. All classes have the same share of the slots.
 
     Reference: Rebuffi et al. 2017, "iCaRL: Incremental Classifier and Representation Learning", algorithms 4 and 5. Who
     puts exemplars in has them in the order of herding, so that to cut a class is to keep its first.
 
     Args:
         capacity: slots, at least one for every class that will come.
-        draw_rng: decides which are drawn.
+        draw_rng: decides which samples are drawn.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> memory = Herded(4, np.random.default_rng(0))
+        >>> memory.refill({0: Samples(torch.arange(9)[:, None], torch.zeros(9).long())})
+        >>> memory.refill({1: Samples(torch.arange(10, 19)[:, None], torch.ones(9).long())})
+        >>> memory.all().raw.flatten().tolist()
+        [0, 1, 10, 11]
     """
 
     def __init__(self, capacity: int, draw_rng: np.random.Generator) -> None:

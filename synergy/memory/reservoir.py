@@ -14,7 +14,7 @@ from synergy.memory.store import Samples, last_writers
 from synergy.state import State
 
 MOST = 2**53
-"""Samples that can be offered: above that a draw is not exact any more."""
+"""Most samples that can be offered: larger counts are not exact in float64."""
 
 
 class Reservoir(DrawableMemory, Forgetful):
@@ -26,7 +26,14 @@ class Reservoir(DrawableMemory, Forgetful):
     Args:
         capacity: slots.
         rng: decides which samples stay.
-        draw_rng: decides which are drawn.
+        draw_rng: decides which samples are drawn.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> memory = Reservoir(3, np.random.default_rng(0), np.random.default_rng(1))
+        >>> memory.offer(Samples(torch.arange(100)[:, None], torch.zeros(100).long()))
+        >>> len(memory), memory.seen
+        (3, 100)
     """
 
     def __init__(self, capacity: int, rng: np.random.Generator, draw_rng: np.random.Generator) -> None:
@@ -100,10 +107,10 @@ class Reservoir(DrawableMemory, Forgetful):
         self.store.keep(positions)
 
     def shrink(self, capacity: int, rng: np.random.Generator) -> None:
-        """Go on with fewer slots, as if there had never been more: which ones stay is drawn from `rng`.
+        """Go on with fewer slots, as if there had never been more. `rng` draws the slots that stay.
 
-        They are drawn among all that were ever filled. A slot that was given up and is not filled again counts like one
-        that is, or else those that are would stay with too high a probability.
+        It draws among all slots that were ever filled, empty ones included. Otherwise samples would stay with too high
+        a probability after others were taken out.
         """
         used = min(self.seen, self.capacity)
         if used > capacity:
@@ -117,8 +124,14 @@ def reservoir_slots(
     uniforms: np.ndarray[tuple[int], np.dtype[np.float64]],
     capacity: int,
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The slot of each sample: `numbers` `[N]` count from 1, `uniforms` `[N]` lie in [0, 1); none if `>= capacity`."""
-    # The product of a uniform just below 1 and n rounds to n in rare cases; that must not become a slot.
+    """The slot of each sample, by algorithm R; a sample with a slot `>= capacity` is not stored.
+
+    Args:
+        numbers: of the samples in the stream, from 1, `[N]`.
+        uniforms: random numbers in [0, 1), `[N]`.
+        capacity: slots.
+    """
+    # The product of n and a uniform just below 1 rounds to n in rare cases, which is one too many.
     drawn = np.minimum((uniforms * numbers).astype(np.int64), numbers - 1)
     return np.where(numbers <= capacity, numbers - 1, drawn)
 
@@ -126,9 +139,9 @@ def reservoir_slots(
 def closed_up(
     slots: np.ndarray[tuple[int], np.dtype[np.int64]], filled: int, capacity: int
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The same slots `[N]` without gaps: whoever drew one of the free slots gets the first that is free by then.
+    """The slots `[N]` without gaps: a sample that drew a free slot gets the first free one.
 
-    Slots are drawn blindly, so which of the free ones is meant makes no difference.
+    Draws are independent of what the slots hold, so all free slots are alike.
     """
     if filled == capacity:
         return slots

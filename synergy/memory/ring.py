@@ -1,4 +1,4 @@
-"""A memory in equal sections, in each of which the newest samples overwrite the oldest."""
+"""A memory in equal sections; in each of them the newest samples overwrite the oldest."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ class Ring(DrawableMemory):
         capacity: slots, at least one for each section.
         n_sections: how often `next_section` opens a new one, and the first.
         draw_rng: decides which samples are drawn.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> memory = Ring(4, 2, np.random.default_rng(0))
+        >>> memory.offer(Samples(torch.arange(5)[:, None], torch.zeros(5).long()))
+        >>> memory.next_section()
+        >>> memory.offer(Samples(torch.arange(5, 6)[:, None], torch.ones(1).long()))
+        >>> memory.all().raw.flatten().tolist()
+        [4, 3, 5]
     """
 
     def __init__(self, capacity: int, n_sections: int, draw_rng: np.random.Generator) -> None:
@@ -51,6 +60,6 @@ class Ring(DrawableMemory):
         self.put(self.place(len(samples)), samples)
 
     def next_section(self) -> None:
-        """Leave the present section as it is. Slots that it did not use go to those that follow."""
+        """Close the present section and open the next. Slots that it did not use go to later sections."""
         self.section += 1
         self.start, self.seen = len(self), 0

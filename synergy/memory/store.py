@@ -1,4 +1,4 @@
-"""The tensors that every memory keeps its samples in. What to keep, and in which slot, is the memory's own business."""
+"""The tensors with the samples of a memory. The memory decides what to keep, and in which slot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from synergy.state import State
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples as stored: raw `[N, ...]`, labels `int64 [N]`, and extra fields of a method, such as logits `[N, K]`."""
+    """Samples as stored: raw `[N, ...]`, labels `int64 [N]`, and extra fields of a method, such as logits `[N, K]`.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> samples = Samples(torch.arange(3)[:, None], torch.tensor([0, 1, 0]))
+        >>> samples.select(np.array([2, 0])).raw.flatten().tolist()
+        [2, 0]
+    """
 
     raw: Tensor
     labels: Tensor
@@ -34,7 +41,7 @@ class Samples:
 
 
 def joined(parts: Sequence[Samples]) -> Samples:
-    """Samples one part after the other, copied; all parts have the same fields."""
+    """All samples of the parts, in order, copied. All parts have the same fields."""
     fields = [part.fields() for part in parts]
     return _samples({name: torch.cat([each[name] for each in fields]) for name in fields[0]})
 
@@ -42,11 +49,22 @@ def joined(parts: Sequence[Samples]) -> Samples:
 class Store:
     """`capacity` slots on the device of the first samples put in; slots 0 to `filled - 1` hold samples.
 
-    Slots are always filled in order, so that the filled part is a slice and no draw can meet an unfilled slot.
+    Slots are filled in order: the filled part is a slice, and draws from it meet samples only.
+
+    Args:
+        capacity: slots, at least 1.
 
     Attributes:
-        on_host: keep the slots in the host's memory, pinned where there is a CUDA device, for a memory larger than the
-            device's. To be set before the first sample; what is read comes to the samples' own device.
+        filled: slots that hold samples.
+        on_host: keep the slots in the host's memory, for a memory larger than the device's; pinned for a CUDA device.
+            Set it before the first sample. Samples that are read come to their own device.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> store = Store(4)
+        >>> store.write(np.array([0, 1, 0]), Samples(torch.arange(3)[:, None], torch.zeros(3).long()))
+        >>> store.filled, store.all().raw.flatten().tolist()
+        (2, [2, 1])
     """
 
     def __init__(self, capacity: int) -> None:
@@ -94,7 +112,7 @@ class Store:
         return _samples({name: value.index_select(0, index).to(self._device) for name, value in self._fields.items()})
 
     def all(self) -> Samples:
-        """The filled part, without a copy if the slots are on the samples' device: read it, do not write to it."""
+        """The filled part, for reading only: no copy if the slots are on the samples' device."""
         return self.first(self.filled)
 
     def first(self, n: int) -> Samples:
@@ -102,7 +120,7 @@ class Store:
         return _samples({name: value[:n].to(self._device) for name, value in self._fields.items()})
 
     def keep(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
-        """Empty all slots but these `[N]`, rising, and close up; nothing of the other samples stays behind."""
+        """Empty all slots but these `[N]`, rising, and close up. The bytes of the other samples are overwritten."""
         index = torch.from_numpy(slots).to(self._home)
         for value in self._fields.values():
             kept = value.index_select(0, index)
@@ -143,15 +161,15 @@ class Store:
         return torch.empty(shape, dtype=samples.dtype, device=self._home, pin_memory=pinned)
 
     def state_dict(self) -> State:
-        """The filled part only; what never was filled is nobody's data."""
+        """The filled part only: empty slots may hold anything."""
         fields = {name: value[: self.filled] for name, value in self._fields.items()}
         return {"capacity": self.capacity, "filled": self.filled, "fields": fields}
 
     def load_state_dict(self, state: State) -> None:
-        """The samples' own device is from now on that of the state.
+        """Take over a state; the samples' device is that of the state.
 
         Raises:
-            ValueError: the capacity is another, or the state is none of a store.
+            ValueError: the state has another capacity, or is not the state of a store.
         """
         if state["capacity"] != self.capacity:
             raise ValueError(f"the saved memory has {state['capacity']} slots, this one {self.capacity}")
@@ -176,7 +194,7 @@ def _samples(fields: dict[str, Tensor]) -> Samples:
 
 
 def check_room(buffer_size: int, needed: int, what: str) -> None:
-    """Raises UsageError if a memory has not one slot for each of `needed` things, such as `"class"`."""
+    """Raises UsageError if a memory has fewer slots than `needed`, one for each `what`, such as "class"."""
     if buffer_size < needed:
         raise UsageError(
             f"buffer_size: given {buffer_size}; allowed: at least {needed}, one sample for each {what}; "

@@ -18,6 +18,15 @@ class TaskWise(DrawableMemory):
     Args:
         capacity: slots of all tasks together.
         draw_rng: decides which samples are drawn.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> memory = TaskWise(4, np.random.default_rng(0))
+        >>> memory.add(Samples(torch.arange(3)[:, None], torch.zeros(3).long()))
+        >>> memory.cut(2)
+        >>> memory.add(Samples(torch.arange(10, 12)[:, None], torch.ones(2).long()))
+        >>> memory.of(1).raw.flatten().tolist()
+        [10, 11]
     """
 
     def __init__(self, capacity: int, draw_rng: np.random.Generator) -> None:

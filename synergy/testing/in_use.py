@@ -45,6 +45,14 @@ class MemoriesInUse:
 
     Raises:
         UsageError: the memory has too few or too many slots.
+
+    Examples:
+        >>> import numpy as np
+        >>> from synergy.memory.ring import Ring
+        >>> from synergy.testing.pool import different_samples
+        >>> rings = MemoriesInUse(lambda seed: Ring(3, 1, np.random.default_rng(seed)), Ring.offer, different_samples)
+        >>> sorted(rings.held(rings.filled(seed=0, n=5)))
+        [2, 3, 4]
     """
 
     def __init__(
