@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from difflib import get_close_matches
 
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.release import release
 from synergy.terminal import commands
 from synergy.terminal.commands import FAILED_EXIT, INTERRUPTED_EXIT
-from synergy.terminal.output import complain, warn
+from synergy.terminal.output import Outlet, complain, occupy_standard_files, warn
 from synergy.terminal.parser import Parser
 
 USAGE_EXIT = 2
@@ -37,11 +37,41 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, 1 (the run failed), 2 (a user's mistake), 130 (Ctrl-C)."""
+    """Run one command. Returns the exit code: 0, 1 (the run or its output failed), 2 (a user's mistake), 130 (Ctrl-C).
+
+    A run goes on when nobody takes its output any more: its record has all of it.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    occupy_standard_files()
+    out, err = Outlet(sys.stdout), Outlet(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
+        warnings.showwarning = warn
+        try:
+            code = _exit_code(given)
+        except SystemExit:  # help was printed
+            given, code = [], 0
+            out.flush()
+            if out.error is None:
+                raise
+        out.flush()
+        code = code if out.error is None else _without_output(given, code, out.error)
+        err.flush()
+        return code
+
+
+def _without_output(arguments: list[str], code: int, error: OSError) -> int:
+    """Say that the output was not written whole. Returns the exit code."""
+    if arguments[:1] in (["run"], ["resume"]):
+        warnings.warn(f"cannot write the output: {error.strerror}; the run went on without", stacklevel=2)
+        return code
+    if not isinstance(error, BrokenPipeError):  # `head` leaves so when it has read enough
+        complain(f"cannot write the output: {error.strerror}")
+    return code or FAILED_EXIT
+
+
+def _exit_code(arguments: list[str]) -> int:
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = warn
-            return _command(list(sys.argv[1:] if arguments is None else arguments))
+        return _command(arguments)
     except UsageError as error:
         complain(str(error))
         return USAGE_EXIT
@@ -51,10 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED_EXIT
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does. Python writes the rest at exit: to nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED_EXIT
 
 
 def _command(arguments: list[str]) -> int:
