@@ -99,6 +99,8 @@ class Record:
         versions: of Python and the libraries, by name.
         accuracies: one per predictor and protocol, the recommended predictor first.
         final_losses: the terms of the last loss, by name; None where not finite (NaN and infinity become None).
+        online: accuracy in each task on the batches of the stream before they were learned, in percent, by the outputs
+            that the steps computed in training mode; empty if the method's steps return none.
         source_labels: the data set's label of each class of the stream; empty if the stream keeps these labels.
     """
 
@@ -120,6 +122,7 @@ class Record:
     measured: Measured
     final_losses: Mapping[str, float | None]
     source_labels: tuple[int, ...] = ()
+    online: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.run_id) > MAX_RUN_ID:

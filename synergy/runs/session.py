@@ -174,6 +174,7 @@ def _record(
         measured=measured,
         final_losses=training.last_losses,
         source_labels=scenario.source_labels,
+        online=tuple(training.online.tasks),
     )
 
 
@@ -205,8 +206,15 @@ def _accuracies(
         baseline=of_untrained,
         per_class={} if last is None else {str(label): value for label, value in last.per_class.items()},
         calibration_error=None if last is None else last.calibration_error,
-        metrics=summary(matrix, compared) | own,
+        metrics=summary(matrix, compared) | own | _online(predictor, protocol, training),
     )
+
+
+def _online(predictor: str, protocol: ProtocolName, training: Training) -> dict[str, float]:
+    """The accuracy on the stream, for the predictor and the protocol that it is of."""
+    mean = training.online.mean()
+    judged = (training.method.outputs_of, training.scenario.protocols[0])
+    return {"online_accuracy": mean} if mean is not None and (predictor, protocol) == judged else {}
 
 
 def versions() -> dict[str, str]:

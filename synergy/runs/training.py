@@ -17,6 +17,7 @@ from synergy.errors import TrainingError
 from synergy.methods.base import Answer
 from synergy.randomness import generator
 from synergy.runs.evaluate import Evaluations, evaluate, from_state, to_state
+from synergy.runs.online import OnlineAccuracy
 from synergy.scenarios.base import AnyScenario
 from synergy.state import State, collect, restore
 from synergy.types import Batch, ProtocolName, Split, Task
@@ -148,6 +149,7 @@ class Training:
         self.baseline: Evaluations = {}
         self.train_s = 0.0
         self.evaluate_s = 0.0
+        self.online = OnlineAccuracy()
         self._watch = LossWatch("step", "lower --lr")
         self._looked_at = self._counted_to = time.perf_counter()
 
@@ -167,6 +169,7 @@ class Training:
             finally:
                 self._count()
             self.evaluations.append(self._evaluate(self.task))
+            self.online.end_task()
             self.listener.task_ended(self.task, self.evaluations[-1])
             self.task, self.begun, self.taken = self.task + 1, False, 0
             self._counted_to = time.perf_counter()
@@ -187,6 +190,7 @@ class Training:
             "evaluations": [to_state(each) for each in self.evaluations],
             "baseline": to_state(self.baseline),
             "last_losses": self.last_losses,
+            "online": self.online.state_dict(),
             **collect({name: vars(self)[name] for name in _PROGRESS}),
         }
 
@@ -207,9 +211,11 @@ class Training:
         self._check_evaluations(baseline, evaluations, progress["task"])
         if not (math.isfinite(progress["train_s"]) and math.isfinite(progress["evaluate_s"])):
             raise ValueError("a time that is not finite")
-        # Checkpoints of the first format have neither schedules nor networks that draw.
+        # Checkpoints of the first release have no schedules, no networks that draw and no accuracy on the stream.
         later = {"schedulers": state.get("schedulers", []), "chance": state.get("chance")}
         self.worker.load_state_dict({"learned": state["method"], **later})
+        if "online" in state:
+            self.online.load_state_dict(state["online"])
         task = self.scenario.task(0)
         raw, labels = task.take(torch.zeros(1, dtype=torch.int64, device=task.labels.device))
         n = self.scenario.n_classes
@@ -266,6 +272,8 @@ class Training:
         step = self.worker.step(Batch(raw, view(raw, draws), labels))
         self.steps += 1
         self.taken += 1
+        if step.outputs is not None:
+            self.online.add(step.outputs, labels)
         self._watch.add(self.steps, step.losses)
         self.worker.schedule()
         if self.save_every is not None and self.steps % self.save_every == 0:

@@ -17,6 +17,7 @@ from synergy.data.view import ImageView
 from synergy.device import autocast, find_device
 from synergy.disk import checkpoint
 from synergy.engine.optimizers import OptimizerFactory, SchedulerFactory
+from synergy.engine.prequential import Prequential, hits, squared_errors
 from synergy.engine.worker import Worker
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.memory.reservoir import MOST
@@ -39,7 +40,6 @@ from synergy.stream.options import (
     known_method,
     split_options,
 )
-from synergy.stream.prequential import Prequential, hits, squared_errors
 from synergy.stream.recipe import Recipe
 from synergy.stream.rehearsal import output_shape, rehearse
 from synergy.stream.stored import Stored

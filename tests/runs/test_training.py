@@ -18,6 +18,7 @@ from synergy.data.view import ImageView
 from synergy.engine.worker import Means, Worker
 from synergy.errors import TrainingError
 from synergy.methods.base import Answer, Method, MethodConfig, Setting
+from synergy.methods.er import ER
 from synergy.randomness import generator
 from synergy.runs import training as training_module
 from synergy.runs.evaluate import Evaluations
@@ -402,3 +403,30 @@ def test_neither_a_checkpoint_nor_an_evaluation_counts_as_training() -> None:
     assert len(saved) == 2 * (2 + 1)
     assert saved == sorted(saved)
     assert 0 < saved[0] < loop.train_s < 0.5
+
+
+def test_the_accuracy_on_the_stream_is_counted_before_it_is_learned() -> None:
+    """Against a loop that asks the network itself before each step, which on an MLP gives the same outputs."""
+    stream = testing.scenario("seq-digits", batch_size=16, options={"n_tasks": 5})
+    worker, asked = (
+        Worker(ER(ER.Config(buffer_size=20, minibatch_size=8), testing.setting(stream)), Means(torch.device("cpu")))
+        for _ in range(2)
+    )
+    loop = Training(worker, stream, Schedule(max_tasks=2), seed=0)
+    loop.run()
+    expected = []
+    for index in range(2):
+        right = samples = 0
+        for raw, labels in stream.task(index).batches(0):
+            inputs = stream.view.plain(raw)
+            right += int((asked.method.predictors()["working"](inputs).argmax(1) == labels).sum())
+            samples += len(labels)
+            asked.step(Batch(raw, inputs, labels))
+        expected.append(100 * right / samples)
+    assert loop.online.tasks == pytest.approx(expected)
+    other = Training(asked, stream, Schedule(max_tasks=2), seed=0)
+    other.load_state_dict(loop.state_dict())
+    assert other.online.tasks == loop.online.tasks
+    forged = loop.state_dict() | {"online": {**loop.state_dict()["online"], "tasks": [101.0]}}
+    with pytest.raises(ValueError, match="something else than accuracies"):
+        other.load_state_dict(forged)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from synergy.stream.prequential import FADING, WAITING, Prequential, hits, squared_errors
+from synergy.engine.prequential import FADING, WAITING, Prequential, hits, squared_errors
 
 
 def plain() -> Prequential:
