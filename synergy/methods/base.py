@@ -60,6 +60,14 @@ class Setting:
         fisher_memory_mb: bound on intermediate results of a Fisher pass, MiB.
         objective: what is minimised, for methods that take any.
         make_optimizer: from parameters and a learning rate; plain SGD by default.
+
+    Examples:
+        >>> from synergy import testing
+        >>> setting = testing.setting(testing.scenario("seq-digits"))
+        >>> setting.build_net("net").classifier.out_features
+        10
+        >>> setting.rng("replay").random() == setting.rng("replay").random()
+        True
     """
 
     build_net: Callable[[str], nn.Module]

@@ -117,7 +117,15 @@ class GDumb(Method[GdumbConfig]):
 
 
 class Fitted:
-    """The network that was fitted on memory as it is. It follows from the memory, so it has no state of its own."""
+    """The network that was fitted on the present memory. It follows from the memory and has no state of its own.
+
+    Examples:
+        >>> fitted = Fitted()
+        >>> fitted.net = nn.Linear(2, 2)
+        >>> fitted.load_state_dict({})
+        >>> fitted.net is None
+        True
+    """
 
     def __init__(self) -> None:
         self.net: nn.Module | None = None
@@ -126,5 +134,5 @@ class Fitted:
         return {}
 
     def load_state_dict(self, state: State) -> None:
-        """Forget the fit: the memory may be another now."""
+        """Drop the fit: the memory may have changed."""
         self.net = None
