@@ -50,7 +50,7 @@ def test_a_run_goes_on(tmp_path: Path) -> None:
     assert (record.status, record.steps) == ("finished", 8)
     # Other processors and releases of torch have other last bits.
     assert record.final_losses == pytest.approx(whole.final_losses, rel=1e-3)
-    metrics = record.answer().metrics
+    metrics = dict(record.answer().metrics)
     # The tasks before the checkpoint were not counted then.
     assert metrics.pop("online_accuracy", None) is None or len(record.online) < len(record.answer().matrix)
     assert metrics == pytest.approx(whole.answer().metrics, abs=2)
