@@ -112,7 +112,7 @@ def place(scenario: str) -> Path:
 def recorded(scenario: str) -> list[Line]:
     """The runs of a scenario so far."""
     path = place(scenario)
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def table() -> str:
@@ -182,7 +182,7 @@ def main() -> None:
         if job not in [Job(*(line[name] for name in Job._fields)) for line in recorded(job.scenario)]:
             line = run(job)
             RECORDS.mkdir(parents=True, exist_ok=True)
-            with place(job.scenario).open("a") as out:
+            with place(job.scenario).open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
             print(*job, line["wall_s"], {name: answer["final_average"] for name, answer in line["answers"].items()})
     print(table())

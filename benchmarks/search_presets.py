@@ -134,11 +134,15 @@ def main() -> None:
     parser.add_argument("--only", metavar="DATASET[,METHOD]")
     parser.add_argument("--processes", type=int, default=2)
     parsed = parser.parse_args()
-    lines = [json.loads(line) for line in parsed.out.read_text().splitlines()] if parsed.out.exists() else []
+    text = parsed.out.read_text(encoding="utf-8") if parsed.out.exists() else ""
+    lines = [json.loads(line) for line in text.splitlines()]
     done = {key(line) for line in lines}
     every = [(candidate, seed) for candidate in candidates(parsed.only) for seed in SEEDS]
     jobs = [job for job in every if key(_line(*job)) not in done]
-    with multiprocessing.get_context("spawn").Pool(parsed.processes) as pool, parsed.out.open("a") as out:
+    with (
+        multiprocessing.get_context("spawn").Pool(parsed.processes) as pool,
+        parsed.out.open("a", encoding="utf-8") as out,
+    ):
         for line in pool.imap_unordered(work, jobs):
             out.write(json.dumps(line) + "\n")
             out.flush()

@@ -88,7 +88,7 @@ class Drifting:
 
 def resident_bytes() -> int:
     """Of this process, now; Linux only."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def run(observes: int, every: int, method: str) -> Trace:
@@ -222,7 +222,7 @@ def main() -> None:
     content = json.dumps(record(verdict, options.method, started, time.perf_counter() - began), indent=1)
     print(content)
     if to_record is not None:
-        to_record.write_text(content + "\n")
+        to_record.write_text(content + "\n", encoding="utf-8")
     if to_picture is not None:
         draw(trace, verdict, to_picture)
     sys.exit(0 if verdict.constant_memory and verdict.constant_time else 1)

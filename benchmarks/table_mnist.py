@@ -100,7 +100,7 @@ def _outcome(record: Record) -> Line:
 
 def recorded() -> list[Line]:
     """What was run so far."""
-    return [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
+    return [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()] if RECORDS.exists() else []
 
 
 def table(lines: list[Line]) -> str:
@@ -169,7 +169,7 @@ def main() -> None:
         if not any(_same(line, _key(job, seed)) for line in recorded()):
             line = run(job, seed)
             RECORDS.parent.mkdir(exist_ok=True)
-            with RECORDS.open("a") as out:
+            with RECORDS.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
             print(*job, seed, line["wall_s"], line["answers"], flush=True)
     print(table(recorded()))

@@ -59,7 +59,7 @@ def run(job: Job) -> Line:
 
 def recorded() -> list[Line]:
     """The runs so far."""
-    return [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
+    return [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()] if RECORDS.exists() else []
 
 
 def table(lines: list[Line]) -> str:
@@ -110,7 +110,7 @@ def main() -> None:
         if job not in [Job(line["scenario"], line["seed"], line["method"]["name"]) for line in recorded()]:
             line = run(job)
             RECORDS.parent.mkdir(exist_ok=True)
-            with RECORDS.open("a") as out:
+            with RECORDS.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
             print(*job, line["wall_s"], {name: answer["final_average"] for name, answer in line["answers"].items()})
     print(table(recorded()))

@@ -86,9 +86,14 @@ class RunConfig:
         return {name: names.get(name, {}) | options for name, options in tables.items()}
 
     def to_toml(self) -> str:
-        """The complete configuration, and the origins of its values; `config_file.read_config` reads it back."""
+        """The configuration and the origins of its values, for the folder of the run.
+
+        `output_dir` is left out: the file lies in it. `config_file.read_config` reads the text back.
+        """
+        tables = self.as_mapping()
+        del tables["output"]["output_dir"]
         files = {"files": dict(self.files)} if self.files else {}
-        return tomli_w.dumps(self.as_mapping() | files | {"provenance": dict(self.provenance)})
+        return tomli_w.dumps(tables | files | {"provenance": dict(self.provenance)})
 
 
 @dataclass(frozen=True)

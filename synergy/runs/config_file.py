@@ -12,8 +12,11 @@ from synergy.errors import UsageError, unknown
 from synergy.nets import NET_CLASSES
 from synergy.options import Options
 from synergy.runs.config import CONFIG_NAME, RunConfig, build, usual_net
-from synergy.runs.groups import GROUPS, NAMED, CommonGroup, option_classes
+from synergy.runs.groups import GROUPS, NAMED, CommonGroup, OutputConfig, option_classes
 from synergy.scenarios import SCENARIO_CLASSES
+
+OWN = OutputConfig.names() | {"data_dir"}
+"""Options that no other run inherits: what a run leaves, and where folders are on its machine."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class FileContent:
 
     Examples:
         >>> content = FileContent("rot-digits", "er", {"lr": 0.1, "seed": 3}, origins={"lr": "default", "seed": "flag"})
-        >>> content.chosen()
+        >>> content.inherited(same=False)
         {'seed': 3}
     """
 
@@ -45,9 +48,18 @@ class FileContent:
             names["net"] = self.values["net"]
         return _formerly(option_classes(names, self.files)) | dict(self.values)
 
-    def chosen(self) -> dict[str, Any]:
-        """The values except defaults, for a run of another scenario, method or network."""
-        return {name: v for name, v in self.values.items() if not self.origins.get(name, "").startswith("default")}
+    def inherited(self, *, same: bool) -> dict[str, Any]:
+        """The values for another run: none of `OWN`, and no defaults if its scenario, method or network differs."""
+        values = self.complete() if same else {name: v for name, v in self.values.items() if self._is_chosen(name)}
+        return {name: value for name, value in values.items() if name not in OWN}
+
+    def left_out(self) -> list[str]:
+        """The options of `OWN` that were chosen, except names of folders of runs."""
+        asked = self.values.keys() & OWN - {"output_dir", "experiment_id"}
+        return sorted(name for name in asked if self._is_chosen(name))
+
+    def _is_chosen(self, name: str) -> bool:
+        return not self.origins.get(name, "").startswith("default")
 
 
 def from_toml(path: Path) -> FileContent:
@@ -107,7 +119,7 @@ def _texts(path: Path, content: dict[str, Any], table: str, what: str) -> dict[s
 def _content(path: Path) -> dict[str, Any]:
     try:
         path = path / CONFIG_NAME if path.is_dir() else path
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors put a mark in front
     except OSError as error:
         raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, or nested too deep

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def reopened(folder: Path) -> Iterator[Reopened]:
     config = read_config(folder / CONFIG_NAME)
     # "." has no name that the record could have.
     folder = folder.resolve() if folder.name in ("", "..") else folder
+    config = replace(config, output=replace(config.output, output_dir=str(folder.parent)))
     with owned(folder):
         record = records.read(folder) if (folder / records.RECORD_NAME).exists() else None
         if record is not None:

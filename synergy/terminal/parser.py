@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import reprlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -105,7 +106,9 @@ def _of_file(content: FileContent, names: Mapping[str, str]) -> tuple[Mapping[st
     in_file = {"scenario": content.scenario_name, "method": content.method_name, "net": content.values.get("net")}
     same = all(in_file[group] == name for group, name in names.items())
     files = {group: file for group, file in content.files.items() if group not in names}
-    return (content.complete() if same else content.chosen()), files
+    if left_out := content.left_out():
+        warnings.warn(f"not taken from the file: {', '.join(left_out)}; give them as flags", stacklevel=2)
+    return content.inherited(same=same), files
 
 
 def run_parser(names: Mapping[str, str], configs: Mapping[str, type[Options]]) -> Parser:
@@ -131,7 +134,7 @@ def run_parser(names: Mapping[str, str], configs: Mapping[str, type[Options]]) -
     what.add_argument("--load_best_args", action="store_true", default=False, help="start from tuned values")
     nearest = "the same, from the nearest buffer size if the given one has none"
     what.add_argument("--nearest_best_args", action="store_true", default=False, help=nearest)
-    from_run = "start from the config.toml of another run (the file, or its folder)"
+    from_run = "start from another run (its config.toml, or its folder), except its output options and data_dir"
     what.add_argument("--config", default=None, metavar="RUN", help=from_run)
     for table, options in configs.items():
         _add_options(parser, f"options of {names[table]}" if table in names else table, options)
@@ -189,7 +192,7 @@ def _several(spec: Option, given: list[str]) -> tuple[str, ...] | tuple[float, .
     with suppress(ValueError):
         return _parsed(text)
     try:
-        return _parsed(Path(text).read_text())
+        return _parsed(Path(text).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{spec.name}: given {reprlib.repr(text)}; allowed: numbers, or a file of numbers") from error
 

@@ -252,7 +252,7 @@ def test_a_configuration_taken_for_something_else_leaves_its_defaults_behind(tmp
     assert call(*first.split(), "--experiment_id", "ex", "--output_dir", tmp_path).code == 0
     file = tmp_path / "ex" / "config.toml"
     arguments = ["run", "--config", file, "--dataset", "rot-digits", "--experiment_id", "other"]
-    assert call(*arguments).code == 0
+    assert call(*arguments, "--output_dir", tmp_path).code == 0
     other = records.read(tmp_path / "other").config
     assert other["scenario"] == build("rot-digits", "er", {}).as_mapping()["scenario"]
     assert (other["training"]["batch_size"], other["training"]["n_epochs"]) == (16, 1)
@@ -328,6 +328,33 @@ def test_a_configuration_runs_again_and_flags_win_over_it(tmp_path: Path) -> Non
     (other,) = records.read_all(tmp_path / "three")
     assert (other.seed, other.config["method"]["lr"]) == (1, 0.05)
     assert other.accuracies != record.accuracies
+
+
+@pytest.mark.filterwarnings("default:not taken from the file")
+def test_a_configuration_from_a_colleague_makes_none_of_his_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / "colleague"
+    flags = [*BRIEF, "--lr", 0.03, "--csv_log", "--checkpoint_every", 2, "--notes", "his", "--experiment_id", "his"]
+    assert run(there, "rot-digits", "sgd", *flags).code == 0
+    his = (there / "his" / "config.toml").read_text(encoding="utf-8")
+    assert str(tmp_path) not in his and "output_dir =" not in his.partition("[provenance]")[0]
+    # An earlier version named the folder.
+    data = f'[training]\ndata_dir = "{there}/data"\n'
+    his = his.replace("[output]\n", f'[output]\noutput_dir = "{there}/new"\n').replace("[training]\n", data)
+    Path("his.toml").write_text(his, encoding="utf-8")
+    before = sorted(there.rglob("*"))
+    outcome = call("run", "--config", "his.toml")
+    assert outcome.code == 0
+    assert outcome.err.startswith("synergy: warning: not taken from the file: checkpoint_every, csv_log, notes;")
+    assert sorted(there.rglob("*")) == before
+    (record,) = records.read_all(Path("runs"))
+    assert record.config["method"]["lr"] == 0.03 and record.config["training"]["max_steps_per_task"] == 4
+    assert record.config["output"] == {"output_dir": "runs", "csv_log": False, "tensorboard": False, "keep": 2}
+    assert record.run_id == "rot-digits-sgd-seed0" and "data_dir" not in record.config["training"]
+    other = call("run", "--config", "his.toml", "--dataset", "seq-digits", "--csv_log", "--output_dir", "mine")
+    assert other.code == 0 and Path("mine/csv").is_dir() and sorted(there.rglob("*")) == before
 
 
 def test_a_run_that_fails_is_exit_code_1(tmp_path: Path) -> None:
@@ -534,7 +561,7 @@ def test_a_run_says_that_its_name_was_taken(tmp_path: Path) -> None:
 
 def test_a_run_starts_from_the_folder_of_another(tmp_path: Path) -> None:
     assert run(tmp_path, "rot-digits", "sgd", *BRIEF, "--lr", 0.03, "--experiment_id", "first").code == 0
-    arguments = ["--config", tmp_path / "first", "--experiment_id", "second"]
+    arguments = ["--config", tmp_path / "first", "--experiment_id", "second", "--output_dir", tmp_path]
     assert call("run", *arguments).code == 0
     first, second = (records.read(tmp_path / name) for name in ("first", "second"))
     assert second.config["method"]["lr"] == 0.03
