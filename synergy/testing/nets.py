@@ -23,7 +23,8 @@ def net_checks(build: Callable[[torch.Generator], nn.Module], inputs: Tensor, n_
     """The checks of a network, in order.
 
     Args:
-        build: makes the network. All its initial weights come from the generator it is given.
+        build: makes the network. All its initial weights come from the generator it is given; `synergy.nets.base.build`
+            arranges that for a class whose layers PyTorch initialises.
         inputs: some samples as the network sees them, float `[B, ...]`, B at least 2, on the network's device.
         n_classes: outputs for each sample.
 

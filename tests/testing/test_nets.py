@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from synergy import testing
-from synergy.nets.mlp import MLP, linear
-from synergy.nets.resnet import ResNet18
+from synergy.nets import NET_CLASSES, NETS, net_class
+from synergy.nets.base import NetConfig, build
+from synergy.nets.mlp import linear
 
 SIZE, N_CLASSES = 6, 3
 
@@ -21,10 +22,23 @@ def random(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_networks_of_the_library_pass() -> None:
-    testing.check_net(lambda generator: MLP(SIZE, N_CLASSES, generator=generator), random(4, SIZE), N_CLASSES)
-    images = random(3, 3, 8, 8)
-    testing.check_net(lambda generator: ResNet18(N_CLASSES, 2, generator=generator), images, N_CLASSES)
+@pytest.mark.parametrize("name", NETS)
+def test_every_network_of_the_library_passes(name: str) -> None:
+    kind, shape = net_class(name), (3, 8, 8)
+    config = NET_CLASSES.config_of(name, kind)()
+    assert isinstance(config, NetConfig)
+    testing.check_net(lambda generator: build(kind, config, shape, N_CLASSES, generator), random(3, *shape), N_CLASSES)
+
+
+def test_a_network_that_torch_initialises_passes() -> None:
+    class Plain(nn.Sequential):
+        def __init__(self, shape: tuple[int, ...], n_classes: int) -> None:
+            super().__init__(nn.Linear(*shape, 8), nn.ReLU(), nn.Linear(8, n_classes))
+
+    def made(generator: torch.Generator) -> nn.Module:
+        return build(Plain, NetConfig(), (SIZE,), N_CLASSES, generator)
+
+    testing.check_net(made, random(4, SIZE), N_CLASSES)
 
 
 class Sound(nn.Module):
