@@ -33,7 +33,7 @@ def test_every_network_of_the_library_passes(name: str) -> None:
 def test_a_network_that_torch_initialises_passes() -> None:
     class Plain(nn.Sequential):
         def __init__(self, shape: tuple[int, ...], n_classes: int) -> None:
-            super().__init__(nn.Linear(*shape, 8), nn.ReLU(), nn.Linear(8, n_classes))
+            super().__init__(nn.Linear(shape[0], 8), nn.ReLU(), nn.Linear(8, n_classes))
 
     def made(generator: torch.Generator) -> nn.Module:
         return build(Plain, NetConfig(), (SIZE,), N_CLASSES, generator)
