@@ -1,4 +1,4 @@
-"""From stored samples to what a network sees: one batched operation on the device, the same for stream and replay."""
+"""From stored samples to a network's inputs: one batched operation on the device, the same for stream and replay."""
 
 from __future__ import annotations
 

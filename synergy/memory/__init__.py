@@ -1,1 +1,1 @@
-"""Episodic memories, one file each: what is kept of the past, and what is drawn from it."""
+"""Episodic memories, one file each: they keep samples of the past and give some of them again."""

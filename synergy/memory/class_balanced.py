@@ -17,8 +17,8 @@ class ClassBalanced(Forgetful):
 
     Reference: Prabhu, Torr & Dokania 2020, "GDumb: A Simple Approach that Questions Our Progress in Continual
     Learning", algorithm 1. The share of a class is capacity / classes seen. A sample of a class that has its share is
-    not stored; any other goes to a free slot, or, if there is none, to a random slot of the class with the most samples
-    (of several such classes a random one).
+    not stored. Any other goes to a free slot; in a full memory it goes to a random slot of the class with the most
+    samples (of several such classes a random one).
 
     Every class seen keeps at least `capacity // classes seen` samples, or all ever offered if those are fewer.
 

@@ -52,7 +52,7 @@ class Herded(DrawableMemory):
         parts = {**{label: self.of(label) for label in self.classes}, **chosen}
         kept = {label: part.select(np.arange(min(share, len(part)))) for label, part in parts.items()}
         self.classes, self.sizes = list(kept), [len(part) for part in kept.values()]
-        assert sum(self.sizes), "no exemplars at all"
+        assert sum(self.sizes), "every class has 0 exemplars"
         samples = joined(list(kept.values()))
         self.store.filled = 0
         self.store.write(np.arange(len(samples)), samples)

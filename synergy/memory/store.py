@@ -137,14 +137,14 @@ class Store:
             self._fields[name][: self.filled] = value[: self.filled]
 
     def widen(self, name: str, columns: int) -> None:
-        """Append `columns` zeros to every sample's field `name` `[K]`, if it is stored at all."""
+        """Append `columns` zeros to every sample's field `name` `[K]`; a field that is not stored is ignored."""
         if name in self._fields:
             narrow = self._fields[name]
             self._fields[name] = self._slots_for(narrow.new_empty(1, narrow.shape[1] + columns)).zero_()
             self._fields[name][:, : narrow.shape[1]] = narrow
 
     def nbytes(self) -> int:
-        """Bytes that all slots take, filled or not; 0 before the first sample."""
+        """Bytes of all slots, filled or empty; 0 before the first sample."""
         return sum(value[: self.capacity].nbytes for value in self._fields.values())
 
     @property
@@ -152,9 +152,9 @@ class Store:
         return torch.device("cpu") if self.on_host else self._device
 
     def _slots_for(self, samples: Tensor) -> Tensor:
-        """Empty slots for a field like that of `samples` `[N, ...]`, and one more, which takes what is dropped.
+        """Empty slots for a field like that of `samples` `[N, ...]`, and one more for dropped samples.
 
-        So every step writes as many rows as its batch has, whatever was decided.
+        So every step writes all rows of its batch, independent of the decisions.
         """
         pinned = self.on_host and self._device.type == "cuda"
         shape = (self.capacity + 1, *samples.shape[1:])

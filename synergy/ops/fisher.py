@@ -288,7 +288,7 @@ class Singles:
 
     Attributes:
         grads: for each parameter, by its name in the network: `[N, ...]`, in the parameter's shape.
-        scores: what was differentiated, `[N]`.
+        scores: the differentiated values, `[N]`.
         vectorised: whether one pass sufficed for all samples.
     """
 

@@ -37,12 +37,12 @@ def per_sample_gradients(net: nn.Module, inputs: Tensor, labels: Tensor, *, memo
         net: maps `[N, ...]` to logits `[N, K]`.
         inputs: `[N, ...]`, N at least 1.
         labels: `int64 [N]`.
-        memory_mb: bound on a chunk and what it takes to make it, in MiB; a chunk has at least one sample.
+        memory_mb: bound on a chunk and its intermediate results, in MiB; a chunk has at least one sample.
 
     Yields:
         `[n, P]` in the order of the samples, P in the order of `net.parameters()`.
     """
-    with _still(net, inputs.device):
+    with _in_evaluation(net, inputs.device):
         activations = activation_bytes(net, inputs)
     # Every gradient exists twice for a moment: in the parameters' shapes and as a row.
     gradients = 2 * sum(p.numel() * p.element_size() for p in net.parameters())
@@ -52,14 +52,14 @@ def per_sample_gradients(net: nn.Module, inputs: Tensor, labels: Tensor, *, memo
 
 
 @contextmanager
-def _still(net: nn.Module, device: torch.device) -> Iterator[None]:
+def _in_evaluation(net: nn.Module, device: torch.device) -> Iterator[None]:
     with evaluating(net), without_cudnn(net), torch.no_grad(), torch.autocast(device.type, enabled=False):
         yield
 
 
 def _gradients(net: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     loss = partial(F.cross_entropy, reduction="none")
-    with _still(net, inputs.device):
+    with _in_evaluation(net, inputs.device):
         grads = single_gradients(net, dict(net.named_parameters()), inputs, labels, loss).grads
     return torch.cat([of_parameter.reshape(len(inputs), of_parameter[0].numel()) for of_parameter in grads.values()], 1)
 

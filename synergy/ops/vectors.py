@@ -39,9 +39,9 @@ class Flat:
     def __init__(self, net: nn.Module, with_grads: bool = True) -> None:
         self._net = net
         self._with_grads = with_grads
-        self._take_up()
+        self._flatten()
 
-    def _take_up(self) -> None:
+    def _flatten(self) -> None:
         with_grads = self._with_grads
         self._parameters = list(self._net.parameters())
         kinds = {(p.dtype, p.device) for p in self._parameters}
@@ -70,7 +70,7 @@ class Flat:
             The position of each element of the old vector in the new one, `int64 [P]`.
         """
         before = self._places()
-        self._take_up()
+        self._flatten()
         positions = torch.empty(sum(map(len, before)), dtype=torch.int64, device=self.values.device)
         for old, new in zip(before, self._places(), strict=True):
             positions[old] = new[: len(old)]

@@ -21,7 +21,7 @@ class Check:
     Attributes:
         name: short, of its own among the checks of one object.
         reason: the clause, in one sentence.
-        run: raises AssertionError, which says what was found, if the clause is broken.
+        run: raises AssertionError with the finding if the clause is broken.
 
     Examples:
         >>> Check("positive", "The number is above 0.", lambda: require(1 > 0, "the number is 1"))()
@@ -38,7 +38,7 @@ class Check:
         """Run the check.
 
         Raises:
-            AssertionError: `name`, what was found, and `reason`.
+            AssertionError: the name, the finding, and the reason.
         """
         try:
             self.run()
@@ -71,5 +71,5 @@ def global_randomness_untouched() -> Iterator[None]:
 
 def global_states() -> list[Any]:
     """The states of the global generators of torch, numpy and Python."""
-    name, keys, *rest = np.random.get_state()  # read only, to see that nobody else has touched it
+    name, keys, *rest = np.random.get_state()  # read only, to see that others leave it alone
     return [torch.get_rng_state(), random.getstate()[1], str(name), torch.from_numpy(np.asarray(keys).copy()), rest]

@@ -61,7 +61,7 @@ def check_method(method: type[Method[Any]], config: MethodConfig, stream: AnySce
 
 @dataclass(frozen=True)
 class _Record:
-    """A step that was taken: its batch, a copy of that from before, what it gave, and what a predictor said before."""
+    """A step of a training: its batch, a copy of the batch from before, its result, and a predictor's answer before."""
 
     batch: Batch
     before: list[Tensor]
