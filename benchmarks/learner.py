@@ -74,8 +74,8 @@ Step: TypeAlias = Callable[[Tensor, Tensor], object]
 
 
 def method_of(learner: Learner) -> Method[Any]:
-    assert learner._worker is not None, "a learner that has seen a batch"
-    return learner._worker.method
+    assert learner._progress.worker is not None, "a learner that has seen a batch"
+    return learner._progress.worker.method
 
 
 def network_of(learner: Learner) -> nn.Module:
@@ -125,7 +125,7 @@ def overhead(name: str, features: int, kind: torch.dtype, prequential: str, step
     for x, y in batches:  # fills the memory
         learner.observe(x, y)
     method = method_of(learner)
-    view = learner._view
+    view = learner._progress.recipe.view
     arms = [alone(method, view), by_hand(method, view), learner.observe]
     stream = itertools.cycle(batches)
     means = []

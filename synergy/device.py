@@ -70,20 +70,29 @@ def exactness(precision: str) -> Iterator[None]:
 
 
 @contextmanager
-def memory_errors() -> Iterator[None]:
-    """Within, a lack of memory or a number too large for its tensor is a TrainingError that says what to lower."""
+def memory_errors(message: str = OUT_OF_MEMORY) -> Iterator[None]:
+    """Within, a lack of memory or a number too large for its tensor is a TrainingError that says what to lower.
+
+    Args:
+        message: for a lack of memory.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        check_shortage(error)
+        check_shortage(error, message)
         raise
 
 
-def check_shortage(error: RuntimeError | MemoryError) -> None:
-    """Raises TrainingError, which says what to lower, if memory ran out or a number is too large for its tensor."""
+def check_shortage(error: RuntimeError | MemoryError, message: str = OUT_OF_MEMORY) -> None:
+    """Raises TrainingError, which says what to lower, if memory ran out or a number is too large for its tensor.
+
+    Args:
+        error: any.
+        message: for a lack of memory.
+    """
     told = isinstance(error, torch.OutOfMemoryError | MemoryError)
     if told or any(shortage in str(error) for shortage in SHORTAGES):
-        raise TrainingError(OUT_OF_MEMORY) from error
+        raise TrainingError(message) from error
     if OVERFLOW in str(error):
         raise TrainingError(TOO_LARGE) from error
 

@@ -85,7 +85,7 @@ class TorchRandomness:
     def drawing(self) -> Iterator[None]:
         """Within, what torch draws in this thread comes from this generator."""
         if self.recomputes is None:
-            watch = _Watch()
+            watch = DrawWatch()
             with self._borrowed(), watch:
                 yield
             self.recomputes = watch.recomputed if watch.drawn else None
@@ -97,14 +97,11 @@ class TorchRandomness:
                 yield
 
     @contextmanager
-    def noticing(self) -> Iterator[list[bool]]:
-        """As `drawing`; the list holds afterwards whether anything was drawn."""
-        drawn: list[bool] = []
-        with self.drawing():
-            watch = _Watch()
-            with watch:
-                yield drawn
-            drawn.append(watch.drawn)
+    def noticing(self) -> Iterator[DrawWatch]:
+        """As `drawing`; the watch knows afterwards what was drawn."""
+        watch = DrawWatch()
+        with self.drawing(), watch:
+            yield watch
 
     @contextmanager
     def _borrowed(self) -> Iterator[None]:
@@ -139,14 +136,24 @@ def _draws(operation: OpOverload) -> bool:
     return torch.Tag.nondeterministic_seeded in operation.tags
 
 
-class _Watch(TorchDispatchMode):
-    """Notices which passes draw random numbers."""
+class DrawWatch(TorchDispatchMode):
+    """Notices whether torch draws random numbers.
+
+    Attributes:
+        drawn: whether it drew any.
+        recomputed: whether a backward pass drew.
+
+    Examples:
+        >>> with DrawWatch() as watch:
+        ...     _ = torch.nn.functional.dropout(torch.ones(6))
+        >>> watch.drawn, watch.recomputed
+        (True, False)
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.drawn = False
         self.recomputed = False
-        """Whether a backward pass drew."""
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

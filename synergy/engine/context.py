@@ -49,6 +49,6 @@ def draws_in_training(net: nn.Module, inputs: Tensor, randomness: TorchRandomnes
         randomness: lends the copy random numbers.
     """
     copy = deepcopy(net).train()
-    with randomness.noticing() as drawn, torch.no_grad():
+    with randomness.noticing() as watch, torch.no_grad():
         copy(inputs)
-    return drawn[0]
+    return watch.drawn

@@ -41,7 +41,7 @@ class Prequential:
         self.total = 0.0
         self.faded = 0.0
         self._score = score
-        self._waiting: list[Tensor] = []
+        self._waiting: tuple[Tensor, ...] = ()
 
     def add(self, outputs: Tensor, targets: Tensor, known: int | None = None) -> None:
         """Count the outputs for a batch.
@@ -52,7 +52,8 @@ class Prequential:
             known: how many columns of the outputs count, the first ones; None for all.
         """
         answers = outputs.detach()[: len(targets)]
-        self._waiting.append(self._score(answers if known is None else answers[:, :known], targets))
+        scores = self._score(answers if known is None else answers[:, :known], targets)
+        self._waiting = (*self._waiting, scores)
         if len(self._waiting) == WAITING:
             self._sum_up()
 
@@ -73,7 +74,7 @@ class Prequential:
     def load_state_dict(self, state: State) -> None:
         sums = self._sums()
         restore(sums, state)
-        vars(self).update(sums, _waiting=[])
+        vars(self).update(sums, _waiting=())
 
     def _sum_up(self) -> None:
         if not self._waiting:
@@ -81,13 +82,15 @@ class Prequential:
         scores = torch.cat(self._waiting).cpu().double().numpy()
         sizes = np.array([len(each) for each in self._waiting])
         sums = np.add.reduceat(scores, np.cumsum(sizes) - sizes)
+        samples, weight, total, faded = self.samples, self.weight, self.total, self.faded
         for n, score in zip(sizes.tolist(), sums.tolist(), strict=True):
             fading = FADING**n
-            self.samples += n
-            self.weight = self.weight * fading + n
-            self.total += score
-            self.faded = self.faded * fading + score
-        self._waiting = []
+            samples += n
+            weight = weight * fading + n
+            total += score
+            faded = faded * fading + score
+        # At once, so that Ctrl-C finds a batch counted, or waiting.
+        vars(self).update(samples=samples, weight=weight, total=total, faded=faded, _waiting=())
 
     def _sums(self) -> dict[str, int | float]:
         return {"samples": self.samples, "weight": self.weight, "total": self.total, "faded": self.faded}

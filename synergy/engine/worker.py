@@ -48,6 +48,7 @@ class Worker:
         method: fresh; its memories are told where to keep samples.
         means: how it works.
         draws: whether its networks draw random numbers in training, as dropout does.
+        recomputes: whether their backward passes draw again; None if nobody knows yet (see `TorchRandomness`).
         schedulers: of its optimisers.
 
     Examples:
@@ -60,12 +61,20 @@ class Worker:
     """
 
     def __init__(
-        self, method: Method[Any], means: Means, *, draws: bool = False, schedulers: Sequence[LRScheduler] = ()
+        self,
+        method: Method[Any],
+        means: Means,
+        *,
+        draws: bool = False,
+        recomputes: bool | None = None,
+        schedulers: Sequence[LRScheduler] = (),
     ) -> None:
         self.method = method
         self.means = means
         self._schedulers = list(schedulers)
         self._chance = self._fresh_chance() if draws else None
+        if self._chance is not None:
+            self._chance.recomputes = recomputes
         self.context = step_context(means.precision, means.device, self._chance)
         for memory in method.memories():
             memory.store.on_host = means.memory_on == "host"

@@ -46,6 +46,17 @@ def joined(parts: Sequence[Samples]) -> Samples:
     return _samples({name: torch.cat([each[name] for each in fields]) for name in fields[0]})
 
 
+@dataclass
+class _Noted:
+    """What a store held, and the rows that were overwritten since: slots, `int64 [N]` of them, and their values."""
+
+    capacity: int
+    filled: int
+    device: torch.device
+    fields: dict[str, Tensor]
+    rows: list[tuple[Tensor, Tensor, Tensor]]
+
+
 class Store:
     """`capacity` slots on the device of the first samples put in; slots 0 to `filled - 1` hold samples.
 
@@ -74,6 +85,7 @@ class Store:
         self.on_host = False
         self._fields: dict[str, Tensor] = {}
         self._device = torch.device("cpu")
+        self._noted: _Noted | None = None
 
     def place(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
         """Decide where samples go that are written in order, and count the slots that they fill.
@@ -99,6 +111,7 @@ class Store:
             self._fields = {name: self._slots_for(value) for name, value in fields.items()}
         assert fields.keys() == self._fields.keys(), f"stored fields are {list(self._fields)}, given {list(fields)}"
         index = places.to(self._home, non_blocking=True)
+        self._note_rows(index)
         for name, value in fields.items():
             self._fields[name].index_copy_(0, index, value.detach().to(self._home))
 
@@ -122,6 +135,7 @@ class Store:
     def keep(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         """Empty all slots but these `[N]`, rising, and close up. The bytes of the other samples are overwritten."""
         index = torch.from_numpy(slots).to(self._home)
+        self._note_rows(torch.arange(self.filled, device=self._home))
         for value in self._fields.values():
             kept = value.index_select(0, index)
             value.zero_()
@@ -142,6 +156,29 @@ class Store:
             narrow = self._fields[name]
             self._fields[name] = self._slots_for(narrow.new_empty(1, narrow.shape[1] + columns)).zero_()
             self._fields[name][:, : narrow.shape[1]] = narrow
+
+    def note(self) -> None:
+        """From here `go_back` leads back to what is stored now, until `close`: rows are noted before they change."""
+        self._noted = _Noted(self.capacity, self.filled, self._device, dict(self._fields), [])
+
+    def go_back(self) -> None:
+        """Store what was stored at the latest `note`."""
+        noted = self._noted
+        assert noted is not None, "nothing was noted"
+        for slots, index, rows in reversed(noted.rows):
+            slots.index_copy_(0, index, rows)
+        self.capacity, self.filled, self._device = noted.capacity, noted.filled, noted.device
+        self._fields = noted.fields
+        self._noted = None
+
+    def close(self) -> None:
+        """Note nothing from now on."""
+        self._noted = None
+
+    def _note_rows(self, index: Tensor) -> None:
+        if self._noted is not None:
+            rows = [(slots, index, slots.index_select(0, index)) for slots in self._fields.values()]
+            self._noted.rows.extend(rows)
 
     def nbytes(self) -> int:
         """Bytes of all slots, filled or empty; 0 before the first sample."""

@@ -14,7 +14,7 @@ from synergy.methods.base import Method, MethodConfig
 from synergy.options import Options, option
 
 SQUARED = "mse"
-LEARNING, ANSWERING = "learning", "answering"
+LEARNING, ANSWERING, OFF = "learning", "answering", "off"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class StreamOptions(Options):
         LEARNING,
         "whose accuracy on each batch before it is learned `metrics` shows: that of the network that learns (its step "
         "computes the outputs anyway), of the one that answers (a forward pass more), or none",
-        choices=(LEARNING, ANSWERING, "off"),
+        choices=(LEARNING, ANSWERING, OFF),
     )
     head: str | None = option(None, "name of the linear layer that gives the logits; by default the last one")
     fisher_memory_mb: int = option(1024, "bound on intermediate results of a Fisher pass, MiB", low=1)

@@ -2,26 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
+from torch import nn
 
-from synergy.device import autocast
+from synergy.data.view import ImageView
+from synergy.device import autocast, find_device
 from synergy.engine.optimizers import OptimizerFactory, SchedulerFactory, optimizer_maker, schedules
 from synergy.engine.worker import Means, Worker
 from synergy.errors import UsageError
 from synergy.methods.base import Budget, Method, MethodConfig, Setting, make_method
 from synergy.ops.objectives import CROSS_ENTROPY, SQUARED_ERROR, Objective, weighted_cross_entropy
 from synergy.stream.labels import Labels
-from synergy.stream.options import StreamOptions
+from synergy.stream.options import (
+    SQUARED,
+    StreamOptions,
+    check_callables,
+    check_weights,
+    choose_method,
+    split_options,
+)
 from synergy.stream.template import Template
 from synergy.stream.view import StreamView
 
 CHANCE = "learner/network"
 """Name of the generator that a network with dropout draws from."""
+
+
+def make_recipe(
+    net: nn.Module,
+    method: str | type[Method[Any]],
+    config: MethodConfig | None,
+    options: Mapping[str, Any],
+    class_weights: Mapping[Any, float] | None,
+    device: str | None,
+    callables: Mapping[str, Any],
+) -> Recipe:
+    """A recipe from the arguments of `Learner`.
+
+    Args:
+        net, method, config, options, class_weights, device: as in `Learner`.
+        callables: transform, augment, optimizer and scheduler, by name; None for what was not given.
+
+    Raises:
+        UsageError: as `Learner`.
+    """
+    name, kind = choose_method(method)
+    chosen, own = split_options(name, kind, config, options)
+    transform, optimizer = callables["transform"], callables["optimizer"]
+    check_callables(**{**callables, "transform": None if isinstance(transform, ImageView) else transform})
+    if optimizer is not None and "lr" in options:
+        raise UsageError("lr: given beside an optimizer; allowed: one of the two")
+    template = Template(net, None if device is None else find_device(device), own.head)
+    view = StreamView(transform, callables["augment"], template.dtype)
+    weights = check_weights(class_weights, name, kind)
+    return Recipe(name, kind, chosen, own, template, view, weights, optimizer, callables["scheduler"])
+
+
+def make_labels(classes: Iterable[Hashable] | None, recipe: Recipe) -> Labels | None:
+    """The labels that are named in advance; None where targets are numbers.
+
+    Raises:
+        UsageError: as `Labels`; classes or weights of classes are given where targets are numbers, or a weight is that
+            of another label.
+    """
+    weights = recipe.class_weights
+    if recipe.options.loss == SQUARED:
+        if classes is not None or weights is not None:
+            raise UsageError("classes: given with loss=mse, which has none; allowed: neither classes nor class_weights")
+        return None
+    labels = Labels(classes)
+    for label in weights or ():
+        if labels.fixed and label not in labels.known:
+            raise UsageError(f"class_weights: given {label!r}; allowed: labels that are in classes")
+    return labels
 
 
 @dataclass(frozen=True)
@@ -72,13 +130,14 @@ class Recipe:
         config = type(self.config)(**{**self.config.as_mapping(), "buffer_size": available // each})
         return replace(self, config=config)
 
-    def worker(self, outputs: int, labels: Labels | None, *, draws: bool) -> Worker:
+    def worker(self, outputs: int, labels: Labels | None, *, draws: bool, recomputes: bool | None = None) -> Worker:
         """A fresh method at work, for a network of so many outputs.
 
         Args:
             outputs: of the network.
             labels: known so far; None where targets are numbers.
             draws: whether the network draws random numbers in training, as dropout does.
+            recomputes: whether its backward pass draws them again; None if nobody knows yet.
 
         Raises:
             UsageError: the method has no optimiser for the schedule.
@@ -86,7 +145,8 @@ class Recipe:
         options = self.options
         method = self.method(outputs, labels)
         means = Means(self.template.device, options.precision, options.seed, CHANCE, options.memory_on)
-        return Worker(method, means, draws=draws, schedulers=schedules(method, self.scheduler, self.name))
+        schedulers = schedules(method, self.scheduler, self.name)
+        return Worker(method, means, draws=draws, recomputes=recomputes, schedulers=schedulers)
 
     def method(self, outputs: int, labels: Labels | None) -> Method[Any]:
         """A fresh method for a network of so many outputs."""

@@ -1,85 +1,230 @@
-"""A look at the first batch before anything is learned: whether the network, the view and the labels go together."""
+"""The first batch is rehearsed on a copy of the network: what cannot work is told before anything changes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from synergy.data.view import ImageView
-from synergy.errors import UsageError
-from synergy.randomness import TorchRandomness, generator
+from synergy.errors import SHORTAGES, UsageError
+from synergy.ops.growth import classifier, widen
+from synergy.ops.modes import evaluating
+from synergy.randomness import TorchRandomness
+from synergy.stream.explained import check_normalised, needs_more_samples
 from synergy.stream.labels import Labels
 from synergy.stream.recipe import Recipe
-from synergy.stream.template import check_normalised
+from synergy.stream.template import is_computed
+from synergy.stream.view import try_view
+
+OF_NETWORKS = (RuntimeError, TypeError, ValueError, LookupError, AssertionError, AttributeError)
+"""What a network raises when it cannot take its inputs."""
 
 
-def output_shape(recipe: Recipe, raw: Tensor, labels: Labels | None) -> list[int]:
-    """The shape of the network's outputs for one sample, after a look whether it goes with samples and labels.
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a rehearsal has shown.
+
+    Attributes:
+        output: shape of the network's output for one sample.
+        draws: whether the network draws random numbers in training, as dropout does.
+        recomputes: whether its backward pass draws them again (see `TorchRandomness`).
+    """
+
+    output: list[int]
+    draws: bool
+    recomputes: bool
+
+
+def rehearse(recipe: Recipe, raw: Tensor, labels: Labels | None) -> Rehearsal:
+    """Try on one copy of the network all that later steps will do with it.
+
+    The copy sees the batch and a single sample, in evaluation mode and in training mode, and its head grows if new
+    classes may come. A lazy layer of the template takes its shape now.
 
     Args:
-        recipe: has the network.
-        raw: stored samples `[B, ...]`.
+        recipe: has the network, the view and the method.
+        raw: the first batch as it is stored, `[B, ...]`; left as it is.
         labels: None where targets are numbers.
 
     Raises:
-        UsageError: the network cannot take the samples, or gives no logits, or not as many as there are classes.
+        UsageError: the network, the view or the samples do not go together; the network answers otherwise in training
+            or with one sample, cannot be trained, or cannot grow.
     """
-    with TorchRandomness(recipe.options.seed, "learner/lazy", recipe.template.device).drawing():
-        # A lazy layer draws its weights now.
-        inputs = _viewed(recipe, raw)
-        before = inputs.clone()
-        answer = recipe.template.answer(inputs, recipe.autocast)
-    _check_unwritten(inputs, before)
-    shape = list(answer.shape[1:])
+    inputs = try_view(recipe.view, raw, recipe.options.seed)
+    if inputs.is_floating_point() and not inputs.isfinite().all():
+        raise UsageError("transform: it made NaN or infinity of the first batch; allowed: finite numbers")
+    output = fill(recipe, inputs, labels)
+    trial = recipe.template.build("rehearsal")
+    _check_statistics(trial)
+    _evaluated(recipe, trial, inputs[:1])
+    watch = TorchRandomness(recipe.options.seed, "learner/rehearsal", recipe.template.device)
+    with watch.noticing() as noticed:
+        _train(recipe, trial, _training_batch(recipe, inputs), output)
+        if recipe.kind.only_batch_size != 1 and len(inputs) > 1:
+            _train_with_one(recipe, trial, inputs[:1], output)
+    if labels is not None and not labels.fixed:
+        _check_growth(recipe, trial, inputs, output[0])
+    return Rehearsal(output, noticed.drawn, noticed.recomputed)
+
+
+def fill(recipe: Recipe, inputs: Tensor, labels: Labels | None) -> list[int]:
+    """Let lazy layers of the template take their shapes; the shape of its output for one sample.
+
+    Args:
+        recipe: has the network.
+        inputs: what the network sees, `[B, ...]`.
+        labels: None where targets are numbers.
+
+    Raises:
+        UsageError: the network cannot take the inputs, or gives no logits, or not as many as there are classes.
+    """
+    template = recipe.template
+    net = template.build("rehearsal") if template.is_lazy() else template.net
+    with TorchRandomness(recipe.options.seed, "learner/lazy", template.device).drawing():
+        shape = list(_evaluated(recipe, net, inputs).shape[1:])
+    template.net = net
     if labels is None:
         return shape
     if len(shape) != 1:
-        raise UsageError(f"network: its output has shape {list(answer.shape)}; allowed: logits [B, classes]")
+        raise UsageError(
+            f"network: its output has shape {[len(inputs), *shape]}; allowed: logits [B, classes] (loss='mse' for "
+            "numbers)"
+        )
     if not labels.fixed:
-        recipe.template.find_head(shape[0])
+        template.find_head(shape[0])
     elif shape[0] != len(labels):
         raise UsageError(f"classes: given {len(labels)} for a network of {shape[0]} outputs; allowed: {shape[0]}")
     return shape
 
 
-def rehearse(recipe: Recipe, raw: Tensor, labels: Labels | None, outputs: int) -> bool:
-    """Do with copies what a step will do, so that what cannot work is said while nothing has changed yet.
-
-    Args:
-        recipe: of the method.
-        raw: the first batch, as it is stored `[B, ...]`; left as it is.
-        labels: None where targets are numbers.
-        outputs: of the network.
-
-    Returns:
-        Whether the network draws random numbers in training, as dropout does.
-
-    Raises:
-        UsageError: the view or the network writes to what it is given, the view does not make samples of samples, the
-            network cannot be trained on such a batch, or its head cannot grow though new classes may come.
-    """
-    inputs = _viewed(recipe, raw)
-    if inputs.is_floating_point() and not inputs.isfinite().all():
-        raise UsageError("transform: it made NaN or infinity of the first batch; allowed: finite numbers")
-    if labels is not None and not labels.fixed:
-        recipe.template.try_growth(inputs, outputs, recipe.autocast)
-    if recipe.kind.trains_to_answer:
-        inputs = torch.cat([inputs, inputs])  # it learns from memory, whatever the size of this batch
-    elif recipe.kind.only_batch_size == 1:
-        inputs = inputs[:1]
+def _evaluated(recipe: Recipe, net: nn.Module, inputs: Tensor) -> Tensor:
+    """The outputs in evaluation mode, `[B, ...]`."""
     before = inputs.clone()
-    net = recipe.template.build("rehearsal")
-    with TorchRandomness(recipe.options.seed, "learner/rehearsal", recipe.template.device).noticing() as drawn:
-        try:
-            with torch.no_grad(), recipe.autocast():
-                net(inputs)
-        except ValueError as error:
-            check_normalised(error, len(inputs), one_by_one=recipe.kind.only_batch_size == 1)
-            raise
+    with evaluating(net), torch.no_grad():
+        outputs = _outputs(recipe, net, inputs, "")
     _check_unwritten(inputs, before)
-    return drawn[0]
+    return outputs
+
+
+def _training_batch(recipe: Recipe, inputs: Tensor) -> Tensor:
+    if recipe.kind.trains_to_answer:
+        return torch.cat([inputs, inputs])  # it learns from memory, whatever the size of this batch
+    return inputs[:1] if recipe.kind.only_batch_size == 1 else inputs
+
+
+def _train(recipe: Recipe, net: nn.Module, inputs: Tensor, output: list[int]) -> None:
+    """A forward and a backward pass in training mode."""
+    before = inputs.clone()
+    try:
+        outputs = _outputs(recipe, net, inputs, "in training mode ")
+    except UsageError as error:
+        if needs_more_samples(error.__cause__):
+            check_normalised(error.__cause__, len(inputs), one_by_one=recipe.kind.only_batch_size == 1)
+        raise
+    _check_unwritten(inputs, before)
+    if list(outputs.shape[1:]) != output:
+        raise UsageError(
+            f"network: in training mode its output for {len(inputs)} samples has shape {list(outputs.shape)}; allowed: "
+            f"{[len(inputs), *output]}, as in evaluation mode"
+        )
+    if not outputs.requires_grad:
+        raise UsageError(
+            "network: its output does not depend on a parameter that takes a gradient; allowed: one that does (no "
+            "detach(), no torch.no_grad() in forward)"
+        )
+    try:
+        outputs.float().sum().backward()
+    except OF_NETWORKS as error:
+        _let_shortage_pass(error)
+        raise UsageError(f"network: it cannot be trained ({_first_line(error)}); give one that can") from error
+
+
+def _train_with_one(recipe: Recipe, net: nn.Module, inputs: Tensor, output: list[int]) -> None:
+    """As `_train`, but a network with BatchNorm needs no single samples: a batch of one is refused when it comes."""
+    try:
+        _train(recipe, net, inputs, output)
+    except UsageError as error:
+        if not needs_more_samples(error.__cause__):
+            raise
+
+
+def _outputs(recipe: Recipe, net: nn.Module, inputs: Tensor, when: str) -> Tensor:
+    """What the network makes of `inputs` `[B, ...]`: a tensor `[B, ...]`, or a UsageError."""
+    try:
+        with recipe.autocast():
+            outputs = net(inputs)
+    except OF_NETWORKS as error:
+        _let_shortage_pass(error)
+        hint = "" if inputs.is_floating_point() else ", or floats (x.astype('float32'))"
+        raise UsageError(
+            f"network: {when}it cannot take samples of shape {list(inputs.shape)} and type {inputs.dtype} "
+            f"({_first_line(error)}); give others{hint}, or a transform"
+        ) from error
+    if not isinstance(outputs, Tensor):
+        what = type(outputs).__name__
+        raise UsageError(f"network: {when}its output is a {what}; allowed: a tensor [B, ...] ({_unwrapping(outputs)})")
+    if outputs.dim() < 1 or len(outputs) != len(inputs):
+        hint = (
+            " (squeeze() and reshape(-1) drop the dimension of a batch of one: flatten(1))" if len(inputs) == 1 else ""
+        )
+        raise UsageError(
+            f"network: {when}its output for {len(inputs)} samples has shape {list(outputs.shape)}; allowed: a tensor "
+            f"[B, ...]{hint}"
+        )
+    return outputs
+
+
+def _unwrapping(outputs: object) -> str:
+    """How a module around the network gives a tensor."""
+    if isinstance(outputs, Mapping):
+        key = "logits" if "logits" in outputs else next(iter(outputs), "logits")
+        return f"a module around it whose forward returns net(x)[{key!r}]"
+    if isinstance(outputs, tuple | list):
+        return "a module around it whose forward returns net(x)[0], or no auxiliary outputs"
+    return "a module around it whose forward returns one"
+
+
+def _check_statistics(net: nn.Module) -> None:
+    for name, module in net.named_modules():
+        if isinstance(module, BatchNorm) and module.running_mean is None:
+            raise UsageError(
+                f"network: the {type(module).__name__} '{name}' has no running statistics, so that an answer depends "
+                "on the rest of its batch; allowed: track_running_stats=True, or GroupNorm or LayerNorm"
+            )
+
+
+def _check_growth(recipe: Recipe, trial: nn.Module, inputs: Tensor, outputs: int) -> None:
+    """Let the head of the copy grow, and the network's `outputs` logits with it."""
+    head = recipe.template.head
+    assert head is not None, "a network that may grow has a head"
+    layer = classifier(trial, head)
+    computed = is_computed(layer)
+    try:
+        widen(layer, 1)
+        with evaluating(trial), torch.no_grad(), recipe.autocast():
+            width = trial(inputs).shape[1]
+    except OF_NETWORKS as error:
+        _let_shortage_pass(error)
+        width = None
+    if width != outputs + 1 or computed:
+        why = ", since its weights are computed from others (a parametrisation)" if computed else ""
+        raise UsageError(
+            f"head: the linear layer '{head}' cannot get more outputs without the rest of the network{why}; name the "
+            "layer that gives the logits (head=...), or all classes in advance (classes=[...])"
+        )
+
+
+def _let_shortage_pass(error: Exception) -> None:
+    """Raises the error itself if it is about memory: the network may be all right."""
+    if isinstance(error, torch.OutOfMemoryError) or any(shortage in str(error) for shortage in SHORTAGES):
+        raise error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check_unwritten(inputs: Tensor, before: Tensor) -> None:
@@ -88,45 +233,3 @@ def _check_unwritten(inputs: Tensor, before: Tensor) -> None:
             "network: it writes to its inputs, which are your samples; allowed: one whose first operation is not in "
             "place (x - 1 for x.sub_(1), inplace=False)"
         )
-
-
-def _viewed(recipe: Recipe, raw: Tensor) -> Tensor:
-    """What the network sees of a batch in training, after a look at the transform and the augment."""
-    view, given = recipe.view, raw.clone()
-    if isinstance(view.transform, ImageView) and raw.is_floating_point():
-        raise UsageError(
-            f"samples: given {raw.dtype} with an ImageView, which scales 0 to 255 to [0, 1]; allowed: uint8, or "
-            "a transform of your own"
-        )
-    if view.augment is not None:
-        augment = view.augment
-        made = _tried("augment", lambda: augment(given, generator(recipe.options.seed, "learner/rehearsal")), given)
-        if made.shape != raw.shape or made.dtype != raw.dtype:
-            raise UsageError(
-                f"augment: it made {list(made.shape)} of {made.dtype} from {list(raw.shape)} of {raw.dtype}; allowed: "
-                "samples like those it is given"
-            )
-    inputs = _tried("transform", lambda: view.plain(given), given) if view.transform is not None else view.plain(given)
-    if not torch.equal(given, raw):
-        name = "augment" if view.augment is not None else "transform"
-        raise UsageError(
-            f"{name}: it writes to the samples it is given, which are yours; allowed: a callable that makes others "
-            "(x - 1 for x.sub_(1))"
-        )
-    return inputs.clone()
-
-
-def _tried(name: str, call: Callable[[], object], given: Tensor) -> Tensor:
-    """What a callable of the user's makes of samples; UsageError if it cannot take them, or does not make as many."""
-    try:
-        made = call()
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UsageError(
-            f"{name}: it cannot take samples of shape {list(given.shape)} and type {given.dtype} ({reason}); "
-            "allowed: a callable for batches [B, ...]"
-        ) from error
-    if not isinstance(made, Tensor) or made.dim() < 1 or len(made) != len(given):
-        what = f"a tensor of shape {list(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"
-        raise UsageError(f"{name}: it made {what} of {len(given)} samples; allowed: a tensor of as many samples")
-    return made

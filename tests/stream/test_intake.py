@@ -143,7 +143,7 @@ def turned(columns: dict[str, Any]) -> dict[str, Any]:
 def test_columns_are_matched_by_name(library: str, tmp_path: Path) -> None:
     frame = FRAMES[library]
     one, other = (Learner(nn.Linear(3, 2), "er", seed=0) for _ in range(2))
-    other = Learner(one._recipe.template.net, "er", seed=0)
+    other = Learner(one._progress.recipe.template.net, "er", seed=0)
     for learner, second in ((one, COLUMNS), (other, turned(COLUMNS))):
         learner.observe(frame(COLUMNS), [0, 1] * 4)
         learner.observe(frame(second), [0, 1] * 4)

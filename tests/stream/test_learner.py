@@ -34,7 +34,8 @@ def net(outputs: int = 3, inputs: int = FEATURES) -> nn.Sequential:
 
 
 def method_of(learner: Learner) -> Any:
-    return learner._worker and learner._worker.method
+    worker = learner._progress.worker
+    return worker and worker.method
 
 
 def few(name: str) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def test_the_same_steps_as_the_method_itself(name: str) -> None:
     """Bit by bit, against the method driven by hand. Labels come in the order of the outputs here."""
     learner = Learner(net(), name, classes=[0, 1, 2], **few(name))
     kind = method_class(name)
-    setting = Setting(lambda _: net(), learner._view, 3)
+    setting = Setting(lambda _: net(), learner._progress.recipe.view, 3)
     method = kind(kind.Config(**few(name)), setting)
     for x, y in batches(6):
         losses = learner.observe(x, y)
@@ -102,8 +103,8 @@ def test_known_logits_stay_when_a_class_comes(name: str) -> None:
         learner.observe(x, y)
     x = torch.randn(9, FEATURES)
     before = {predictor: learner.scores(x, predictor) for predictor in learner.predictors}
-    assert learner._worker is not None
-    learner._outputs_of_new(learner._worker, ["new", "newer"])
+    assert learner._progress.worker is not None
+    learner._progress._outputs(learner._progress.worker, ["new", "newer"], 2)
     for predictor, old in before.items():
         new = learner.scores(x, predictor)
         assert new.shape == (9, 4)
@@ -175,7 +176,7 @@ def test_prequential_accuracy_is_that_of_predicting_first(name: str, prequential
     assert metrics["accuracy"] == pytest.approx(100 * hits / samples) and 0 < hits < samples
     assert metrics["recent_accuracy"] == pytest.approx(100 * faded / weight)
     assert metrics["batches"] == len(stream) and metrics["classes"] == 7
-    assert metrics["loss"] == pytest.approx(float(learner._last_losses["loss"]))
+    assert metrics["loss"] == pytest.approx(float(learner._progress.last_losses["loss"]))
 
 
 def test_samples_learned_one_by_one_are_judged_one_by_one() -> None:
@@ -705,7 +706,7 @@ def test_a_loss_that_is_not_finite_ends_it() -> None:
 def test_a_learner_that_went_astray_does_not_replace_one_that_was_saved(tmp_path: Path, look_steps: int) -> None:
     """Also where the loss is looked at now and then only."""
     learner = Learner(net(), "er", buffer_size=40, lr=1e30)
-    learner._look_steps = look_steps
+    learner._progress.look_steps = look_steps
     first, *others = batches(20)
     learner.observe(*first)
     learner.save(tmp_path / "learner")

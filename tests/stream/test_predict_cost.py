@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from synergy import Learner
 from synergy.nets.mlp import MLP
-from synergy.stream import learner as module
+from synergy.stream import progress as module
 from synergy.types import Predictor
 
 
@@ -16,15 +16,15 @@ def seen_by_the_network(learner: Learner, x: Tensor, monkeypatch: pytest.MonkeyP
     """What the answering network is given when `x` is predicted."""
     seen: list[Tensor] = []
 
-    def watched(predictors: dict[str, Predictor], name: str | None) -> Predictor:
+    def watched(predictors: dict[str, Predictor], name: str) -> Predictor:
         def answer(inputs: Tensor, /) -> Tensor:
             seen.append(inputs)
-            return next(iter(predictors.values()))(inputs)
+            return predictors[name](inputs)
 
         return answer
 
     monkeypatch.setattr(module, "_chosen", watched)
-    learner.predict(x)
+    learner.predict(x, "semantic")
     return seen
 
 
@@ -52,8 +52,8 @@ def test_an_array_reaches_the_network_without_a_copy(monkeypatch: pytest.MonkeyP
 def test_parts_of_a_large_batch_are_not_copied_either(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.rand(2 * module.CHUNK + 1, 6)
     parts = seen_by_the_network(trained(x), x, monkeypatch)
-    assert [len(part) for part in parts] == [module.CHUNK, module.CHUNK, 1]
-    assert [part.data_ptr() for part in parts] == [part.data_ptr() for part in x.split(module.CHUNK)]
+    assert [len(part) for part in parts] == [667, 667, 667], "no part may have a single sample"
+    assert [part.data_ptr() for part in parts] == [part.data_ptr() for part in x.tensor_split(3)]
 
 
 class Careful(nn.Linear):
@@ -68,8 +68,8 @@ class Careful(nn.Linear):
 def test_a_layer_that_watches_its_mode_is_told() -> None:
     learner = Learner(nn.Sequential(Careful(4, 5), nn.ReLU(), nn.Linear(5, 2)), "sgd")
     learner.observe(torch.rand(3, 4), [0, 1, 0])
-    assert learner._worker is not None
-    layer = next(each for each in learner._worker.method.net.modules() if isinstance(each, Careful))  # type: ignore[attr-defined]
+    assert learner._progress.worker is not None
+    layer = next(each for each in learner._progress.worker.method.net.modules() if isinstance(each, Careful))  # type: ignore[attr-defined]
     layer.__dict__["told"] = []
     learner.predict(torch.rand(3, 4))
     assert layer.__dict__["told"] == [False, True]
