@@ -47,9 +47,8 @@ class uninterrupted:  # noqa: N801  # a context, used as a verb
         self._active = False
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if kind is None:  # an error is on its way already, and ends what Ctrl-C was to end
-            for number, frame in self._waiting:
-                self._call(number, frame)
+        for number, frame in self._waiting:
+            self._call(number, frame)
 
     def _wait(self, number: int, frame: FrameType | None) -> None:
         self._waiting.append((number, frame))

@@ -30,7 +30,7 @@ class Savepoint:
 
     Examples:
         >>> from synergy import testing
-        >>> method = testing.trained("er", "seq-digits", buffer_size=20)
+        >>> method = testing.trained("er", "seq-digits", buffer_size=50)
         >>> before = method.weights.values.clone()
         >>> savepoint = Savepoint(method)
         >>> _ = method.weights.values.zero_()

@@ -93,6 +93,12 @@ class Recipe:
         view: what the network sees of stored samples.
         class_weights: by label; None where all count the same.
         optimizer, scheduler: make those; None for plain SGD, and for no schedule.
+
+    Examples:
+        >>> none = dict.fromkeys(["transform", "augment", "optimizer", "scheduler"])
+        >>> recipe = make_recipe(nn.Linear(4, 2), "er", None, {"buffer_bytes": 1000}, None, None, none)
+        >>> recipe.sized(sample=16, target=8, outputs=2).config.buffer_size
+        41
     """
 
     name: str

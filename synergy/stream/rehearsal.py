@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -56,8 +57,7 @@ def rehearse(recipe: Recipe, raw: Tensor, labels: Labels | None) -> Rehearsal:
     inputs = try_view(recipe.view, raw, recipe.options.seed)
     if inputs.is_floating_point() and not inputs.isfinite().all():
         raise UsageError("transform: it made NaN or infinity of the first batch; allowed: finite numbers")
-    output = fill(recipe, inputs, labels)
-    trial = recipe.template.build("rehearsal")
+    trial, output = fill(recipe, inputs, labels)
     _check_statistics(trial)
     _evaluated(recipe, trial, inputs[:1])
     watch = TorchRandomness(recipe.options.seed, "learner/rehearsal", recipe.template.device)
@@ -70,24 +70,28 @@ def rehearse(recipe: Recipe, raw: Tensor, labels: Labels | None) -> Rehearsal:
     return Rehearsal(output, noticed.drawn, noticed.recomputed)
 
 
-def fill(recipe: Recipe, inputs: Tensor, labels: Labels | None) -> list[int]:
-    """Let lazy layers of the template take their shapes; the shape of its output for one sample.
+def fill(recipe: Recipe, inputs: Tensor, labels: Labels | None) -> tuple[nn.Module, list[int]]:
+    """Let lazy layers of the template take their shapes, and look at its output.
 
     Args:
         recipe: has the network.
         inputs: what the network sees, `[B, ...]`.
         labels: None where targets are numbers.
 
+    Returns:
+        A copy of the network, and the shape of its output for one sample.
+
     Raises:
         UsageError: the network cannot take the inputs, or gives no logits, or not as many as there are classes.
     """
     template = recipe.template
-    net = template.build("rehearsal") if template.is_lazy() else template.net
+    net = template.build("rehearsal")
     with TorchRandomness(recipe.options.seed, "learner/lazy", template.device).drawing():
         shape = list(_evaluated(recipe, net, inputs).shape[1:])
-    template.net = net
+    if template.is_lazy():
+        template.net = deepcopy(net)
     if labels is None:
-        return shape
+        return net, shape
     if len(shape) != 1:
         raise UsageError(
             f"network: its output has shape {[len(inputs), *shape]}; allowed: logits [B, classes] (loss='mse' for "
@@ -97,7 +101,7 @@ def fill(recipe: Recipe, inputs: Tensor, labels: Labels | None) -> list[int]:
         template.find_head(shape[0])
     elif shape[0] != len(labels):
         raise UsageError(f"classes: given {len(labels)} for a network of {shape[0]} outputs; allowed: {shape[0]}")
-    return shape
+    return net, shape
 
 
 def _evaluated(recipe: Recipe, net: nn.Module, inputs: Tensor) -> Tensor:
@@ -167,12 +171,11 @@ def _outputs(recipe: Recipe, net: nn.Module, inputs: Tensor, when: str) -> Tenso
         what = type(outputs).__name__
         raise UsageError(f"network: {when}its output is a {what}; allowed: a tensor [B, ...] ({_unwrapping(outputs)})")
     if outputs.dim() < 1 or len(outputs) != len(inputs):
-        hint = (
-            " (squeeze() and reshape(-1) drop the dimension of a batch of one: flatten(1))" if len(inputs) == 1 else ""
-        )
+        n, hint = f"{len(inputs)} samples", ""
+        if len(inputs) == 1:
+            n, hint = "1 sample", " (squeeze() drops the dimension of a batch of one: flatten(1) does not)"
         raise UsageError(
-            f"network: {when}its output for {len(inputs)} samples has shape {list(outputs.shape)}; allowed: a tensor "
-            f"[B, ...]{hint}"
+            f"network: {when}its output for {n} has shape {list(outputs.shape)}; allowed: a tensor [B, ...]{hint}"
         )
     return outputs
 

@@ -193,7 +193,7 @@ def _restore_network(progress: Progress, state: State, example: Tensor) -> None:
     if not template.is_lazy():
         _check_names(template.net, initial)
     inputs = try_view(progress.recipe.view, example, progress.recipe.options.seed)
-    progress.output = fill(progress.recipe, inputs, progress.labels)
+    _, progress.output = fill(progress.recipe, inputs, progress.labels)
     if progress.labels is not None:
         missing = state["outputs"] - progress.output[0]
         if missing < 0 or (missing and progress.labels.fixed):

@@ -36,9 +36,6 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no annotations
     """A classifier of tables that goes on learning without forgetting, for pipelines and searches of scikit-learn.
 
-        model = make_pipeline(StandardScaler(), SynergyClassifier(random_state=0))
-        model.fit(x, y).score(x_test, y_test)
-
     `fit` starts anew and learns shuffled minibatches, several times over. `partial_fit` goes on, also after `fit`, and
     learns its rows once and in their order, as a stream; classes that were never seen may come at any time, unless all
     were named in its first call. Scale the features: it learns by plain gradient steps.
@@ -65,6 +62,15 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         n_features_in_: columns of a table.
         feature_names_in_: their names, if it was a data frame with names that are texts.
         learner_: the `Learner`, with all it can do: `learner_.memory.summary()`, `learner_.save(path)`.
+
+    Examples:
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> x, y = load_iris(return_X_y=True)
+        >>> model = make_pipeline(StandardScaler(), SynergyClassifier(random_state=0, epochs=20))
+        >>> model.fit(x, y).score(x, y) > 0.9
+        True
     """
 
     def __init__(

@@ -34,9 +34,6 @@ Rows: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 class RiverClassifier(base.MiniBatchClassifier):
     """A classifier that goes on learning without forgetting, for pipelines and evaluations of river.
 
-        model = preprocessing.StandardScaler() | RiverClassifier()
-        evaluate.progressive_val_score(dataset, model, metrics.Accuracy())
-
     A sample is a mapping from names of features to numbers. A network has a fixed number of inputs, so that their names
     are fixed too: `features`, or all that the first sample has. A feature that a sample lacks is 0 for it, which after
     a `StandardScaler` is the mean; one of another name is ignored. Where features emerge over time, name all of them,
@@ -62,6 +59,14 @@ class RiverClassifier(base.MiniBatchClassifier):
 
     Attributes:
         learner: the `Learner` with all it can do, from the first sample on: `learner.save(path)`.
+
+    Examples:
+        >>> from river import preprocessing
+        >>> model = preprocessing.StandardScaler() | RiverClassifier("er")
+        >>> for degrees in [-5, 30, -2, 25, 28, -4, 31, -3]:
+        ...     model.learn_one({"degrees": degrees}, "hot" if degrees > 0 else "cold")
+        >>> model.predict_one({"degrees": 29}), model.predict_one({"degrees": -6})
+        ('hot', 'cold')
     """
 
     def __init__(

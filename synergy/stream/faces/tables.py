@@ -35,6 +35,11 @@ class Dense(Backbone):
         n_classes: outputs.
         hidden: units of each hidden layer; none makes a linear model.
         generator: draws the initial weights, on the CPU.
+
+    Examples:
+        >>> net = Dense(4, 2, (8,), generator=torch.Generator().manual_seed(0))
+        >>> net(torch.zeros(3, 4)).shape
+        torch.Size([3, 2])
     """
 
     def __init__(
