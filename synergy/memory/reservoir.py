@@ -23,6 +23,8 @@ class Reservoir(DrawableMemory, Forgetful):
     Reference: Vitter 1985, algorithm R. The n-th sample (from 1) goes to slot n - 1 while there is room; afterwards it
     draws j uniformly from 0..n-1 and goes to slot j if j < capacity.
 
+    It counts presentations: with several epochs an image is offered several times, and two slots may hold it.
+
     Args:
         capacity: slots.
         rng: decides which samples stay.
