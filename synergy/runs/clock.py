@@ -1,4 +1,4 @@
-"""What a run takes: time and memory, also over several processes that went on with it."""
+"""Time and memory of a run, over all processes that worked on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ if sys.platform != "win32":
 
 
 class Clock:
-    """Measures a run from its making to its reading, and what it took before it was resumed."""
+    """Measures a run from the making of the clock on, and adds what the run took before it was resumed.
+
+    Args:
+        device: where the run computes.
+
+    Examples:
+        >>> clock = Clock(torch.device("cpu"))
+        >>> sorted(clock.state_dict())
+        ['cpu_s', 'peak_memory_mb', 'started_at', 'wall_s']
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -43,7 +52,7 @@ class Clock:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Raises ValueError if it is of another form."""
+        """Count what `state`, taken by an earlier process, says too. Raises ValueError if it is not such a state."""
         earlier = dict(self._earlier)
         restore(earlier, state)
         if not all(math.isfinite(value) for value in earlier.values() if isinstance(value, float)):
@@ -51,7 +60,7 @@ class Clock:
         self._earlier = earlier
 
     def read(self, training: Training) -> Measured:
-        """What the run took so far."""
+        """Time and memory so far."""
         return Measured(
             **self.state_dict(),
             train_s=training.train_s,
@@ -65,6 +74,6 @@ class Clock:
             return float(torch.cuda.max_memory_allocated(self._device))
         if sys.platform == "win32":
             return 0.0
-        # The unit of the kernel's answer is KiB, but bytes on macOS.
+        # Linux answers in KiB, macOS in bytes.
         unit = 1 if sys.platform == "darwin" else 1024
         return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

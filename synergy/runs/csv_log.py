@@ -1,8 +1,8 @@
 """The tables of the published research code: one CSV file per protocol, scenario, method and predictor, a row per run.
 
-The columns are `task1` to `taskN` (average accuracy over the tasks seen, after each of them), `forward_transfer`,
-`backward_transfer` and `forgetting`, all in percent and empty where not defined, and then every argument of the run
-under the name of its flag. Class-IL and Task-IL go to different files.
+The first columns are `task1` to `taskN` (average accuracy over the tasks seen, after each task), `forward_transfer`,
+`backward_transfer` and `forgetting`, in percent; a value that is not defined is an empty cell. Then comes every
+argument of the run under the name of its flag. Class-IL and Task-IL go to different files.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ Row: TypeAlias = dict[str, str]
 
 
 def check(output_dir: Path, scenario: str, method: str, *, partial: bool) -> None:
-    """See before a run that the tables it will be added to can be read.
+    """Check before a run that the tables which will get its rows can be read.
 
     Raises:
-        UsageError: one of them is not such a table.
+        UsageError: a file in the place of a table is something else.
     """
     for path in sorted(_root(output_dir, partial).glob(f"*/{scenario}/{method}/*.csv")):
         _read(path)
 
 
 def is_wanted(record: Record) -> bool:
-    """Whether the run was asked for its rows."""
+    """Whether the run was asked for rows (`--csv_log`)."""
     output = record.config.get("output")
     return isinstance(output, Mapping) and output.get("csv_log") is True
 
@@ -50,21 +50,21 @@ def is_wanted(record: Record) -> bool:
 def write_csv(record: Record, output_dir: Path, published: Iterable[Record] | None = None) -> tuple[Path, ...]:
     """Add a finished run to `<output_dir>/csv/<protocol>/<scenario>/<method>/<predictor>.csv`, one file per accuracies.
 
-    A file whose columns differ from the run's gets those of both. Each file is replaced in one step. A partial run goes
-    to the same place below `csv/partial`, since the columns could not tell it from a full one; a run that did not
-    finish goes nowhere, for the same reason.
+    If the columns of a file and of the run differ, the file gets those of both. Each file is replaced in one step.
+    The columns do not tell a partial run from a full one: partial runs have their tables below `csv/partial`, and a run
+    that did not finish gets no row.
 
     Args:
-        published: for a run that may have its rows already: all runs that should have theirs, this one among them. A
-            file that has as many rows like this run's as there are runs that give it is left as it is, since runs of
-            one configuration and seed have equal rows.
+        published: given for a run that may have its rows already: all runs that should have rows, with this one. Runs
+            of one configuration and seed have equal rows, so a file is complete if it has as many rows equal to this
+            run's as there are such runs.
 
     Returns:
-        the files written, none for a run that did not finish.
+        The files written; none for a run that did not finish.
 
     Raises:
-        UsageError: a file that is there already is not such a table, or the configuration names no scenario or method.
-        OSError: a file cannot be written. It is as it was before.
+        UsageError: a file in the place of a table is something else, or the configuration names no scenario or method.
+        OSError: a file cannot be written. Its content is as before.
     """
     if record.status != "finished":
         return ()
@@ -102,7 +102,7 @@ def _has_row(record: Record, accuracies: Accuracies, folder: Path, published: It
 
 
 def _meant(row: Row) -> dict[str, str]:
-    """A row without what a spreadsheet changes as it saves: digits that mean nothing, TRUE for True."""
+    """What a row means, whatever a spreadsheet has done to it: other digits, TRUE for True."""
     return {name: _plain(cell) for name, cell in row.items() if cell}
 
 
@@ -131,7 +131,7 @@ def _row(record: Record, accuracies: Accuracies) -> Row:
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options by the last part of their names; by the whole name where that part is not theirs alone."""
+    """The options by the last part of their names, or by the whole name if several options share that part."""
     options = dict(_flatten(config))
     short = {path: _FLAGS.get(path, path.rpartition(".")[2]) for path in options}
     uses = Counter(short.values())

@@ -1,4 +1,4 @@
-"""Every predictor of a method on every test split, under every protocol of the scenario."""
+"""Evaluation: every predictor of a method on every test split, under every protocol of the scenario."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Evaluation:
 
     Attributes:
         accuracies: on each split.
-        per_class: over all splits, by label; a class is left out where no split has samples of it.
-        calibration_error: expected calibration error over all splits, 15 bins of equal width.
+        per_class: over all splits, by label. Classes without test samples are left out.
+        calibration_error: expected calibration error over all splits, 15 bins of equal width; None without samples.
     """
 
     accuracies: tuple[float, ...]
@@ -43,16 +43,16 @@ def evaluate(
     view: ImageView,
     protocols: Sequence[ProtocolName],
 ) -> Evaluations:
-    """Evaluate all predictors; the device is waited for once, at the end.
+    """Evaluate all predictors. The host waits for the device once, at the end.
 
     Args:
-        predictors: by name.
-        splits: each with samples.
-        view: its plain view is what the predictors see.
-        protocols: under task-IL the scores of classes that are not the split's own do not count.
+        predictors: by name; each maps inputs `[B, C, H, W]` to scores `[B, n_classes]`.
+        splits: the test data; each split has at least one sample.
+        view: predictors see its plain view.
+        protocols: under task-IL only the scores of the split's own classes count.
 
     Returns:
-        By predictor and protocol, in the order given.
+        One evaluation per predictor and protocol, in the given order.
     """
     tallies: dict[tuple[str, ProtocolName], list[Tensor]] = {(n, p): [] for n in predictors for p in protocols}
     for split in splits:
@@ -73,7 +73,7 @@ def evaluate(
 
 
 def to_state(evaluations: Evaluations) -> list[State]:
-    """As what a checkpoint can hold, in their order."""
+    """Evaluations as a part of a checkpoint, in their order."""
     return [
         {
             "predictor": predictor,
@@ -87,10 +87,10 @@ def to_state(evaluations: Evaluations) -> list[State]:
 
 
 def from_state(state: list[State]) -> Evaluations:
-    """Back from `to_state`.
+    """The evaluations that `to_state` was given.
 
     Raises:
-        ValueError, TypeError, LookupError, AttributeError: it is not of that form.
+        ValueError, TypeError, LookupError, AttributeError: `state` has another form.
     """
     evaluations: Evaluations = {}
     for each in state:
@@ -98,9 +98,9 @@ def from_state(state: list[State]) -> Evaluations:
         values = [*each["accuracies"], *per_class.values(), 0.0 if error is None else error]
         finite = all(isinstance(value, float) and math.isfinite(value) for value in values)
         if not finite or not all(isinstance(key, int) for key in per_class):
-            raise ValueError("an evaluation holds something else than numbers")
+            raise ValueError("an evaluation holds something else than finite numbers")
         if not isinstance(each["predictor"], str) or each["protocol"] not in get_args(ProtocolName):
-            raise ValueError("an evaluation is of no known protocol")
+            raise ValueError("an evaluation names no known protocol")
         key = (each["predictor"], each["protocol"])
         evaluations[key] = Evaluation(tuple(each["accuracies"]), per_class, error)
     return evaluations
@@ -113,11 +113,11 @@ def _own_classes(scores: Tensor, classes: tuple[int, ...]) -> Tensor:
 
 
 def _tally(scores: Tensor, labels: Tensor) -> Tensor:
-    """Counts `float64 [3, rows]`: samples and correct ones by class, then by bin of confidence, and confidence itself.
+    """Counts `float64 [3, n_classes + bins]`: row 0 all samples, row 1 correct ones, row 2 the sum of confidences.
 
-    The first `n_classes` columns are by class (row 0 all, row 1 correct), the rest by bin (row 2 sums the confidence).
+    The first `n_classes` columns are by class, the others by bin of confidence.
     """
-    # Counts stay exact: MPS has no float64, but float32 counts to 16 million.
+    # MPS has no float64. There float32 counts exactly up to 16 million.
     exact = torch.float32 if scores.device.type == "mps" else torch.float64
     confidence, predicted = scores.to(exact).softmax(1).max(1)
     correct = (predicted == labels).to(exact)

@@ -1,4 +1,4 @@
-"""The folder of a run: made under a name of its own, owned by one process."""
+"""The folder of a run: it has a name of its own, and one process at a time works in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from synergy.runs.config import CONFIG_NAME, RunConfig
 
 
 def new_folder(output_dir: Path, config: RunConfig) -> Path:
-    """Make the run's folder; if there is one of that name, with a number at its end."""
+    """Make the folder of a run, with its configuration in it. A number is added to a name that is taken.
+
+    Raises:
+        UsageError: `output_dir` cannot be written.
+    """
     name = config.output.experiment_id or _run_name(config)
     with writing(output_dir), ExitStack() as undo:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -39,10 +43,10 @@ def new_folder(output_dir: Path, config: RunConfig) -> Path:
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Be the only process that runs in the folder of a run.
+    """Within, this is the only process that works in the folder of a run.
 
     Raises:
-        UsageError: there is another, or its configuration cannot be written.
+        UsageError: another process works in it, or its configuration cannot be written.
     """
     with ExitStack() as stack, writing_into(folder / CONFIG_NAME):
         try:
@@ -55,9 +59,9 @@ def owned(folder: Path) -> Iterator[None]:
 
 
 def shell_word(path: Path) -> str:
-    """A path as a command of ours in a shell takes it, in one line."""
+    """A path as a word of a shell command, in one line."""
     text = str(path)
-    text = f"./{text}" if text.startswith("-") else text  # else it is a flag
+    text = f"./{text}" if text.startswith("-") else text  # without "./" it would be a flag
     if text.isprintable():
         return shlex.quote(text)
     return "$'" + "".join(map(_escaped, text)) + "'"
@@ -71,7 +75,7 @@ def _escaped(character: str) -> str:
 
 @contextmanager
 def writing(output_dir: Path) -> Iterator[None]:
-    """Within, what the system says against writing is a UsageError."""
+    """Within, an error of the system becomes a UsageError that names `output_dir`."""
     try:
         yield
     except OSError as error:
@@ -81,7 +85,7 @@ def writing(output_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def writing_into(place: Path) -> Iterator[None]:
-    """The same for a place in the folder of a run, which cannot be another one."""
+    """Within, an error of the system becomes a UsageError that names a place in the folder of a run."""
     try:
         yield
     except OSError as error:

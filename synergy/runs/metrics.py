@@ -1,12 +1,11 @@
 """Metrics of continual learning: pure functions of the accuracy matrix.
 
-The matrix `A` has a row per task learned and a column per test split: `A[t, k]` is the accuracy in percent on split `k`
-after task `t`, both counted from 0, and NaN (or None) where it was not evaluated. Where there are as many columns as
+The matrix `A` has a row per learned task and a column per test split: `A[t, k]` is the accuracy in percent on split `k`
+after task `t`, both counted from 0; NaN (or None) means that it was not evaluated. If there are as many columns as
 rows, column `k` belongs to task `k`. A stream with one test split (MNIST-360, GCIL) has one column.
 
-All results are in percent, differences in percentage points. A metric that is not defined for a matrix is None: one
-that compares tasks needs at least two of them and a column for each, and every entry in its formula must have been
-evaluated.
+Results are in percent, differences in percentage points. A metric that a matrix does not define is None: a metric that
+compares tasks needs at least two tasks and a column for each, and all entries in its formula.
 
 Sources:
     Rebuffi et al. 2017, *iCaRL: Incremental Classifier and Representation Learning* (average over time).
@@ -31,7 +30,7 @@ from synergy.types import ProtocolName
 
 Floats: TypeAlias = NDArray[np.float64]
 Matrix: TypeAlias = Floats | Sequence[Sequence[float | None]]
-"""Accuracies in percent, `[T, K]`; NaN or None where not evaluated."""
+"""Accuracies in percent, `[T, K]`; NaN or None: not evaluated."""
 
 Vector: TypeAlias = NDArray[Any] | Sequence[float]
 
@@ -250,12 +249,12 @@ def _as_matrix(matrix: Matrix) -> Floats:
 
 
 def _per_task(matrix: Matrix) -> Floats | None:
-    """The matrix, if it has at least two tasks and a column for each."""
+    """The matrix if it has at least two tasks and a column for each, else None."""
     accuracy = _as_matrix(matrix)
     tasks, splits = accuracy.shape
     return accuracy if tasks == splits and tasks > 1 else None
 
 
 def _mean(values: Floats) -> float | None:
-    """The mean, if there are values and all were evaluated."""
+    """The mean if there are values and all were evaluated, else None."""
     return None if values.size == 0 or np.isnan(values).any() else float(values.mean())

@@ -1,8 +1,8 @@
-"""The record of a run: what it was, what came out, what it cost.
+"""The record of a run: its configuration, its results, its cost.
 
-Records are written as strict JSON, and every field is checked when one is read. A run leaves `record.json` in its own
-folder and one line in the `results.jsonl` of the folder above. A number that is not finite is stored as null, which
-only fields that say so may be.
+Records are strict JSON. Reading checks every field; a field with a default may be missing, because an older release
+wrote the record. A run leaves `record.json` in its own folder, and a finished run one line in the `results.jsonl` of
+the folder above. Fields that may be None hold null for a number that is not finite.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Status: TypeAlias = Literal["finished", "failed", "interrupted"]
 
 @dataclasses.dataclass(frozen=True)
 class Accuracies:
-    """What one predictor scored under one protocol. All accuracies are in percent.
+    """What one predictor scored under one protocol, in percent.
 
     Attributes:
-        matrix: `[T][K]`, split `k` after task `t`; None where not evaluated (NaN becomes None). A run that was stopped
-            has fewer rows.
-        baseline: of the untrained network, `[K]`; empty if not measured.
-        per_class: at the end, by the stream's number of the class (see `Record.source_labels`).
+        matrix: accuracies `[T][K]`: split `k` after task `t`, None where nothing was evaluated (NaN becomes None). A
+            run that was stopped has fewer rows.
+        baseline: accuracies of the untrained network, `[K]`; empty if they were not measured.
+        per_class: accuracy at the end, by the stream's number of the class (see `Record.source_labels`).
         calibration_error: expected calibration error at the end.
         metrics: what `metrics.summary` gives for the matrix, and the scenario's own (`Scenario.own_metrics`).
     """
@@ -63,15 +63,15 @@ class Accuracies:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What may differ between two equal runs.
+    """Time and memory of a run. They differ between two runs that are equal otherwise.
 
     Attributes:
         started_at: UTC, ISO 8601.
-        wall_s, cpu_s: seconds the run took from its first step on, once data and scenario were there, to its end, by
-            the clock and on the processors.
+        wall_s: seconds by the clock, from the moment when data and scenario were ready to the end.
+        cpu_s: seconds on the processors in the same time.
         train_s, evaluate_s: seconds by the clock, in training and in evaluation.
-        peak_memory_mb: most memory held at once, in 10^6 bytes, on the accelerator if there is one, else by the whole
-            process since it began; 0 where the system does not say.
+        peak_memory_mb: most memory held at once, in 10^6 bytes: on the accelerator if the run has one, else by the
+            whole process since it began. 0 if the system does not tell.
         steps_per_s: steps per second of training.
     """
 
@@ -89,19 +89,28 @@ class Record:
     """One run.
 
     Attributes:
-        error: in one line, what ended a run that did not finish.
-        partial: made with a reduced budget; never to be mixed with full ones.
+        error: in one line, what ended a run before it finished; None for a finished run.
+        partial: whether the budget was reduced. Tables keep partial and full runs apart.
         config: the complete configuration, nested as in `config.toml`.
-        provenance: where the value of each option came from ("flag", "default", "preset: <source>").
-        source: of the data: name, origin, train_samples, test_samples, complete.
+        provenance: the origin of the value of each option ("flag", "default", "preset: <source>").
+        source: the data: name, origin, train_samples, test_samples, complete.
         task_classes: the labels of each task.
-        steps: batches of the stream that were learned. A method may take more or fewer optimiser steps.
-        versions: of Python and the libraries, by name.
+        steps: learned batches of the stream. A method may take more or fewer optimiser steps.
+        versions: releases of Python and the libraries, by name.
         accuracies: one per predictor and protocol, the recommended predictor first.
-        final_losses: the terms of the last loss, by name; None where not finite (NaN and infinity become None).
+        final_losses: the terms of the last loss, by name; None for a term that is not finite.
         online: accuracy in each task on the batches of the stream before they were learned, in percent, by the outputs
             that the steps computed in training mode; empty if the method's steps return none.
         source_labels: the data set's label of each class of the stream; empty if the stream keeps these labels.
+
+    Examples:
+        >>> from synergy.runs.config import build
+        >>> from synergy.runs.session import run
+        >>> record = run(build("rot-digits", "er", {"n_tasks": 1, "max_steps_per_task": 2}))
+        >>> record.status, record.steps, record.answer().predictor
+        ('finished', 2, 'working')
+        >>> read(Path("runs/rot-digits-er-buffer500-seed0")) == record
+        True
     """
 
     schema_version: int
@@ -132,7 +141,7 @@ class Record:
         object.__setattr__(self, "final_losses", losses)
 
     def outcome(self) -> dict[str, Any]:
-        """Everything but `run_id` and `measured`: equal for two runs of one configuration and seed on one machine."""
+        """All fields except `run_id` and `measured`: equal runs on one machine agree in them."""
         fields = dataclasses.asdict(self)
         del fields["run_id"], fields["measured"]
         return fields
@@ -175,11 +184,11 @@ class Record:
 
 
 def write(record: Record, run_dir: Path) -> Path:
-    """Write `record.json` into the folder of the run, atomically; the folder is made if it is missing.
+    """Write `record.json` into the folder of the run, atomically; a missing folder is made.
 
     Raises:
         ValueError: a number that must be finite is not.
-        OSError: the folder cannot be written. No half-written file is left.
+        OSError: the folder cannot be written. A record that was there before stays.
     """
     text = json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -189,11 +198,11 @@ def write(record: Record, run_dir: Path) -> Path:
 
 
 def append(record: Record, output_dir: Path) -> Path:
-    """Append the record as one line to `results.jsonl`, atomically; folder and file are made if they are missing.
+    """Append the record as one line to `results.jsonl`, atomically; a missing folder or file is made.
 
     Raises:
         ValueError: a number that must be finite is not.
-        OSError: the file cannot be written. No half-written line is left.
+        OSError: the file cannot be written. Its lines are as before.
     """
     line = json.dumps(dataclasses.asdict(record), allow_nan=False)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -209,7 +218,7 @@ def read(path: Path) -> Record:
         path: a `record.json`, or the folder of a run.
 
     Raises:
-        UsageError: there is none, it is damaged, or its schema is not one this version knows.
+        UsageError: there is no record, it is damaged, or a newer release wrote it.
     """
     path, content = _content(path, RECORD_NAME)
     try:
@@ -245,9 +254,13 @@ def read_all(path: Path) -> list[Record]:
 
 
 def read_unlisted(folder: Path, listed: Sequence[Record]) -> list[Record]:
-    """The records in the folders of runs below `folder` that are not `listed`: those that failed or were interrupted.
+    """The records in the folders of runs below `folder` whose runs are not among `listed`.
 
-    One that cannot be read is left out with a warning. Raises UsageError if the folder cannot be looked at.
+    These runs failed or were interrupted, or their line in `results.jsonl` is damaged. A record that cannot be read is
+    left out with a warning.
+
+    Raises:
+        UsageError: the folder cannot be read.
     """
     known = {record.run_id for record in listed}
     try:
@@ -264,9 +277,9 @@ def read_unlisted(folder: Path, listed: Sequence[Record]) -> list[Record]:
 
 
 def repetitions(records: Iterable[Record]) -> list[list[Record]]:
-    """Finished runs that differ in nothing but the seed, at least two of them, grouped, in the order they come in.
+    """Groups of two or more finished runs that differ in the seed alone, in the order of their first runs.
 
-    Of several with one seed the last counts. Where the data lie and what a run leaves makes no difference.
+    If several runs of a group have one seed, the last counts. Output options and the place of the data may differ.
     """
     groups: dict[str, dict[int, Record]] = {}
     for record in records:
@@ -283,7 +296,7 @@ def is_of_many(path: Path) -> bool:
     """Whether `path` is a `results.jsonl`, or the folder of one.
 
     Raises:
-        UsageError: it cannot be looked at.
+        UsageError: the path cannot be looked at.
     """
     try:
         return path.suffix == ".jsonl" or (path / RESULTS_NAME).is_file()

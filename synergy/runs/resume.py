@@ -1,4 +1,4 @@
-"""A run that was killed, stopped or failed, from its newest good checkpoint to its end."""
+"""Resume a run that was killed, was stopped or failed, from its newest good checkpoint."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from synergy.runs.training import Listener
 from synergy.state import State, restore_fresh, same
 
 ELSEWHERE = frozenset(("data_dir", "device"))
-"""Options of the training that may be others: where the data are, and where to compute."""
+"""Training options that may change: where the data are, and where to compute."""
 MOST_QUOTED = 600
-"""Characters of a file in a message."""
+"""Most characters that a message quotes from a file."""
 
 
 @dataclass(frozen=True)
 class Reopened:
-    """A run as it can be gone on with.
+    """A run that is ready to go on.
 
     Attributes:
-        session: restored from a checkpoint, or fresh if there is no good one.
-        checkpoint: which one.
-        skipped: why newer ones were not used, each in one line.
+        session: restored from a checkpoint; fresh if no checkpoint is good.
+        checkpoint: the one it was restored from.
+        skipped: for each newer checkpoint, in one line, why it was not used.
     """
 
     session: Session
@@ -46,16 +46,16 @@ class Reopened:
 
 @contextmanager
 def reopened(folder: Path) -> Iterator[Reopened]:
-    """The run in `folder`, which no other process may run meanwhile.
+    """The run in `folder`. Within, no other process works on it.
 
     Raises:
-        UsageError: it is no folder of a run, the run is finished or running, its folder cannot be written, or its data
-            or configuration are not those that it began with.
+        UsageError: `folder` is not that of a run, the run is finished or is running, its folder cannot be written, or
+            its data or configuration have changed.
     """
     if not _is_run(folder):
-        raise UsageError(f"{folder}: no folder of a run, it has no {CONFIG_NAME}; name one below --output_dir")
+        raise UsageError(f"{folder}: not the folder of a run, it has no {CONFIG_NAME}; name one below --output_dir")
     config = read_config(folder / CONFIG_NAME)
-    # "." has no name that the record could have.
+    # The record needs the name of the folder, which "." lacks.
     folder = folder.resolve() if folder.name in ("", "..") else folder
     config = replace(config, output=replace(config.output, output_dir=str(folder.parent)))
     with owned(folder):
@@ -64,7 +64,7 @@ def reopened(folder: Path) -> Iterator[Reopened]:
             _refuse_finished(record, folder)
         with writing_into(folder):
             files.remove_leftovers(folder / records.RECORD_NAME)
-            # Better now than after the training.
+            # A folder that cannot be written is found before the training.
             files.try_writing(folder / records.RECORD_NAME)
         yield _restored(config, folder, record)
 
@@ -72,9 +72,12 @@ def reopened(folder: Path) -> Iterator[Reopened]:
 def resume(
     folder: Path, listener: Listener | None = None, should_stop: Callable[[], bool] = lambda: False
 ) -> tuple[Record, Path]:
-    """Go on with the run in `folder` from its newest good checkpoint, or from the beginning; as `run.execute` else.
+    """Go on with the run in `folder` from its newest good checkpoint, or from the beginning.
 
-    The record's `outcome()` is that of a run that was never stopped, bit by bit.
+    The record's `outcome()` equals that of a run that was never stopped, bit by bit.
+
+    Returns:
+        The record and the folder, as `session.execute`.
 
     Raises:
         UsageError: as `reopened` does.
@@ -98,7 +101,7 @@ def _refuse_finished(record: Record, folder: Path) -> None:
 
 
 def _publish_late(record: Record, output_dir: Path) -> None:
-    """A run that was killed after its record and before it was in all tables is finished but for that."""
+    """Put a run into the tables that it is missing from: it was killed between its record and its tables."""
     path = output_dir / records.RESULTS_NAME
     known = records.read_all(path) if path.exists() else []
     listed = any((each.run_id, each.measured) == (record.run_id, record.measured) for each in known)
@@ -109,7 +112,7 @@ def _publish_late(record: Record, output_dir: Path) -> None:
 
 
 def _restored(config: RunConfig, folder: Path, record: Record | None) -> Reopened:
-    """From the newest good checkpoint, else from the beginning; `record` is what an earlier part has left."""
+    """Restore the run from its newest good checkpoint, else begin anew. `record` is from an earlier process, if any."""
     session, skipped = Session(prepare(config), folder), []
     if record is not None:
         _check_same(record.config, record.source, origin(session.prepared), f"{folder / records.RECORD_NAME}")
@@ -129,7 +132,7 @@ def _restored(config: RunConfig, folder: Path, record: Record | None) -> Reopene
             _check_name(session, path)
         except UsageError as misfit:
             skipped.append(_bounded(str(misfit)))
-            # Half of it may be in there.
+            # This session may hold half of the state.
             session = Session(prepare(config), folder)
             continue
         return Reopened(session, path, tuple(skipped))
@@ -137,26 +140,26 @@ def _restored(config: RunConfig, folder: Path, record: Record | None) -> Reopene
 
 
 def _began(state: State, what: str) -> Mapping[str, Any]:
-    """What the state says of the run that it is from."""
+    """What the state says about the run it belongs to. Raises UsageError if it belongs to none."""
     began = state.get("run")
     parts = ("config", "source", "versions")
     if isinstance(began, Mapping) and all(isinstance(began.get(part), Mapping) for part in parts):
         tables = [*began["config"].values(), began["source"], began["versions"]]
         if all(isinstance(table, Mapping) for table in tables):
             return began
-    raise UsageError(f"{what}: it is not of a run; use one that is")
+    raise UsageError(f"{what}: it does not belong to a run; use one that does")
 
 
 def _check_name(session: Session, path: Path) -> None:
-    """Raises UsageError if the checkpoint is of another place in the stream than its name says."""
+    """Raises UsageError unless step and task in the name of a checkpoint are those of its state."""
     given, named = (session.training.steps, session.training.task), progress(path)
     if given != named:
         places = [f"step {step} after {task} tasks" for step, task in (given, named)]
-        raise UsageError(f"checkpoint {path}: it is of {places[0]}, its name of {places[1]}; give it its name back")
+        raise UsageError(f"checkpoint {path}: it holds {places[0]}, its name says {places[1]}; restore its name")
 
 
 def _check_origin(began: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
-    """A run goes on with what it began with, or not at all; on another device or version it does so with a warning."""
+    """Raises UsageError if data or options have changed since the run began; warns if device or release have."""
     _check_same(began["config"], began["source"], now, what)
     then, there = (f"torch {of['versions'].get('torch')} on {of.get('device')}" for of in (began, now))
     if then != there:
@@ -166,7 +169,7 @@ def _check_origin(began: Mapping[str, Any], now: Mapping[str, Any], what: str) -
 
 
 def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
-    """Raises UsageError unless data and options are now those that `what` says the run began with."""
+    """Raises UsageError unless data and options agree with those in `what`, the record or checkpoint of the run."""
     for name in ("name", "train_samples", "test_samples"):
         then, there = source.get(name), now["source"][name]
         if not same(then, there):
@@ -177,7 +180,7 @@ def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mappi
     for table in (group.name for group in GROUPS if group.name != "output"):
         then, there = config.get(table, {}), now["config"][table]
         if not isinstance(then, Mapping):
-            raise UsageError(f"{what}: its configuration is none; move it away, or train again")
+            raise UsageError(f"{what}: it has no configuration; move it away, or train again")
         for name in sorted((then.keys() | there.keys()) - ELSEWHERE, key=str):
             if not same(then.get(name), there.get(name)):
                 was, now_is = (_bounded(str(options.get(name))) for options in (then, there))
@@ -186,5 +189,5 @@ def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mappi
 
 
 def _bounded(text: str) -> str:
-    """A text out of a file that anybody may have written, as long as it may be in a message."""
+    """A text from a file, shortened to what a message may quote."""
     return text if len(text) <= MOST_QUOTED else f"{text[: MOST_QUOTED * 2 // 3]}...{text[-MOST_QUOTED // 3 :]}"

@@ -332,7 +332,7 @@ def test_one_of_another_name_is_skipped(tmp_path: Path, whole: tuple[Record, Pat
     newest.rename(newest.with_name("step-00000010-task-0001"))
     outcome = call("resume", run)
     assert outcome.code == 0 and outcome.out.count("skipped: ") == 1
-    assert "it is of step 9 after 1 tasks, its name of step 10 after 1 tasks" in outcome.out
+    assert "it holds step 9 after 1 tasks, its name says step 10 after 1 tasks" in outcome.out
     assert_equal((records.read(run), run), whole)
 
 
@@ -516,9 +516,10 @@ def test_what_is_no_run_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("mine")
     outcome = call("resume", tmp_path / name)
     assert outcome.code == 2
-    assert outcome.err == (
-        f"synergy: error: {tmp_path / name}: no folder of a run, it has no config.toml; name one below --output_dir\n"
+    assert outcome.err.startswith(
+        f"synergy: error: {tmp_path / name}: not the folder of a run, it has no config.toml; "
     )
+    assert "--output_dir" in outcome.err and outcome.err.count("\n") == 1
 
 
 def test_resume_takes_a_run_and_nothing_else(tmp_path: Path) -> None:
@@ -576,7 +577,7 @@ def test_a_record_without_options_is_refused(tmp_path: Path) -> None:
     run = stopped(tmp_path, 9, checkpoint_every=None)
     content = json.loads((run / "record.json").read_text())
     (run / "record.json").write_text(json.dumps(content | {"config": {"scenario": 3}}))
-    with pytest.raises(UsageError, match=r"record.json: its configuration is none; move it away, or train again"):
+    with pytest.raises(UsageError, match=r"record.json: it has no configuration; move it away, or train again"):
         resume(run)
 
 
