@@ -17,10 +17,10 @@ from synergy.runs.config import CONFIG_NAME, RunConfig
 from synergy.runs.config_file import in_present_form, read_config
 from synergy.runs.folder import owned, shell_word, writing, writing_into
 from synergy.runs.groups import GROUPS
+from synergy.runs.listeners import Listener
 from synergy.runs.prepare import prepare
 from synergy.runs.records import Record
 from synergy.runs.session import Session, origin
-from synergy.runs.training import Listener
 from synergy.state import State, restore_fresh, same
 
 ELSEWHERE = frozenset(("data_dir", "device"))

@@ -17,10 +17,11 @@ from synergy.runs import csv_log, records, tensorboard_log
 from synergy.runs.clock import Clock
 from synergy.runs.config import RunConfig
 from synergy.runs.folder import new_folder, owned, writing, writing_into
+from synergy.runs.listeners import Listener, Listeners
 from synergy.runs.metrics import summary, transfers_forward
 from synergy.runs.prepare import Prepared, prepare
 from synergy.runs.records import Accuracies, Measured, Record, Status
-from synergy.runs.training import Listener, Listeners, Stopped, Training
+from synergy.runs.training import Stopped, Training
 from synergy.scenarios.base import AnyScenario
 from synergy.state import State
 from synergy.types import ProtocolName
@@ -29,11 +30,20 @@ CHECKPOINTS_NAME = "checkpoint"
 
 
 class Session:
-    """A run in its own folder, from wherever it is to its end. Its state is all that it needs to go on.
+    """A run in its own folder, from any step to its end. Its state is enough to go on.
 
     Args:
         prepared: the parts, fresh.
-        folder: of the run, with its configuration in it. Nobody else may run in it.
+        folder: of the run, with its configuration in it. No other process may run in it.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> from synergy.runs.config import build
+        >>> config = build("seq-digits", "sgd", {"max_tasks": 2, "max_steps_per_task": 3})
+        >>> with TemporaryDirectory() as folder:
+        ...     record, _ = Session(prepare(config), Path(folder) / "run").proceed()
+        >>> record.status, record.steps
+        ('finished', 6)
     """
 
     def __init__(self, prepared: Prepared, folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from synergy.errors import UsageError
 from synergy.runs.evaluate import Evaluations
-from synergy.runs.training import Listener
+from synergy.runs.listeners import Listener
 
 _FILES = "events.out.tfevents."
 

@@ -17,6 +17,7 @@ from synergy.errors import TrainingError
 from synergy.methods.base import Answer
 from synergy.randomness import generator
 from synergy.runs.evaluate import Evaluations, evaluate, from_state, to_state
+from synergy.runs.listeners import Listener
 from synergy.runs.online import OnlineAccuracy
 from synergy.scenarios.base import AnyScenario
 from synergy.state import State, collect, restore
@@ -36,6 +37,13 @@ class Schedule:
     Attributes:
         n_epochs: passes over each task.
         max_steps_per_task, max_tasks: a smaller budget, for trying things out.
+
+    Examples:
+        >>> from synergy import testing
+        >>> stream = testing.scenario("seq-digits")
+        >>> schedule = Schedule(n_epochs=2, max_tasks=3)
+        >>> schedule.tasks(stream), schedule.steps(stream.task(0)) == 2 * len(stream.task(0).order(0))
+        (3, True)
     """
 
     n_epochs: int = 1
@@ -52,69 +60,35 @@ class Schedule:
         return scenario.n_tasks if self.max_tasks is None else min(scenario.n_tasks, self.max_tasks)
 
 
-class Listener:
-    """Is told how a run goes, and does nothing; a progress bar or an event log overrides what it needs."""
-
-    def task_begins(self, task: Task, steps: int, done: int) -> None:
-        """`steps` is how many the task will take; `done` how many of them it took before the run was resumed."""
-
-    def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
-        """The losses of step `step` (from 1 over the run), the latest of `new_steps` since the last look."""
-
-    def task_ended(self, index: int, evaluations: Evaluations) -> None:
-        """The method was evaluated after task `index`."""
-
-    def saving(self) -> None:
-        """A checkpoint is about to be written: what was told so far will not be told again."""
-
-    def close(self) -> None:
-        """The run is over, however it ended."""
-
-
-class Listeners(Listener):
-    """Several listeners as one."""
-
-    def __init__(self, *listeners: Listener) -> None:
-        self._listeners = listeners
-
-    def task_begins(self, task: Task, steps: int, done: int) -> None:
-        for listener in self._listeners:
-            listener.task_begins(task, steps, done)
-
-    def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
-        for listener in self._listeners:
-            listener.looked(step, new_steps, losses)
-
-    def task_ended(self, index: int, evaluations: Evaluations) -> None:
-        for listener in self._listeners:
-            listener.task_ended(index, evaluations)
-
-    def saving(self) -> None:
-        for listener in self._listeners:
-            listener.saving()
-
-    def close(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-
-
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
     """The run was asked to stop, and did between two steps."""
 
 
 class Training:
-    """A method on its way through a scenario. Its state is all that it needs to go on from where it is.
+    """A method on its way through a scenario. Its state is enough to go on from any step.
 
     Args:
         worker: the method at work.
         scenario: gives the stream.
         schedule: how much of it.
         seed: of the run; the stream's augmentation derives from it.
-        listener: is told.
+        listener: is told how it goes.
         should_stop: asked before every step.
-        save: is handed the training to keep its state: after every `save_every` steps, at the end of every task, and
+        save: keeps the state of the training it is given: after every `save_every` steps, at the end of every task, and
             when it was asked to stop. All losses up to there are finite.
         save_every: steps; None for the other occasions alone.
+
+    Examples:
+        >>> import torch
+        >>> from synergy import testing
+        >>> from synergy.engine.worker import Means
+        >>> from synergy.methods.sgd import FineTuning
+        >>> stream = testing.scenario("seq-digits")
+        >>> worker = Worker(FineTuning(FineTuning.Config(), testing.setting(stream)), Means(torch.device("cpu")))
+        >>> training = Training(worker, stream, Schedule(max_tasks=2, max_steps_per_task=3), seed=0)
+        >>> training.run()
+        >>> training.steps, len(training.evaluations)
+        (6, 2)
     """
 
     def __init__(

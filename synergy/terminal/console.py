@@ -16,10 +16,10 @@ from synergy.data.published import CLASS_NAMES
 from synergy.device import device_name
 from synergy.runs.config import RunConfig
 from synergy.runs.evaluate import Evaluations
+from synergy.runs.listeners import Listener
 from synergy.runs.metrics import titles
 from synergy.runs.prepare import Prepared
 from synergy.runs.records import Accuracies, Record, repetitions
-from synergy.runs.training import Listener
 from synergy.types import Task
 
 if TYPE_CHECKING:

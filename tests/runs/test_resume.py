@@ -30,11 +30,12 @@ from synergy.methods.base import make_method
 from synergy.methods.er import ER
 from synergy.runs import csv_log, records
 from synergy.runs.config import RunConfig, build
+from synergy.runs.listeners import Listener
 from synergy.runs.prepare import prepare
 from synergy.runs.records import Record
 from synergy.runs.resume import resume
 from synergy.runs.session import Session, execute
-from synergy.runs.training import Listener, Schedule, Stopped, Training
+from synergy.runs.training import Schedule, Stopped, Training
 from synergy.scenarios import scenario_class
 from synergy.state import State, restore_fresh, same
 from synergy.terminal import commands

@@ -23,10 +23,10 @@ from synergy.methods.er import ER
 from synergy.runs import csv_log, records
 from synergy.runs.config import RunConfig, build
 from synergy.runs.config_file import from_toml
+from synergy.runs.listeners import Listener
 from synergy.runs.prepare import check_compatible, prepare
 from synergy.runs.records import Record
 from synergy.runs.session import execute, run
-from synergy.runs.training import Listener
 from synergy.scenarios import SCENARIOS, scenario_class
 from synergy.state import State, same
 from synergy.types import Batch, Split, Step

@@ -22,7 +22,8 @@ from synergy.methods.er import ER
 from synergy.randomness import generator
 from synergy.runs import training as training_module
 from synergy.runs.evaluate import Evaluations
-from synergy.runs.training import Listener, Listeners, Schedule, Stopped, Training
+from synergy.runs.listeners import Listener, Listeners
+from synergy.runs.training import Schedule, Stopped, Training
 from synergy.scenarios.base import AnyScenario
 from synergy.scenarios.split import SplitDigits
 from synergy.types import Batch, Losses, Predictor, ProtocolName, Step, Task
