@@ -40,7 +40,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from synergy import Learner, TrainingError, UsageError
-from synergy.disk import checkpoint, files
+from synergy.disk import checkpoint, files, strict_json
 from synergy.disk.locks import locked
 from synergy.nets.mlp import MLP
 
@@ -170,27 +170,11 @@ def is_text(label: Any) -> bool:
 def content(body: bytes, *names: str) -> dict[str, Any]:
     """What a request holds: strict JSON, an object with just these entries."""
     try:
-        found = json.loads(body.decode(), parse_constant=no_number, object_pairs_hook=entries)
-    except RecursionError as error:
-        raise HTTPException(400, "body: nested too deep") from error
-    except ValueError as error:
-        raise HTTPException(400, f"body: not JSON: {error}") from error
+        found = strict_json.parse(body)
+    except UsageError as error:
+        raise HTTPException(400, f"body: {error}") from error
     if not isinstance(found, dict) or found.keys() != set(names):
         raise UsageError(f"body: given {reprlib.repr(found)}; allowed: an object of just {' and '.join(names)}")
-    return found
-
-
-def no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")
-
-
-def entries(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of a JSON object; of two of one name Python would keep the last, and another reader the first."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise HTTPException(422, f"body: given {reprlib.repr(name)} twice; allowed: each entry once")
-        found[name] = value
     return found
 
 

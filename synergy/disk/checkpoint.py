@@ -58,6 +58,8 @@ def read(folder: Path, device: torch.device | str = "cpu") -> State:
         raise UsageError(f"checkpoint {folder}: {damage}; use another one, or train again") from damage
     except MemoryError as error:
         raise UsageError(f"checkpoint {folder}: it does not fit into memory; use a larger machine") from error
+    except BlockingIOError as error:
+        raise UsageError(f"checkpoint {folder}: {error.strerror}; wait for its end, or stop it") from error
     except OSError as error:
         raise UsageError(f"checkpoint {folder}: cannot be read: {error.strerror}; name another folder") from error
 

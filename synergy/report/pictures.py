@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from synergy.disk import files
 from synergy.errors import UsageError, unknown
 from synergy.runs.records import Accuracies, Record
 from synergy.scenarios.base import AnyScenario
@@ -163,7 +165,9 @@ def _figure(path: Path, width: float, height: float, dpi: int = 150) -> Figure:
 def _save(figure: Figure, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format=_format(path))
+        image = io.BytesIO()
+        figure.savefig(image, format=_format(path))
+        files.write_atomically(path, image.getvalue())
     except OSError as error:
         raise _unwritable(str(path), error.strerror) from error
     return path
