@@ -92,11 +92,8 @@ def rule(name: str) -> str:
 def deviations(name: str) -> str:
     """Where a method or a scenario differs from its paper and from the published code."""
     paragraphs = _described(name)["Deviations"].split("\n\n")
-    return _prose("\n\n".join(re.sub(r"^Deviations( from [^:]*)?: ", _from, paragraph) for paragraph in paragraphs))
-
-
-def _from(heading: re.Match[str]) -> str:
-    return f"{heading[1].strip().capitalize()}: " if heading[1] else ""
+    bare = (re.sub(r"^Deviations(?: (from [^:]*: )|: )", lambda heading: heading[1] or "", each) for each in paragraphs)
+    return _prose("\n\n".join(paragraph[0].upper() + paragraph[1:] for paragraph in bare))
 
 
 def options(name: str) -> str:
