@@ -197,7 +197,7 @@ REFUSED: dict[str, tuple[int, Any]] = {
     "y of nothing": (422, {"x": GOOD, "y": [None]}),
     "y of lists": (422, {"x": GOOD, "y": [[1]]}),
     "y of truths": (422, {"x": GOOD, "y": [True]}),
-    "y not finite": (422, b'{"x": [[0, 0, 0, 0]], "y": [1e999]}'),
+    "y not finite": (400, b'{"x": [[0, 0, 0, 0]], "y": [1e999]}'),
     "y half a character": (422, b'{"x": [[0, 0, 0, 0]], "y": ["\\ud800"]}'),
     "y a book": (422, {"x": GOOD, "y": ["a" * 101]}),
     "y of two lines": (422, {"x": GOOD, "y": ["a\nb"]}),
