@@ -88,8 +88,8 @@ package.module:Class, file.py:Class
             file: where the file of `path/to/file.py:Class` is; by default at that path from the working directory.
 
         Raises:
-            UsageError: there is no such name, file, module or class; the code fails on import; or the class is none of
-                this kind.
+            UsageError: there is no such name, file, module or class; the code fails on import; or the class is of
+                another kind.
         """
         if name in self.table:
             own: type[KindT] = _attribute(import_module(self.table[name].partition(":")[0]), self.table[name])

@@ -25,8 +25,8 @@ class Savepoint:
     `state_dict`, such as a user's functions, and tuples are left alone.
 
     Args:
-        roots: objects with attributes; None is none.
-        attributes_of: objects of which the attributes alone are kept, not what these hold.
+        roots: objects with attributes; None is left out.
+        attributes_of: objects whose attributes alone are kept, without what these hold.
 
     Examples:
         >>> from synergy import testing

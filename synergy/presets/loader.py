@@ -80,7 +80,7 @@ def find(
         nearest: if there is no preset for `buffer_size`, take the nearest size (of two, the smaller).
 
     Raises:
-        UsageError: there is none; says which there are.
+        UsageError: there is no such preset; the message lists those that exist.
     """
     _check_variant(scenario, variant)
     candidates = available(scenario, method, variant)

@@ -174,7 +174,7 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _draw(panel: Axes, record: Record, most: int) -> None:
-    """One run; colours tell tasks apart, the same ones in all panels, of which one has the `most` tasks."""
+    """One run; a colour for each task, the same in all panels; the longest run has `most` tasks."""
     answer = record.answer()
     tasks = range(1, len(answer.matrix) + 1)
     for k in range(len(tasks)) if _is_per_task(answer) else ():

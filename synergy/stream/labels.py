@@ -250,7 +250,7 @@ def _python_value(item: Any) -> Hashable:
 
 
 def _not_hashable(labels: Sequence[Any]) -> UsageError:
-    """The error for labels of which one cannot be looked up."""
+    """The error for labels with one that cannot be looked up."""
     wrong = next(label for label in labels if not _is_hashable(label))
     of_plain = isinstance(wrong, list) and {type(part) for part in wrong} <= {*PLAIN}
     hint = _remedy(np.array([wrong], dtype=object)) if of_plain else ""

@@ -45,7 +45,7 @@ def choose_method(method: str | type[Method[Any]]) -> tuple[str, type[Method[Any
     """Name and class of a method that can learn from a stream.
 
     Raises:
-        UsageError: it is none, there is none of that name, or it needs task boundaries.
+        UsageError: it is not a method, no method has that name, or it needs task boundaries.
     """
     if not isinstance(method, str) and not (isinstance(method, type) and issubclass(method, Method)):
         raise UsageError(f"method: given {reprlib.repr(method)}; allowed: a name such as 'er', or a class of Method")
@@ -107,7 +107,7 @@ def check_weights(
 
 
 def check_callables(**given: object) -> None:
-    """Raises UsageError if something that must be a callable, if it is given at all, is none."""
+    """Raises UsageError if something is given that cannot be called."""
     for name, value in given.items():
         if value is not None and not callable(value):
             shown = " ".join(reprlib.repr(value).split())
@@ -123,10 +123,10 @@ _CALLABLES = {
 
 
 def known_method(name: object) -> str:
-    """The name of a method of the library. Raises UsageError if there is none of that name."""
+    """The name of a method of the library. Raises UsageError if no method has that name."""
     if not isinstance(name, str) or name not in METHODS:
         raise UsageError(
-            f"method: it was saved with {reprlib.repr(name)}, which is none of the library's; give its class "
+            f"method: it was saved with {reprlib.repr(name)}, which the library does not have; give its class "
             "or its name (method=...)"
         )
     return name

@@ -57,7 +57,7 @@ class Template:
         """The name of the linear layer that gives the `outputs` logits, and so can grow.
 
         Raises:
-            UsageError: there is none, or the layer that was named is another.
+            UsageError: there is no such layer, or the layer that was named does not give the logits.
         """
         self.head = self.head or classifier_name(self.net)
         if classifier(self.net, self.head).out_features != outputs:

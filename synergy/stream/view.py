@@ -15,7 +15,7 @@ from synergy.randomness import generator
 from synergy.types import ViewDraws
 
 Transform = Callable[[Tensor], Tensor]
-"""Stored samples `[B, ...]` -> what the network sees, `[B, ...]`: one batched operation, the same at each call."""
+"""From stored samples `[B, ...]` to what the network sees, `[B, ...]`: one batched operation, the same at each call."""
 Randomise = Callable[[Tensor, np.random.Generator], Tensor]
 """Stored samples `[B, ...]` and the learner's own generator -> other stored samples, such as shifted images."""
 

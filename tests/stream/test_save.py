@@ -127,7 +127,7 @@ def test_a_method_of_ones_own(tmp_path: Path) -> None:
     teach(learner, 2, labels=3)
     learner.save(tmp_path / "learner")
     with pytest.raises(
-        UsageError, match=r"it was saved with '.*OwnReplay', which is none of the library's; give its class"
+        UsageError, match=r"it was saved with '.*OwnReplay', which the library does not have; give its class"
     ):
         Learner.load(tmp_path / "learner", net())
     loaded = Learner.load(tmp_path / "learner", net(), OwnReplay)

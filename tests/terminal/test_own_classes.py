@@ -250,7 +250,7 @@ def test_a_learner_by_name_is_saved_and_read_again(tmp_path: Path) -> None:
     for _ in range(3):
         learner.observe(torch.eye(4)[:3], ["a", "b", "c"])
     learner.save(tmp_path / "saved")
-    with pytest.raises(UsageError, match=r"saved with 'my\.py:Smoothed', which is none of the library's"):
+    with pytest.raises(UsageError, match=r"saved with 'my\.py:Smoothed', which the library does not have"):
         Learner.load(tmp_path / "saved", net)
     again = Learner.load(tmp_path / "saved", net, method="my.py:Smoothed")
     assert torch.equal(again.scores(torch.eye(4)), learner.scores(torch.eye(4)))

@@ -51,7 +51,7 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         epochs: passes of `fit` over its data.
         batch_size: samples of a step; the batches of a pass are of equal size, give or take one, and none is larger.
         clip_norm: bound on the norm of a step's gradient; None for none.
-        random_state: whole number of which all that is random follows; None for another one at each fit. A
+        random_state: seed of everything random, a whole number; None for another one at each fit. A
             `numpy.random.RandomState` gives that number.
         device: "auto", "cpu", "cuda" or "mps"; None for where the network is.
         options: further options of the method and of the `Learner`, such as `{"ema_alpha": 0.999}`, SYNERgy's own
@@ -137,7 +137,7 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             classes: in the first call, all labels there will ever be `[n_classes]`; None if new ones may come.
 
         Raises:
-            UsageError, ValueError: as `fit`; there is a label that is none of `classes`, or these have changed.
+            UsageError, ValueError: as `fit`; a label lies outside `classes`, or these have changed.
             TrainingError: as `fit`.
         """
         size = _whole("batch_size", self.batch_size)
@@ -250,7 +250,7 @@ def _whole(name: str, value: Any, low: int = 1) -> int:
 
 
 def _checked(labels: Array, classes: Array) -> Array:
-    """`classes`, of which labels must be."""
+    """The classes that labels must belong to."""
     if len(new := np.setdiff1d(labels, classes)):
         raise UsageError(f"y: given {_short(new)}; allowed: {_short(classes)}, the classes of the first call")
     return classes

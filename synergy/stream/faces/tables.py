@@ -130,7 +130,7 @@ def network(
         seed: of the initial weights, also of those that `given` draws from torch's global generator, which is put back.
 
     Raises:
-        UsageError: it is none of these, or `hidden` is no sequence of layer sizes.
+        UsageError: it is something else, or `hidden` is not a sequence of layer sizes.
     """
     if given is None:
         if isinstance(hidden, str) or not isinstance(hidden, Sequence) or not all(map(_is_size, hidden)):
