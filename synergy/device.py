@@ -15,7 +15,7 @@ import torch
 from synergy.errors import OVERFLOW, SHORTAGES, TrainingError, UsageError
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-OUT_OF_MEMORY = "out of memory; lower --batch_size, --minibatch_size, --buffer_size, --fisher_memory_mb or --width"
+OUT_OF_MEMORY = "out of memory; lower --batch_size, --minibatch_size, --buffer_size, --fisher_memory_mb or the network"
 TOO_LARGE = "training diverged: a number of the step is too large for float32; lower --lr, or the weight of a loss term"
 
 
@@ -78,12 +78,12 @@ def memory_errors(message: str = OUT_OF_MEMORY) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, TypeError) as error:
         check_shortage(error, message)
         raise
 
 
-def check_shortage(error: RuntimeError | MemoryError, message: str = OUT_OF_MEMORY) -> None:
+def check_shortage(error: RuntimeError | MemoryError | TypeError, message: str = OUT_OF_MEMORY) -> None:
     """Raises TrainingError, which says what to lower, if memory ran out or a number is too large for its tensor.
 
     Args:

@@ -26,7 +26,7 @@ class GssConfig(ReplayConfig):
     """Options of GSS."""
 
     gss_minibatch_size: int = option(10, "stored samples whose gradients new ones are compared with", low=1)
-    batch_num: int = option(1, "SGD steps on every stream batch, each with a fresh draw", low=1)
+    batch_num: int = option(1, "SGD steps on every stream batch, each with a fresh draw", low=1, high=1000)
 
 
 @dataclass(frozen=True)

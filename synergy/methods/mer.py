@@ -23,7 +23,7 @@ class MerConfig(ReplayConfig):
 
     beta: float = option(1.0, "part of the way that is kept of every step", low=0, high=1)
     gamma: float = option(1.0, "part of the way that is kept of all steps on a sample", low=0, high=1)
-    batch_num: int = option(1, "SGD steps on every sample, each with a fresh draw", low=1)
+    batch_num: int = option(1, "SGD steps on every sample, each with a fresh draw", low=1, high=1000)
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def _tried(build_net: Callable[[], nn.Module], name: str, scenario: AnyScenario)
     except UsageError:
         raise
     except NETWORK_ERRORS as error:
-        if isinstance(error, RuntimeError):
+        if isinstance(error, RuntimeError | TypeError):
             check_shortage(error)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(f"net {name}: fails for samples of shape {shape} and {n_classes} classes: {reason}") from error

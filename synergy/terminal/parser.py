@@ -87,7 +87,7 @@ def run_config(arguments: list[str]) -> RunConfig:
     if "scenario" in names:
         names = {"net": usual_net(names["scenario"], files.get("scenario"))} | names
     configs = option_classes(names, files)
-    parser = run_parser(names, configs)
+    parser = run_parser(names, configs, helping)
     if helping:
         parser.print_help()
         raise SystemExit(0)
@@ -111,12 +111,13 @@ def _of_file(content: FileContent, names: Mapping[str, str]) -> tuple[Mapping[st
     return content.inherited(same=same), files
 
 
-def run_parser(names: Mapping[str, str], configs: Mapping[str, type[Options]]) -> Parser:
+def run_parser(names: Mapping[str, str], configs: Mapping[str, type[Options]], helping: bool = False) -> Parser:
     """The parser of `synergy run`, with the options of the classes that are known.
 
     Args:
         names: of the classes, by group.
         configs: the options, by group.
+        helping: whether its help will be printed. Only then the names of other packages are looked up: that takes time.
     """
     parser = Parser("synergy run", add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.usage = "synergy run --dataset NAME --model NAME [--net NAME] [options]"
@@ -129,7 +130,8 @@ def run_parser(names: Mapping[str, str], configs: Mapping[str, type[Options]]) -
     what = parser.add_argument_group("what to run")
     what.add_argument(*_HELP, action="store_true", help="show this")
     for group in NAMED:
-        text = _KINDS[group.name].format(names=", ".join(group.registry.names()))
+        allowed = group.registry.names() if helping else group.registry.table
+        text = _KINDS[group.name].format(names=", ".join(allowed))
         what.add_argument(f"--{group.flag}", default=None, metavar="NAME", help=text)
     what.add_argument("--load_best_args", action="store_true", default=False, help="start from tuned values")
     nearest = "the same, from the nearest buffer size if the given one has none"
