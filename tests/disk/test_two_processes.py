@@ -38,6 +38,7 @@ def saver(folder: Path, value: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_two_that_save_and_one_that_loads(tmp_path: Path) -> None:
     folder = tmp_path / "it"
     checkpoint.write({"a": torch.zeros(1000)}, folder)

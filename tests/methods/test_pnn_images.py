@@ -217,6 +217,7 @@ def test_channels_last_gives_the_same() -> None:
     torch.testing.assert_close(*answers)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_contract_on_images(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = testing.scenario("seq-cifar10")

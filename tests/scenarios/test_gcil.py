@@ -214,6 +214,7 @@ def test_on_cifar100(dist: str) -> None:
     assert isinstance(whole.phases[0], Phase)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_a_record_says_which_class_is_which(tmp_path: Path) -> None:
     """The oracle reads the names from the Parquet file, and the numbering from the labels of the first phase."""

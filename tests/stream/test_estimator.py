@@ -196,7 +196,14 @@ def test_partial_fit_is_one_pass_in_order_of_even_batches(iris: Table, monkeypat
         assert np.array_equal(np.sort(drawn, axis=0), np.sort(x[:65], axis=0))
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if not method_class(name).needs_boundaries])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("gdumb", "mer") else ())
+        for name in METHODS
+        if not method_class(name).needs_boundaries
+    ],
+)
 def test_every_method_without_boundaries(iris: Table, method: str) -> None:
     x, y = iris
     assert SynergyClassifier(method, epochs=20).fit(x, y).score(x, y) > 0.8

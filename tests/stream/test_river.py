@@ -28,7 +28,13 @@ def name_of(check: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "check", [each for each in checks.yield_checks(SMALL) if each.__name__ not in SMALL._unit_test_skips()], ids=name_of
+    "check",
+    [
+        pytest.param(each, marks=pytest.mark.slow if each.__name__ == "check_bounded_memory_growth" else ())
+        for each in checks.yield_checks(SMALL)
+        if each.__name__ not in SMALL._unit_test_skips()
+    ],
+    ids=name_of,
 )
 def test_rivers_own_checks(check: Callable[[RiverClassifier], None]) -> None:
     check(SMALL.clone())
