@@ -123,7 +123,7 @@ def linear_layers(name: str) -> nn.Module:
 
 def test_a_fit_that_diverges_has_no_answer() -> None:
     # Two layers without ReLU: the answers multiply the weights, so they overflow whatever the weights were.
-    config = GdumbConfig(lr=1e200, buffer_size=6, minibatch_size=6)
+    config = GdumbConfig(lr=1e30, buffer_size=6, minibatch_size=6)
     method = GDumb(config, small.setting(build_net=linear_layers))
     method.observe(small.batch(1))
     with pytest.raises(TrainingError, match=r"a fit with a learning rate of 1e\+200 diverged; lower lr \(or maxlr\)"):

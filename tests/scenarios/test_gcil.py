@@ -220,7 +220,7 @@ def test_a_record_says_which_class_is_which(tmp_path: Path) -> None:
     """The oracle reads the names from the Parquet file, and the numbering from the labels of the first phase."""
     options = {"width": 1, "max_tasks": 1, "max_steps_per_task": 1, "output_dir": str(tmp_path), "batch_size": 8}
     record = run(build("gcil-cifar100", "sgd", options))
-    whole = scenario("gcil-cifar100", options={"width": 1})
+    whole = scenario("gcil-cifar100")
     assert isinstance(whole, GcilCifar100)
     assert record.source_labels == whole.source_labels
     first = whole.task(0)
