@@ -18,7 +18,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LOCK, CUDA_LOCK = ROOT / "requirements.lock", ROOT / "requirements-cuda.lock"
-EXTRAS = ("report", "tensorboard", "river", "service", "dev")
 CUDA = ("nvidia-", "cuda-", "triton")
 """How the names of the packages begin that a CUDA build of torch needs."""
 HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
@@ -54,14 +53,13 @@ def with_hashes(entry: str, hashes: Iterable[str]) -> str:
 
 def _resolved() -> str:
     """All packages for all platforms, pinned. The versions of the present lock stay where they can."""
-    extras = [part for extra in EXTRAS for part in ("--extra", extra)]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "lock"
         present = (path.read_text(encoding="utf-8") for path in (LOCK, CUDA_LOCK) if path.exists())
         output.write_text("".join(present), encoding="utf-8")
-        command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"]
-        command += ["--no-header", "--default-index", "https://pypi.org/simple", "--constraint", "constraints.txt"]
-        subprocess.run([*command, *extras, "--output-file", str(output), "pyproject.toml"], cwd=ROOT, check=True)
+        command = "uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header"
+        command += " --default-index https://pypi.org/simple --constraint constraints.txt --output-file"
+        subprocess.run([*command.split(), str(output), "pyproject.toml"], cwd=ROOT, check=True)
         return output.read_text(encoding="utf-8")
 
 
