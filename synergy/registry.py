@@ -191,6 +191,11 @@ def file_of(name: str) -> str | None:
     return str(Path(where).resolve()) if where.endswith(".py") and "\0" not in where else None
 
 
+def fingerprint(file: str) -> str:
+    """Such as "sha256 2cf24dba5fb0": the first digits of the hash of a file's content."""
+    return f"sha256 {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}"
+
+
 def _attribute(module: ModuleType, entry: str) -> Any:
     """What an entry of a table, "module:Class", stands for in its module."""
     return vars(module)[entry.partition(":")[2]]

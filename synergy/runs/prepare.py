@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from synergy.ops.modes import evaluating
 from synergy.ops.objectives import CROSS_ENTROPY, Objective, weighted_cross_entropy
 from synergy.ops.vectors import channels_last
 from synergy.randomness import TorchRandomness, torch_generator
-from synergy.registry import label, load_function
+from synergy.registry import fingerprint, label, load_function
 from synergy.runs import csv_log, tensorboard_log
 from synergy.runs.config import RunConfig
 from synergy.runs.groups import OPTIMIZERS, TrainingConfig
@@ -49,6 +49,8 @@ class Prepared:
     schedule: Schedule
     device: torch.device
     n_parameters: int
+    code: Mapping[str, str]
+    """The hash of each file of a name like `my.py:Class`, by its path as given."""
 
     @property
     def method(self) -> Method[Any]:
@@ -116,7 +118,8 @@ def prepare(config: RunConfig) -> Prepared:
     draws = draws_in_training(net, scenario.view.plain(sample), TorchRandomness(training.seed, "network/trial", device))
     schedulers = schedules(method, make_schedule, config.method_name)
     worker = Worker(method, means, draws=draws, schedulers=schedulers)
-    return Prepared(config, scenario, worker, source.info, schedule, device, n_parameters)
+    code = {vars(config)[f"{group}_name"].rpartition(":")[0]: fingerprint(file) for group, file in config.files.items()}
+    return Prepared(config, scenario, worker, source.info, schedule, device, n_parameters, code)
 
 
 def _objective(

@@ -96,7 +96,7 @@ class Record:
         source: the data: name, origin, train_samples, test_samples, complete.
         task_classes: the labels of each task.
         steps: learned batches of the stream. A method may take more or fewer optimiser steps.
-        versions: releases of Python and the libraries, by name.
+        versions: releases of Python and the libraries, by name; of a user's file (`my.py`) the hash.
         accuracies: one per predictor and protocol, the recommended predictor first.
         final_losses: the terms of the last loss, by name; None for a term that is not finite.
         online: accuracy in each task on the batches of the stream before they were learned, in percent, by the outputs

@@ -166,6 +166,10 @@ def _check_origin(began: Mapping[str, Any], now: Mapping[str, Any], what: str) -
         warnings.warn(
             f"begun with {_bounded(then)}, goes on with {there}: last bits of the result may differ", stacklevel=2
         )
+    files = [name for name in now["versions"] if name.endswith(".py")]
+    changed = [file for file in files if began["versions"].get(file) != now["versions"][file]]
+    if changed:
+        warnings.warn(f"{', '.join(changed)}: changed since the run began; its result comes from both", stacklevel=2)
 
 
 def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:

@@ -158,7 +158,7 @@ def origin(prepared: Prepared) -> dict[str, Any]:
     """What a state of this run goes together with: its configuration, data, device and versions."""
     config = prepared.config.as_mapping()
     source = asdict(prepared.source)
-    return {"config": config, "source": source, "device": device_name(prepared.device), "versions": versions()}
+    return {"config": config, "source": source, "device": device_name(prepared.device), "versions": versions(prepared)}
 
 
 def _record(
@@ -177,7 +177,7 @@ def _record(
         task_classes=_task_classes(scenario),
         n_parameters=prepared.n_parameters,
         steps=training.steps,
-        versions=versions(),
+        versions=versions(prepared),
         device=device_name(prepared.device),
         seed=config.training.seed,
         accuracies=accuracies(training),
@@ -227,7 +227,7 @@ def _online(predictor: str, protocol: ProtocolName, training: Training) -> dict[
     return {"online_accuracy": mean} if mean is not None and (predictor, protocol) == judged else {}
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of the libraries that decide a result."""
+def versions(prepared: Prepared) -> dict[str, str]:
+    """Releases of Python and the libraries that decide a result, and the hash of each file of the user's own."""
     names = ("synergy-cl", "torch", "numpy", "scikit-learn")
-    return {"python": platform.python_version()} | {name: release(name) for name in names}
+    return {"python": platform.python_version(), **{name: release(name) for name in names}, **prepared.code}

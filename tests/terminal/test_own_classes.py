@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 import json
 import re
@@ -97,6 +98,7 @@ def test_a_run_leaves_all_that_any_run_does() -> None:
     assert [given[group]["name"] for group in ("scenario", "method", "net")] == list(NAMES[1::2])
     assert (given["net"]["channels"], given["method"]["stride"], given["scenario"]["n_tasks"]) == (3, 2, 3)
     assert (record.source["name"], record.source["origin"]) == ("bars", "made in my.py")
+    assert record.versions["my.py"] == f"sha256 {hashlib.sha256(OWN.encode()).hexdigest()[:12]}"
     (table,) = Path("runs/csv").glob("**/*.csv")
     assert str(table) == "runs/csv/partial/domain-IL/Bars/Smoothed/working.csv"
     (row,) = csv.DictReader(table.read_text().splitlines())
@@ -163,6 +165,18 @@ def test_a_file_that_moved_is_told_and_its_place_can_be_changed(
     file = Path("runs/stopped/config.toml")
     file.write_text(file.read_text().replace(f"{tmp_path}/my.py", f"{tmp_path}/moved.py"))
     assert call("resume", "runs/stopped").code == 0
+
+
+@pytest.mark.filterwarnings("default:my.py")
+def test_a_file_that_changed_is_told() -> None:
+    asked = itertools.count()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "_stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 8))
+        call("run", *NAMES, *SMALL, "--experiment_id", "stopped", "--checkpoint_every", 2)
+    Path("my.py").write_text(OWN + "# changed\n")
+    outcome = call("resume", "runs/stopped")
+    assert outcome.code == 0
+    assert outcome.err == "synergy: warning: my.py: changed since the run began; its result comes from both\n"
 
 
 def test_a_report_needs_no_code() -> None:
