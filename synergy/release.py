@@ -1,4 +1,4 @@
-"""Which release of the package, and of those it stands on, is installed."""
+"""The installed releases of this package and of others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def release(name: str = "synergy-cl") -> str:
-    """Such as "2.9.0", or "not installed": `main.py` also runs from a folder that was only copied."""
+    """The release of an installed package, such as "2.9.0", or "not installed".
+
+    `main.py` also runs from a copied folder, where this package is not installed.
+    """
     try:
         return version(name)
     except PackageNotFoundError:

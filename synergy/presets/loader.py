@@ -1,4 +1,4 @@
-"""Reads the tuned values that come with the package, and finds those for a run.
+"""Reads the tuned values of the package, and finds those for a run.
 
 A file `<scenario>.toml` beside this one holds a list of `[[preset]]` entries:
 
@@ -6,9 +6,9 @@ A file `<scenario>.toml` beside this one holds a list of `[[preset]]` entries:
     variant      which stream of the scenario (optional; all entries of a file have one, or none has)
     buffer_size  samples in memory, for methods that have one
     source       "published: <repository>" or "chosen here: <how>"
-    note         anything a reader should know about the entry (optional)
+    note         a remark for the reader (optional)
     values       option -> value, of the method and of the training run
-    unused       values printed beside them in the source, which the method's rule does not use (optional)
+    unused       further values in the source, which the method's rule does not use (optional)
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Preset:
 
     Attributes:
         scenario: name of the scenario.
-        variant: which stream of it (`weight_dist` of gcil-cifar100), where there is more than one.
+        variant: stream of the scenario, for one with several (`weight_dist` of gcil-cifar100).
         method: name of the method.
-        buffer_size: samples in memory the values were tuned for; None for a method without memory.
+        buffer_size: samples in memory for which the values were tuned; None for a method without memory.
         values: option -> value, of the method and of the training run. Read-only.
-        unused: values printed in the source which the method's rule does not use. Read-only, for the record.
+        unused: further values in the source, which the method's rule does not use. Read-only.
         source: "published: <repository>" or "chosen here: <how>".
-        note: what else a reader should know; empty if nothing.
+        note: a remark for the reader; may be empty.
     """
 
     scenario: str
@@ -57,7 +57,12 @@ class Preset:
 
 
 def available(scenario: str | None = None, method: str | None = None, variant: str | None = None) -> tuple[Preset, ...]:
-    """All presets, or those of a scenario, a method, a variant; by scenario, variant, method, buffer size."""
+    """All presets, or those of a scenario, a method, a variant; sorted by scenario, variant, method, buffer size.
+
+    Examples:
+        >>> [preset.buffer_size for preset in available("rot-mnist", "synergy")]
+        [200, 500, 1000]
+    """
     return tuple(
         preset
         for preset in _all_presets()
@@ -75,12 +80,16 @@ def find(
     Args:
         scenario: name of the scenario.
         method: name of the method.
-        buffer_size: samples in memory; ignored if the method's preset is one without memory.
-        variant: which stream of the scenario, where it has presets for more than one.
+        buffer_size: samples in memory; ignored for a method without memory.
+        variant: stream of the scenario, for one with several.
         nearest: if there is no preset for `buffer_size`, take the nearest size (of two, the smaller).
 
     Raises:
         UsageError: there is no such preset; the message lists those that exist.
+
+    Examples:
+        >>> find("rot-mnist", "synergy", 300, nearest=True).buffer_size
+        200
     """
     _check_variant(scenario, variant)
     candidates = available(scenario, method, variant)
@@ -95,7 +104,7 @@ def parse(scenario: str, text: str) -> tuple[Preset, ...]:
     """The presets in the text of `<scenario>.toml`, in its order.
 
     Raises:
-        AssertionError: the file is not what it should be; says which entry and why.
+        AssertionError: an entry is malformed; the message says which one and why.
     """
     where = f"presets/{scenario}.toml"
     try:

@@ -1,4 +1,4 @@
-"""What a run and a set of records look like in a terminal: plain text, made here and printed by the command line."""
+"""Runs and records as plain text for a terminal. The command line prints it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 NO_FORWARD_TRANSFER = "no forward transfer under class-IL: before its task a class is never the answer, whatever learns"
 
 WIDTH = 100
-"""Of a paragraph; a table takes what it needs."""
+"""Characters of a line in a paragraph; a table is as wide as its cells."""
 
 _NUMBER = re.compile(r"(-|-?\d+(\.\d+)?( ± \d+\.\d+)?( s)?)?")
 
 
 def table(rows: Sequence[Sequence[str]], headings: int = 1) -> str:
-    """The first `headings` rows and those below, columns as wide as their widest cell; numbers stand to the right."""
+    """Rows in columns, the first `headings` of them headings. A column of numbers stands to the right."""
     columns = [_aligned(column, headings) for column in zip(*rows, strict=True)]
     return "\n".join(("  " + "  ".join(cells)).rstrip() for cells in zip(*columns, strict=True))
 
@@ -46,7 +46,7 @@ def _aligned(column: Sequence[str], headings: int) -> list[str]:
 
 
 def opening(prepared: Prepared) -> str:
-    """The block before training: what is run, on what, and where every value came from."""
+    """The block before training: scenario, data, method, network, and the origin of every value."""
     config, source = prepared.config, prepared.source
     values = config.as_mapping()
     data = f"{source.name} ({source.origin}): {source.train_samples} training, {source.test_samples} "
@@ -68,7 +68,7 @@ def opening(prepared: Prepared) -> str:
 
 
 def tuned_values_hint(config: RunConfig) -> str:
-    """A line that says that there are tuned values; empty if they were asked for or there are none."""
+    """A line about tuned values; empty if the run uses them, or if there are none."""
     if any(origin.startswith("preset") for origin in config.provenance.values()):
         return ""
     found = presets.available(config.scenario_name, config.method_name)
@@ -80,7 +80,7 @@ def tuned_values_hint(config: RunConfig) -> str:
 
 
 def reopening(run: Reopened) -> str:
-    """Where a run goes on from."""
+    """The place from which a run goes on."""
     training = run.session.training
     tasks = training.schedule.tasks(training.scenario)
     if run.checkpoint is None:
@@ -89,7 +89,7 @@ def reopening(run: Reopened) -> str:
 
 
 def _paragraphs(name: str, text: str) -> str:
-    """The lines of `text` to the right of `name`, broken between words."""
+    """`name`, and to its right the lines of `text`, broken between words."""
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH, break_on_hyphens=False)]
     margin = [name, *[""] * (len(lines) - 1)]
     return "\n".join(f"{left:<13}{line}" for left, line in zip(margin, lines, strict=True))
@@ -104,7 +104,7 @@ def _count(n: int, what: str) -> str:
 
 
 def _origins(provenance: Mapping[str, str]) -> str:
-    """A line for each origin with the options that have their values from there; plain defaults are not told apart."""
+    """A line for each origin with its options; plain defaults are one line."""
     by_origin: dict[str, list[str]] = {}
     for name, origin in provenance.items():
         by_origin.setdefault(origin, []).append(name)
@@ -155,20 +155,20 @@ class Progress(Listener):
         averages: dict[str, list[str]] = {}
         for (predictor, protocol), evaluation in evaluations.items():
             seen = evaluation.accuracies[: index + 1]
-            # As the metrics compute it, so that the last line and the table end in the same digit.
+            # The same arithmetic as in the metrics: the last line and the table show the same digits.
             averages.setdefault(protocol, []).append(f"{predictor} {np.mean(seen):.2f}")
         text = "   ".join(f"{protocol}: {', '.join(each)}" for protocol, each in averages.items())
         self._say(f"task {index + 1:>{width}}/{self._n_tasks}  {text or 'no answer before the last task'}")
 
     def close(self) -> None:
-        """Take the bar away, also when a task was not finished."""
+        """Remove the bar, also in the middle of a task."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 def closing(record: Record) -> str:
-    """The accuracy matrix of the answer, the metrics of every predictor, and what it cost."""
+    """The accuracy matrix of the answer, the metrics of every predictor, time and memory."""
     if not record.accuracies:
         return "nothing was evaluated"
     measured = record.measured
@@ -199,7 +199,7 @@ def metrics(record: Record) -> str:
 
 
 def by_class(record: Record) -> str:
-    """The answer's accuracy on each class at the end, by the names the data set gives its classes; empty if none."""
+    """The answer's accuracy on each class at the end, by the class names of the data set; empty without accuracies."""
     if not record.accuracies or not record.accuracies[0].per_class:
         return ""
     answer = record.answer()
@@ -258,7 +258,7 @@ def _held(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _notes(records: Sequence[Record]) -> list[str]:
-    """Why a cell is empty."""
+    """The reasons for empty cells."""
     shown = "forward_transfer" in _held(records)
     empty = any(
         each.protocol == "class-IL" and "backward_transfer" in each.metrics and "forward_transfer" not in each.metrics
