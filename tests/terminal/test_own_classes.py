@@ -24,7 +24,7 @@ from synergy.nets.mlp import MLP, MLPConfig
 from synergy.runs import config, records
 from synergy.runs.prepare import prepare
 from synergy.terminal import commands
-from tests.commands import Outcome, call, run
+from tests.commands import BRIEF, Outcome, call, run
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "python.md"
 OWN = re.findall(r"```python\n(# my\.py\n.*?)```", PAGE.read_text(), re.DOTALL)[0]
@@ -287,3 +287,16 @@ def test_a_broken_entry_point_is_left_out_of_the_list(monkeypatch: pytest.Monkey
     assert "gone: no module 'no.net'" in outcome.err and "it is left out" in outcome.err
     assert re.search(r"^  theirs +--hidden \(default 100\)$", outcome.out, re.MULTILINE)
     assert run(Path("runs"), "my.py:Bars", "er", "--net", "theirs", "--hidden", 5, "--max_steps_per_task", 2).code == 0
+
+
+def test_a_record_from_before_networks_were_a_group_is_reported_beside_a_new_one() -> None:
+    for seed in (0, 1):
+        assert run(Path("runs"), "rot-digits", "sgd", *BRIEF, "--seed", seed).code == 0
+    Path("runs/results.jsonl").unlink()
+    file = Path("runs/rot-digits-sgd-seed0/record.json")
+    old = json.loads(file.read_text())
+    del old["config"]["net"], old["provenance"]["net"], old["provenance"]["hidden"]
+    file.write_text(json.dumps(old))
+    report = call("report", *sorted(Path("runs").iterdir()))
+    assert (report.code, report.err) == (0, "")
+    assert "rot-digits-sgd-seed0 (partial) and 1 more" in report.out
