@@ -40,22 +40,41 @@ class Savepoint:
     """
 
     def __init__(self, *roots: object | None, attributes_of: Sequence[object] = ()) -> None:
-        self._ways_back: list[Callable[[], object]] = []
-        self._stores: list[Store] = []
         self._seen: set[int] = set()
-        self._storages: set[int] = set()
+        self._entries: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
+        """Attributes and other mappings, with what they held."""
+        self._items: list[tuple[list[Any] | deque[Any], list[Any]]] = []
+        self._parameters: list[tuple[nn.Parameter, Tensor, Tensor | None]] = []
+        """With data and gradient: a `Flat` gives them others."""
+        self._numbers: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        """Of tensors, by address; several tensors may share them."""
+        self._stores: list[Store] = []
+        self._others: list[Callable[[], object]] = []
+        for part in (*attributes_of, *roots):
+            if part is not None:
+                self._keep_entries(vars(part))
         for root in roots:
             if root is not None:
                 self._seen.add(id(root))
-                self._keep_attributes(root)
-        for part in attributes_of:
-            self._ways_back.append(_attributes_back(part))
+                self._keep_values(vars(root))
 
     def go_back(self) -> None:
         """Be as when this was made."""
-        with torch.no_grad():
-            for way_back in reversed(self._ways_back):  # the first root's attributes last
-                way_back()
+        for store in self._stores:
+            store.go_back()
+        for parameter, data, grad in self._parameters:
+            parameter.data, parameter.grad = data, grad
+        for numbers, before in self._numbers.values():
+            numbers.copy_(before)
+        for way_back in self._others:
+            way_back()
+        for items, held in self._items:
+            items.clear()
+            items.extend(held)
+        for entries, content in reversed(self._entries):  # the attributes of the roots come last
+            for name in entries.keys() - content.keys():
+                del entries[name]
+            entries.update(content)
 
     def close(self) -> None:
         """Give up the way back: what has happened stays."""
@@ -69,55 +88,57 @@ class Savepoint:
             self._seen.add(id(part))
             keep(self, part)
 
-    def _keep_dict(self, part: dict[Any, Any]) -> None:
-        self._ways_back.append(_entries_back(part))
-        for value in part.values():
+    def _keep_entries(self, entries: dict[Any, Any]) -> None:
+        self._entries.append((entries, dict(entries)))
+
+    def _keep_values(self, entries: dict[Any, Any]) -> None:
+        for value in entries.values():
             self._keep(value)
 
+    def _keep_dict(self, part: dict[Any, Any]) -> None:
+        self._keep_entries(part)
+        self._keep_values(part)
+
+    def _keep_attributes(self, part: object) -> None:
+        self._keep_dict(vars(part))
+
     def _keep_items(self, part: list[Any] | deque[Any]) -> None:
-        self._ways_back.append(_items_back(part))
+        self._items.append((part, list(part)))
         for value in part:
             self._keep(value)
 
     def _keep_array(self, array: np.ndarray[Any, Any]) -> None:
-        self._ways_back.append(partial(np.copyto, array, array.copy()))
+        self._others.append(partial(np.copyto, array, array.copy()))
 
     def _keep_generator(self, rng: np.random.Generator) -> None:
-        self._ways_back.append(partial(setattr, rng.bit_generator, "state", rng.bit_generator.state))
+        self._others.append(partial(setattr, rng.bit_generator, "state", rng.bit_generator.state))
 
     def _keep_torch_generator(self, rng: torch.Generator) -> None:
-        self._ways_back.append(partial(rng.set_state, rng.get_state()))
+        self._others.append(partial(rng.set_state, rng.get_state()))
 
     def _keep_store(self, store: Store) -> None:
         store.note()
         self._stores.append(store)
-        self._ways_back.append(store.go_back)
 
     def _keep_flat(self, weights: Flat) -> None:
-        self._ways_back.append(_attributes_back(weights))
+        self._keep_entries(vars(weights))
         self._keep(weights.values)  # gradients are made anew at every step
-
-    def _keep_attributes(self, part: object) -> None:
-        self._ways_back.append(_attributes_back(part))
-        for value in vars(part).values():
-            self._keep(value)
 
     def _keep_network(self, net: nn.Module) -> None:
         for module in net.modules():
-            self._ways_back.append(_attributes_back(module))
-            for parts in (module._parameters, module._buffers, module._modules):
-                if parts:
-                    self._ways_back.append(_entries_back(parts))
-            for tensor in (*module._parameters.values(), *module._buffers.values()):
-                self._keep(tensor)
+            for entries in (vars(module), module._modules, module._parameters, module._buffers):
+                if entries:
+                    self._keep_entries(entries)
+            self._keep_values(module._parameters)
+            self._keep_values(module._buffers)
 
     def _keep_tensor(self, tensor: Tensor) -> None:
-        if isinstance(tensor, nn.Parameter):  # a `Flat` gives it other data and another gradient
-            self._ways_back.append(_parameter_back(tensor))
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._storages:
-            self._storages.add(storage.data_ptr())
-            self._ways_back.append(partial(storage.copy_, storage.clone()))
+        if isinstance(tensor, nn.Parameter):
+            self._parameters.append((tensor, tensor.data, tensor.grad))
+        numbers = tensor.untyped_storage()
+        address = numbers.data_ptr()
+        if address not in self._numbers:
+            self._numbers[address] = (numbers, numbers.clone())
 
 
 @cache
@@ -144,37 +165,3 @@ _KEEPERS: tuple[tuple[type, Callable[[Savepoint, Any], None]], ...] = (
     (Flat, Savepoint._keep_flat),
     (PerParameter, Savepoint._keep_attributes),
 )
-
-
-def _attributes_back(part: object) -> Callable[[], object]:
-    return _entries_back(vars(part))
-
-
-def _entries_back(entries: dict[Any, Any]) -> Callable[[], object]:
-    before = dict(entries)
-
-    def way_back() -> None:
-        for name in entries.keys() - before.keys():
-            del entries[name]
-        entries.update(before)
-
-    return way_back
-
-
-def _items_back(items: list[Any] | deque[Any]) -> Callable[[], object]:
-    before = list(items)
-
-    def way_back() -> None:
-        items.clear()
-        items.extend(before)
-
-    return way_back
-
-
-def _parameter_back(parameter: nn.Parameter) -> Callable[[], object]:
-    data, grad = parameter.data, parameter.grad
-
-    def way_back() -> None:
-        parameter.data, parameter.grad = data, grad
-
-    return way_back

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from synergy.engine.context import step_context
-from synergy.engine.rewind import Bookmark
 from synergy.errors import UsageError
 from synergy.memory.base import Forgetful, check_samples
 from synergy.methods.base import Method
@@ -80,17 +78,12 @@ class Worker:
             memory.store.on_host = means.memory_on == "host"
 
     @property
-    def takes_whole_batches(self) -> bool:
-        """Whether a batch is learned as a whole; otherwise some samples may be learned when a later one is refused."""
-        return self.method.only_batch_size != 1
-
-    @property
     def outputs(self) -> int:
         """Outputs of the network."""
         return self.method.setting.n_classes
 
     def step(self, batch: Batch) -> Step:
-        """Learn from one batch, in its context. If that fails, the decisions are taken back.
+        """Learn from one batch, in its context. What fails half-way has changed things: see `Savepoint`.
 
         Raises:
             UsageError: the method learns from batches of another size only.
@@ -106,23 +99,15 @@ class Worker:
     def _observe(self, batch: Batch) -> Step:
         size = self.method.only_batch_size
         if size in (None, len(batch)):
-            return self._observe_whole(batch)
+            return self.method.observe(batch)
         if size != 1:
             raise UsageError(
                 f"samples: given a batch of {len(batch)}; allowed: {size}, the one size the method learns from"
             )
         parts = zip(batch.raw.split(1), batch.inputs.split(1), batch.labels.split(1), strict=True)
-        steps = [self._observe_whole(Batch(*part)) for part in parts]
+        steps = [self.method.observe(Batch(*part)) for part in parts]
         outputs = [step.outputs for step in steps if step.outputs is not None]
         return Step(steps[-1].losses, torch.cat(outputs) if outputs else None)
-
-    def _observe_whole(self, batch: Batch) -> Step:
-        with ExitStack() as undo:
-            # A step that fails has counted samples that it did not write.
-            undo.callback(Bookmark(self.method).go_back)
-            step = self.method.observe(batch)
-            undo.pop_all()
-        return step
 
     def predictors(self) -> dict[str, Predictor]:
         """What can answer. A method that trains to answer does so now, with the same random numbers each time."""

@@ -48,9 +48,6 @@ class Memory:
     def prepare(self, sizes: Sequence[int]) -> None:
         """Called before decisions for several batches of these sizes: a memory may decide for all of them at once."""
 
-    def drop_prepared(self) -> None:
-        """Called when prepared decisions are dropped."""
-
     def state_dict(self) -> State:
         return collect(self._parts())
 

@@ -79,10 +79,6 @@ class Reservoir(DrawableMemory, Forgetful):
         parts = torch.from_numpy(places).split(list(sizes))
         self._prepared.extend(zip(parts, filled.tolist(), strict=True))
 
-    def drop_prepared(self) -> None:
-        """Forget decisions that were prepared and not handed out."""
-        self._prepared.clear()
-
     def put(self, places: Tensor, samples: Samples) -> None:
         """Write samples `[n]` where `place` decided."""
         self.store.put(places, samples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from synergy.device import check_shortage
 from synergy.errors import UsageError
 
 SHORT_OF_MEMORY = (
@@ -16,10 +17,11 @@ SHORT_OF_MEMORY = (
 
 @contextmanager
 def explained(n: int) -> Iterator[None]:
-    """Within, a known error of a step with `n` samples becomes one in the user's terms.
+    """Within, a known error of a pass or a step with `n` samples becomes one in the user's terms.
 
     Raises:
         UsageError: a BatchNorm cannot normalise such a batch, or an embedding has no row for a number.
+        TrainingError: memory ran out.
     """
     try:
         yield
@@ -28,6 +30,9 @@ def explained(n: int) -> Iterator[None]:
         raise
     except LookupError as error:
         check_range(error)
+        raise
+    except (RuntimeError, MemoryError) as error:
+        check_shortage(error, SHORT_OF_MEMORY)
         raise
 
 

@@ -18,7 +18,7 @@ from synergy.engine.worker import Worker
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.methods.base import Method
 from synergy.randomness import generator
-from synergy.stream.explained import SHORT_OF_MEMORY, check_range, explained
+from synergy.stream.explained import SHORT_OF_MEMORY, explained
 from synergy.stream.intake import Intake, as_samples, check_finite, column_names
 from synergy.stream.labels import Labels
 from synergy.stream.options import ANSWERING, LEARNING, OFF
@@ -191,7 +191,7 @@ class Progress:
             TrainingError: a method that trains to answer diverged, or memory ran out.
         """
         worker = self.require_trained("predict")
-        with memory_errors(SHORT_OF_MEMORY), explained(1):
+        with explained(1):
             found = worker.predictors()
         if not found:
             raise UsageError(
@@ -203,10 +203,12 @@ class Progress:
         """Outputs of a predictor, `[B, ...]` in the network's precision; of known classes only. Errors as `Learner`."""
         found = self.predictors()
         answer = next(iter(found.values())) if predictor is None else _chosen(found, predictor)
-        parts = raw.tensor_split(-(-len(raw) // CHUNK))  # of equal size, so that none has a single sample
-        with memory_errors(SHORT_OF_MEMORY):
-            answers = [self._answered(answer, self.recipe.view.plain(part)) for part in parts]
-        scores = answers[0] if len(answers) == 1 else torch.cat(answers)
+        with explained(len(raw)):
+            if len(raw) <= CHUNK:
+                scores = self._answered(answer, self.recipe.view.plain(raw))
+            else:
+                parts = raw.tensor_split(-(-len(raw) // CHUNK))  # of equal size, so that none has a single sample
+                scores = torch.cat([self._answered(answer, self.recipe.view.plain(part)) for part in parts])
         if not self.proved:
             # The step may have ruined the network, which no loss tells before the next step.
             if not scores.isfinite().all():
@@ -217,12 +219,8 @@ class Progress:
 
     def _answered(self, answer: Predictor, inputs: Tensor) -> Tensor:
         """Outputs for `[B, ...]`. Ctrl-C waits, since the network is in evaluation mode meanwhile."""
-        try:
-            with uninterrupted(), self.recipe.autocast():
-                return answer(inputs)
-        except LookupError as error:
-            check_range(error)
-            raise
+        with uninterrupted(), self.recipe.autocast():
+            return answer(inputs)
 
     def _answers_before(self, worker: Worker, batch: Batch) -> Tensor:
         """Test, then train: what `predict` would say of a batch that is about to be learned."""

@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from synergy.engine.context import draws_in_training, step_context
 from synergy.engine.optimizers import optimizer_maker, schedules
 from synergy.engine.watch import LossWatch
 from synergy.engine.worker import Means, Worker
 from synergy.errors import TrainingError, UsageError
-from synergy.methods import METHODS, method_class
-from synergy.methods.base import MethodConfig, make_method
+from synergy.methods.base import MethodConfig
 from synergy.methods.er import ER
 from synergy.methods.sgd import FineTuning
 from synergy.randomness import TorchRandomness
@@ -23,42 +22,6 @@ from synergy.types import Batch, Step
 from tests.methods import small
 
 CPU = torch.device("cpu")
-
-
-class Refusing(nn.Module):
-    """A network that fails at inputs it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = small.build_net("net")
-        self.fails = False
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        if self.fails:
-            raise RuntimeError("refused")
-        outputs: Tensor = self.inner(inputs)
-        return outputs
-
-
-@pytest.mark.parametrize("name", [name for name in METHODS if not method_class(name).needs_boundaries])
-def test_a_step_that_fails_takes_its_decisions_back(name: str) -> None:
-    kind = method_class(name)
-    known = {"buffer_size": 9, "minibatch_size": 4, "fitting_epochs": 1}
-    config = kind.Config(**{key: value for key, value in known.items() if key in kind.Config.names()})
-    method = make_method(kind, config, small.setting(build_net=lambda _: Refusing()), small.budget())
-    worker, batch = Worker(method, Means(CPU)), small.batch(1, n=kind.only_batch_size or 6)
-    worker.step(batch)
-    before = method.state_dict()
-    nets = [part for part in vars(method).values() if isinstance(part, Refusing)]
-    if not nets:
-        return  # it trains when it is asked to answer
-    nets[0].fails = True
-    with pytest.raises(RuntimeError, match="refused"):
-        worker.step(batch)
-    assert same(before, method.state_dict())
-    nets[0].fails = False
-    worker.step(batch)
-    assert not same(before, method.state_dict())
 
 
 def test_a_network_that_draws_is_noticed_and_repeats() -> None:
