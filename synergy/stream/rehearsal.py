@@ -131,7 +131,7 @@ def _train(recipe: Recipe, net: nn.Module, inputs: Tensor, output: list[int]) ->
     _check_unwritten(inputs, before)
     if list(outputs.shape[1:]) != output:
         raise UsageError(
-            f"network: in training mode its output for {len(inputs)} samples has shape {list(outputs.shape)}; allowed: "
+            f"network: in training mode its output for {_count(inputs)} has shape {list(outputs.shape)}; allowed: "
             f"{[len(inputs), *output]}, as in evaluation mode"
         )
     if not outputs.requires_grad:
@@ -171,13 +171,16 @@ def _outputs(recipe: Recipe, net: nn.Module, inputs: Tensor, when: str) -> Tenso
         what = type(outputs).__name__
         raise UsageError(f"network: {when}its output is a {what}; allowed: a tensor [B, ...] ({_unwrapping(outputs)})")
     if outputs.dim() < 1 or len(outputs) != len(inputs):
-        n, hint = f"{len(inputs)} samples", ""
-        if len(inputs) == 1:
-            n, hint = "1 sample", " (squeeze() drops the dimension of a batch of one: flatten(1) does not)"
+        hint = " (squeeze() drops the dimension of a batch of one: flatten(1) does not)" if len(inputs) == 1 else ""
         raise UsageError(
-            f"network: {when}its output for {n} has shape {list(outputs.shape)}; allowed: a tensor [B, ...]{hint}"
+            f"network: {when}its output for {_count(inputs)} has shape {list(outputs.shape)}; allowed: a tensor "
+            f"[B, ...]{hint}"
         )
     return outputs
+
+
+def _count(inputs: Tensor) -> str:
+    return f"{len(inputs)} sample{'s' * (len(inputs) != 1)}"
 
 
 def _unwrapping(outputs: object) -> str:
