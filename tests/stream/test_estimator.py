@@ -380,15 +380,45 @@ def test_what_fails_leaves_the_estimator_as_it_was(
 def test_answers_that_are_no_numbers_are_said_to_be_none(iris: Table) -> None:
     x, y = iris
     model = SynergyClassifier("sgd", clip_norm=None).partial_fit(x, y)
-    model.set_params(random_state=1)
     with torch.no_grad(), pytest.raises(TrainingError, match="the loss became"):
         model.partial_fit(x * 1e18, y)
         model.partial_fit(x * 1e18, y)
     for answer in (model.predict, model.predict_proba):
         with pytest.raises(TrainingError, match="the answers are NaN or infinite after batch"):
             answer(x)
-    assert model.fit(x, y).score(x, y) > 0.8
+    assert model.set_params(random_state=1).fit(x, y).score(x, y) > 0.8
     large = pytest.raises(UsageError, match="samples: the network's answers to them are NaN; allowed: smaller numbers")
     with np.errstate(all="ignore"), large:
         model.predict(x * np.float32(1e38))
     assert model.score(x, y) > 0.8
+
+
+CHANGES: dict[str, Any] = {
+    "lr": 0.5,
+    "buffer_size": 7,
+    "method": "er",
+    "hidden": (3,),
+    "net": nn.Linear(4, 3),
+    "clip_norm": None,
+    "random_state": 1,
+    "device": "cpu",
+    "options": {"ema_alpha": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("first", ["fit", "partial_fit"])
+def test_a_parameter_that_changed_is_refused_in_the_middle_of_learning(iris: Table, name: str, first: str) -> None:
+    model = SynergyClassifier(epochs=1)
+    vars(type(model))[first](model, *iris)
+    model = pickle.loads(pickle.dumps(model)).set_params(epochs=2, batch_size=5).partial_fit(*iris)
+    before = model.predict_proba(iris[0])
+    model.set_params(**{name: CHANGES[name]})
+    with pytest.raises(UsageError, match=rf"{name}: given .*, but learning began with .*; allowed: that, or fit"):
+        model.partial_fit(*iris)
+    assert np.array_equal(model.predict_proba(iris[0]), before)
+    model.fit(*iris).partial_fit(*iris)
+
+
+def test_every_parameter_is_looked_at() -> None:
+    assert {*SynergyClassifier().get_params()} == {*CHANGES, "epochs", "batch_size"}

@@ -122,7 +122,7 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             rng = generator(seed, "estimator/order")
             for _ in range(epochs):
                 _learn(learner, samples, labels, rng.permutation(len(samples)), size)
-            self.learner_, self.classes_, self._fixed = learner, classes, False
+            self._take(learner, classes, fixed=False)
             undo.pop_all()
         return self
 
@@ -130,6 +130,7 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         """Go on learning: one pass over the rows of a table, in their order.
 
         What fails in the middle of a pass has learned the batches before. If the first call fails, nothing is learned.
+        `batch_size` may change between two calls; any other parameter needs `fit`.
 
         Args:
             X: numbers `[n, n_features]`.
@@ -137,7 +138,7 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             classes: in the first call, all labels there will ever be `[n_classes]`; None if new ones may come.
 
         Raises:
-            UsageError, ValueError: as `fit`; a label lies outside `classes`, or these have changed.
+            UsageError, ValueError: as `fit`; a label lies outside `classes`, or these or a parameter have changed.
             TrainingError: as `fit`.
         """
         size = _whole("batch_size", self.batch_size)
@@ -157,9 +158,25 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         classes = np.unique(labels) if named is None else _checked(labels, named)
         learner = self._learner(self._seed(), len(classes), named)
         _learn(learner, samples, labels, np.arange(len(samples)), size)
-        self.learner_, self.classes_, self._fixed = learner, classes, named is not None
+        self._take(learner, classes, fixed=named is not None)
+
+    def _take(self, learner: Learner, classes: Array, *, fixed: bool) -> None:
+        """Answer with a learner from now on."""
+        self.learner_, self.classes_, self._fixed = learner, classes, fixed
+        self._begun_with = {name: vars(self)[name] for name in self.get_params(deep=False)}
+
+    def _check_unchanged(self) -> None:
+        """Raises UsageError if a parameter of the learner has changed since it began."""
+        for name, then in self._begun_with.items():
+            now = vars(self)[name]
+            if name not in OF_EACH_CALL and now is not then and now != then:
+                raise UsageError(
+                    f"{name}: given {reprlib.repr(now)}, but learning began with {reprlib.repr(then)}; allowed: that, "
+                    "or fit, which begins anew"
+                )
 
     def _go_on(self, X: Any, y: Any, named: Array | None, size: int) -> None:  # noqa: N803
+        self._check_unchanged()
         samples = self._samples(X, reset=False)
         labels = self._labels(samples, y)
         known = self.classes_
@@ -241,6 +258,8 @@ def _learn(learner: Learner, samples: Array, labels: Array, order: Array, size: 
 
 _TEXT = "OSU"
 """Kinds of arrays that hold no numbers."""
+OF_EACH_CALL = ("epochs", "batch_size")
+"""Parameters that hold for the next call, not for the learner."""
 
 
 def _whole(name: str, value: Any, low: int = 1) -> int:
