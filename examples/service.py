@@ -38,22 +38,35 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from synergy import Learner, TrainingError, UsageError
 from synergy.disk import checkpoint, files, strict_json
 from synergy.disk.locks import locked
 from synergy.nets.mlp import MLP
 
-MAX_BYTES, MAX_SAMPLES, MAX_CLASSES = 1 << 20, 1000, 1000
-"""Of a request; of a batch; labels in all, since each takes an output of the network."""
-MOST = MAX_BYTES // 2
-"""Numbers in a sample: a digit and a comma each."""
-LARGEST, LONGEST, SECONDS = 1e3, 100, 30
-"""Absolute value in a sample; characters of a label; that a request may take to arrive."""
+MAX_BYTES = 1 << 20
+"""Largest body of a request."""
+MAX_SAMPLES = 1000
+"""Most samples in a batch."""
+MAX_CLASSES = 1000
+"""Most labels in all: each takes an output of the network."""
+MAX_FEATURES = MAX_BYTES // 2
+"""Most numbers in a sample: each takes a digit and a comma."""
+LARGEST = 1e3
+"""Largest absolute value in a sample."""
+LONGEST = 100
+"""Most characters in a label."""
+SECONDS = 30
+"""Time for the body of a request to arrive."""
+QUIET_SECONDS = 5
+"""Time for a connection to send the head of a request."""
+CONNECTIONS = 64
+"""Most connections at a time."""
 
 
 def new_network(features: int) -> torch.nn.Module:
-    """Of `[B, features]`. The same weights every time: the journal may have to start from them."""
+    """Maps `[B, features]` to logits. It has the same weights every time: the journal may start from them."""
     return MLP(features, 2, generator=torch.Generator().manual_seed(0))
 
 
@@ -78,7 +91,7 @@ class Service:
 
     @property
     def learner(self) -> Learner:
-        """As all that was acknowledged makes it."""
+        """The learner after everything that was acknowledged."""
         if self._learner is None:
             net = new_network(self.features)
             if checkpoint.is_saved(self.saved):
@@ -106,13 +119,13 @@ class Service:
             learner.observe(x, y)
             files.append_line(self.journal, line(self.batches + 1, given["x"], y))
         except (TrainingError, OSError):
-            self._learner = None  # It has seen what is not durable. The next request reads back what is.
+            self._learner = None  # It has seen more than is durable. The next request reads back what is durable.
             raise
         self.batches += 1
         if self.batches == 1 or self.batches % self.save_every == 0:
             try:
                 self.save()
-            except OSError as error:  # Nothing is lost, the journal has it all.
+            except OSError as error:  # Nothing is lost: the journal has everything.
                 print(f"not saved: {error}", file=sys.stderr, flush=True)
         return {"batches": self.batches}
 
@@ -123,7 +136,7 @@ class Service:
         return {"y": [classes[output] for output in outputs.tolist()], "probability": probabilities.tolist()}
 
     def metrics(self, _: bytes) -> dict[str, Any]:
-        """The learner's; classes as pairs, since a JSON object cannot tell 1 from "1"."""
+        """The learner's metrics; classes as pairs, since a JSON object cannot tell 1 from "1"."""
         metrics = self.learner.metrics()
         metrics["memory"]["per_class"] = list(metrics["memory"]["per_class"].items())
         return metrics
@@ -135,7 +148,7 @@ class Service:
             self.journal.write_bytes(b"")
 
     def samples(self, given: Any) -> torch.Tensor:
-        """`[B, features]`. Raises UsageError if it is no such batch."""
+        """A batch `[B, features]`. Raises UsageError for anything else."""
         if not isinstance(given, list) or not 1 <= len(given) <= MAX_SAMPLES:
             raise UsageError(f"x: given {reprlib.repr(given)}; allowed: a list of 1 to {MAX_SAMPLES} samples")
         for number, sample in enumerate(given):
@@ -150,7 +163,7 @@ class Service:
 
 
 def labels(given: Any) -> list[str | int | float]:
-    """Raises UsageError if it is no list of labels."""
+    """The labels of a batch. Raises UsageError for anything but a list of labels."""
     if not isinstance(given, list):
         raise UsageError(f"y: given {reprlib.repr(given)}; allowed: a list, one label a sample")
     for label in given:
@@ -168,7 +181,7 @@ def is_text(label: Any) -> bool:
 
 
 def content(body: bytes, *names: str) -> dict[str, Any]:
-    """What a request holds: strict JSON, an object with just these entries."""
+    """The content of a request: strict JSON, an object with just these entries."""
     try:
         found = strict_json.parse(body)
     except UsageError as error:
@@ -185,7 +198,7 @@ def line(number: int, x: Any, y: Any) -> str:
 
 
 def journalled(path: Path) -> Iterator[tuple[int, Any, Any]]:
-    """The batches of a journal. A last line without its end, torn by a crash, was never acknowledged and is cut off.
+    """The batches of a journal. A crash may tear the last line: it was never acknowledged, and is cut off.
 
     Raises:
         UsageError: a whole line is damaged.
@@ -226,6 +239,34 @@ async def received(request: Request) -> bytes:
     return bytes(body)
 
 
+class Impatient(H11Protocol):
+    """HTTP that closes a connection on which no request comes in time, so that silent ones do not shut out others."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+        elif self._deadline is None:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._deadline = self.loop.call_later(QUIET_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
 def application(service: Service, worker: ThreadPoolExecutor) -> FastAPI:
     """The service over HTTP. Only `worker`, a single thread, touches the learner."""
     app = FastAPI(title="synergy", docs_url=None, redoc_url=None, openapi_url=None)
@@ -258,7 +299,7 @@ def application(service: Service, worker: ThreadPoolExecutor) -> FastAPI:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that has the port, and does not listen yet. Raises UsageError if there is no having it."""
+    """A socket bound to the port, not listening yet. Raises UsageError if the port cannot be had."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -273,7 +314,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Until told to stop; saves then."""
+    """Serve until told to stop, then save."""
     with (
         bound(options.host, options.port) as listener,
         ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as worker,
@@ -284,7 +325,8 @@ def serve(options: argparse.Namespace) -> None:
             options.host,
             options.port,
             log_level="warning",
-            limit_concurrency=64,
+            http=Impatient,
+            limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=SECONDS,
         )
         listener.listen()  # whoever reads the next line may connect at once
@@ -296,7 +338,7 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """What argparse makes a number of a text with, and refuses one that is not from `low` to `high`."""
+    """A type for argparse: whole numbers from `low` to `high`."""
 
     def number(text: str) -> int:
         allowed = f"whole numbers from {low} {'on' if high is None else f'to {high}'}"
@@ -322,7 +364,7 @@ def make(folder: Path) -> None:
 
 
 def mistaken(message: str) -> NoReturn:
-    """End as after a wrong argument."""
+    """End with the exit code of a wrong argument."""
     print(message, file=sys.stderr)
     sys.exit(2)
 
@@ -334,7 +376,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     parser.add_argument("--port", type=whole(0, 65535), default=8000, help="0 for any that is free (default: 8000)")
     parser.add_argument("--state", type=Path, required=True, help="folder of what was learned")
-    parser.add_argument("--features", type=whole(1, MOST), default=64, help="numbers in a sample (default: 64)")
+    parser.add_argument("--features", type=whole(1, MAX_FEATURES), default=64, help="numbers in a sample (default: 64)")
     parser.add_argument("--save_every", type=whole(1), default=100, help="batches between two saves (default: 100)")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT):  # before and after the server runs, which has handlers of its own

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -533,3 +533,50 @@ def test_labels_are_limited(folder: Path) -> None:
     with pytest.raises(UsageError, match=f"beyond the first {MAX_CLASSES}"):
         service.learn(json.dumps({"x": [[0] * 4], "y": ["one more"]}).encode())
     assert service.batches == 1
+
+
+# Connections
+
+
+def test_silent_connections_are_closed_and_shut_nobody_out(running: Process) -> None:
+    """As many as may be open at a time; some of them say a little now and then, but never a whole request."""
+    idle = [socket.create_connection(("127.0.0.1", running.port), PATIENCE) for _ in range(module.CONNECTIONS)]
+    began = time.monotonic()
+    try:
+        assert answered(running) == 503, "they fill it for now"
+        while answered(running) != 200:
+            assert time.monotonic() - began < PATIENCE, "they shut it for all"
+            for each in idle[:5]:
+                with suppress(OSError):
+                    each.send(b"G" if each is idle[0] else b"GET /health HTTP/1.1\r\nX: y")
+            time.sleep(0.2)
+        assert time.monotonic() - began >= module.QUIET_SECONDS - 1, "closed before its time"
+        for each in idle[5:]:
+            assert each.recv(100) == b""
+    finally:
+        for each in idle:
+            each.close()
+
+
+def answered(process: Process) -> int:
+    connection = process.connection()
+    try:
+        connection.request("GET", "/health")
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    finally:
+        connection.close()
+
+
+def test_a_connection_may_be_used_again_and_again(running: Process) -> None:
+    """Longer than a silent one may be open."""
+    connection = running.connection()
+    connection.connect()
+    used = connection.sock
+    began = time.monotonic()
+    while time.monotonic() - began < module.QUIET_SECONDS + 1:
+        connection.request("GET", "/health")
+        assert answer(connection)[0] == 200 and connection.sock is used
+        time.sleep(0.5)
+    connection.close()
