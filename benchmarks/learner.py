@@ -8,10 +8,9 @@ sees of the samples (of uint8, numbers in [0, 1]) and to learn, from labels that
 demands as much of its batches as the learner does, and counts nothing. Of every hundred steps of each kind the mean is
 taken, since some of the work is done once in a hundred only, then what the others take longer than the first, and of
 these the median.
-Asked: at most 5 % or 50 us, whichever is more; and 10,000 predictions of single samples per second on one core.
 
-With `prequential="answering"` every batch takes a forward pass more, whose own time is the floor of what is added then:
-the answering network alone, on the same batch, without a gradient. No aim is set for that.
+With `prequential="answering"` every batch takes one more forward pass. Its own time is the floor of what is added then:
+the answering network alone, on the same batch, without a gradient.
 """
 
 from __future__ import annotations
@@ -41,8 +40,6 @@ PRIME = 61
 CHUNK = 100
 """Steps of a kind of which a mean is taken."""
 FEATURES = {"digits": 64, "mnist": 784}
-SHARE, SECONDS, RATE = 0.05, 50e-6, 10_000
-"""Asked: of the method's own step; in seconds; predictions per second."""
 
 
 def net(features: int) -> MLP:
@@ -170,16 +167,13 @@ def main() -> None:
             for kind in (torch.float32, torch.uint8):
                 for prequential in ("off", "learning", "answering"):
                     cost = overhead(method, features, kind, prequential, steps)
-                    allowed = max(SHARE * cost.own, SECONDS)
-                    verdict = f"at most {1e6 * allowed:3.0f} us: {'yes' if cost.added <= allowed else 'NO'}"
-                    if prequential == "answering":
-                        verdict = f"(a forward pass takes {1e6 * cost.forward:.0f} us)"
+                    passing = f"; a forward pass {1e6 * cost.forward:.0f} us" if prequential == "answering" else ""
                     print(
                         f"{method:<8}{name:<7}{str(kind).removeprefix('torch.'):<8}{prequential:<10}"
                         f"own step {1e6 * cost.own:5.0f} us "
                         f"({1e6 * cost.viewing:2.0f} to view)  adds {1e6 * cost.added:4.0f} us "
                         f"({cost.added / cost.own:5.1%}); by hand {1e6 * cost.by_hand:3.0f} "
-                        f"({cost.by_hand / cost.own:4.1%}); {verdict}",
+                        f"({cost.by_hand / cost.own:4.1%}){passing}",
                         flush=True,
                     )
     for method in ("er", "synergy"):
@@ -192,8 +186,7 @@ def main() -> None:
             alone, quickest_alone = rate(network_of(learner), singles)
         print(
             f"{method:<8} digits  single predictions per second {predicted:8.0f}, in the quickest turn {quickest:.0f} "
-            f"(its network alone {alone:.0f} and {quickest_alone:.0f})  "
-            f"at least {RATE}: {'yes' if predicted >= RATE else 'NO'}"
+            f"(its network alone {alone:.0f} and {quickest_alone:.0f})"
         )
 
 
