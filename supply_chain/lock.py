@@ -3,7 +3,8 @@
 `requirements.lock` has what every machine needs. `requirements-cuda.lock` has what a CUDA build of torch needs beside
 it; a machine with a CPU build leaves it out. The same number of torch names both builds, but their files differ: the
 lock holds the hashes of PyPI's files, and of a CPU build if pip finds one where the lock is written. Hashes of CPU
-builds of earlier times stay as long as torch's number stays.
+builds of earlier times stay as long as torch's number stays. The extra `timm` is left out: it needs torchvision, whose
+build must match that of torch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,6 +22,8 @@ ROOT = Path(__file__).parent.parent
 LOCK, CUDA_LOCK = ROOT / "requirements.lock", ROOT / "requirements-cuda.lock"
 CUDA = ("nvidia-", "cuda-", "triton")
 """How the names of the packages begin that a CUDA build of torch needs."""
+UNLOCKED = ("timm",)
+"""Extras that the lock leaves out."""
 HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 HEAD = "# Written by `make lock`. Every file is checked against its hash when it is installed.\n"
 
@@ -57,10 +61,16 @@ def _resolved() -> str:
         output = Path(folder) / "lock"
         present = (path.read_text(encoding="utf-8") for path in (LOCK, CUDA_LOCK) if path.exists())
         output.write_text("".join(present), encoding="utf-8")
-        command = "uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header"
+        command = "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header"
         command += " --default-index https://pypi.org/simple --constraint constraints.txt --output-file"
-        subprocess.run([*command.split(), str(output), "pyproject.toml"], cwd=ROOT, check=True)
+        extras = [f"--extra={name}" for name in _extras() if name not in UNLOCKED]
+        subprocess.run([*command.split(), str(output), *extras, "pyproject.toml"], cwd=ROOT, check=True)
         return output.read_text(encoding="utf-8")
+
+
+def _extras() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return list(project["optional-dependencies"])
 
 
 def _local_build(version: str) -> list[str]:
