@@ -1,5 +1,7 @@
 """From a name to a class: one of ours, `package.module:Class`, `path/to/file.py:Class`, or an entry point.
 
+A family makes the class of a name itself: `split:FOLDER` is a scenario over the data in that folder.
+
 The library keeps a table of its own names for each kind of class (methods, scenarios, networks). A table holds text, so
 that listing the names needs no torch; a class is imported when it is asked for.
 """
@@ -13,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.abc import SourceLoader
 from importlib.metadata import EntryPoint, entry_points
@@ -58,6 +60,9 @@ class Registry(Generic[KindT]):
         options: "module:Class" of the class that every `Config` derives from.
         group: of the entry points with which installed packages add names.
         required: class attributes that the base class leaves to its subclasses.
+        families: what stands before the first colon of a name -> "module:function" that makes the class. The function
+            takes the rest of the name, and the absolute path that a configuration keeps of it (see `place_of`) or None.
+        forms: the other forms of a name, for messages.
 
     Examples:
         >>> from synergy.nets import NET_CLASSES
@@ -75,6 +80,8 @@ package.module:Class, file.py:Class
     options: str
     group: str
     required: tuple[str, ...] = ()
+    families: Mapping[str, str] = field(default_factory=dict)
+    forms: str = FORMS
 
     def names(self) -> tuple[str, ...]:
         """Our names, then those of entry points, in alphabetical order."""
@@ -85,7 +92,8 @@ package.module:Class, file.py:Class
 
         Args:
             name: in any of the forms.
-            file: where the file of `path/to/file.py:Class` is; by default at that path from the working directory.
+            file: where the file of `path/to/file.py:Class`, or the data of `split:FOLDER`, is; by default at that path
+                from the working directory.
 
         Raises:
             UsageError: there is no such name, file, module or class; the code fails on import; or the class is of
@@ -94,11 +102,28 @@ package.module:Class, file.py:Class
         if name in self.table:
             own: type[KindT] = _attribute(import_module(self.table[name].partition(":")[0]), self.table[name])
             return own
+        if (entry := self._family(name)) is not None:
+            made: type[KindT] = _attribute(import_module(entry.partition(":")[0]), entry)(name.partition(":")[2], file)
+            return made
         where, colon, attribute = name.rpartition(":")
         if not colon:
             where, _, attribute = self._entry(name).value.partition(":")
         module = _module_of_file(where, file) if where.endswith(".py") else _module(where, attribute)
         return self._checked(name, module, where, attribute)
+
+    def place_of(self, name: str) -> str | None:
+        """The absolute path of what a name points to on this machine, from the working directory.
+
+        That is the file of `path/to/file.py:Class`, and the file or folder that a name of a family ends with.
+        """
+        if self._family(name) is None:
+            return file_of(name)
+        path = Path(name.partition(":")[2].removeprefix("hf:"))
+        return str(path.resolve()) if "\0" not in name and path.exists() else None
+
+    def _family(self, name: str) -> str | None:
+        prefix, colon, _ = name.partition(":")
+        return self.families.get(prefix) if colon else None
 
     def config_of(self, name: str, kind: type[KindT]) -> type[Options]:
         """The class of the options of `kind`, called `name`: its `Config`, or the general one if it has none.
@@ -121,7 +146,7 @@ package.module:Class, file.py:Class
             raise UsageError(f"{self.kind}: given the file '{name}' alone; name the class in it too: {name}:Class")
         found = {entry.value: entry for entry in self._entries() if entry.name == name}
         if not found:
-            raise UsageError(f"{unknown(self.kind, name, self.names())}, or {FORMS}")
+            raise UsageError(f"{unknown(self.kind, name, self.names())}, or {self.forms}")
         if len(found) > 1:
             raise UsageError(f"{self.kind} '{name}': several installed packages have it; name one: {', '.join(found)}")
         return next(iter(found.values()))
@@ -176,13 +201,15 @@ def load_function(kind: str, name: str) -> Callable[..., Any]:
 
 
 def label(name: str) -> str:
-    """A name as a part of a path: the class alone of `my.py:Class` and `package.module:Class`.
+    """A name as a part of a path: the class alone of `my.py:Class`, the last part alone of `split:path/to/FOLDER`.
 
     Examples:
-        >>> label("er"), label("lab/my.py:Smoothed")
-        ('er', 'Smoothed')
+        >>> label("er"), label("lab/my.py:Smoothed"), label("split:lab/my photos"), label("split:lab/wine.csv")
+        ('er', 'Smoothed', 'my-photos', 'wine')
     """
-    return name.rpartition(":")[2]
+    last = Path(name.rpartition(":")[2])
+    text = last.stem if last.suffix in (".csv", ".parquet") else last.name or last.resolve().name
+    return re.sub(r"[^\w.-]+", "-", text).strip("._-") or "data"
 
 
 def file_of(name: str) -> str | None:

@@ -264,3 +264,32 @@ def test_all_forms_are_of_one_table() -> None:
     animals = replace(METHOD_CLASSES, kind="animal", table={"cat": "synergy.methods.er:ER"}, group="no.group")
     assert animals.load("cat") is ER
     assert complaint(animals, "cap").startswith("unknown animal 'cap'; did you mean 'cat'? allowed: cat, or ")
+
+
+def in_folder(rest: str, place: str | None) -> type[ER]:
+    """The class that a family makes in the test below."""
+    return type(f"In{rest}", (ER,), {"place": place})
+
+
+def test_a_family_makes_the_class_of_a_name(tmp_path: Path) -> None:
+    animals = replace(METHOD_CLASSES, families={"zoo": f"{__name__}:in_folder"}, forms="zoo:FOLDER")
+    assert animals.load("zoo:Berlin").__name__ == "InBerlin"
+    assert vars(animals.load("zoo:Berlin", "/far/Berlin"))["place"] == "/far/Berlin"
+    (tmp_path / "Berlin").mkdir()
+    assert animals.place_of(f"zoo:{tmp_path}/Berlin") == str(tmp_path / "Berlin")
+    assert animals.place_of("zoo:nowhere") is None and animals.place_of("zoo:no\0path") is None
+    assert animals.place_of("my.py:Class") == file_of("my.py:Class")
+    assert complaint(animals, "cat").endswith(", or zoo:FOLDER")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("split:a/my photos/", "my-photos"),
+        ("split:wine.csv", "wine"),
+        ("split:hf:me/birds", "birds"),
+        ("split:_", "data"),
+    ],
+)
+def test_the_label_of_data(name: str, expected: str) -> None:
+    assert label(name) == expected

@@ -15,7 +15,6 @@ from synergy.errors import UsageError, unknown
 from synergy.methods import METHOD_CLASSES
 from synergy.nets import NET_CLASSES
 from synergy.options import Options
-from synergy.registry import file_of
 from synergy.runs.groups import GROUPS, NAMED, OutputConfig, TrainingConfig, option_classes
 from synergy.scenarios import SCENARIO_CLASSES
 
@@ -39,7 +38,8 @@ class RunConfig:
         scenario, method, net: their options.
         training, output: options of every run.
         provenance: origin of the value of each option, and of `net`: a flag, a file, a default or a preset.
-        files: absolute path of the file of each name that is a `file.py:Class`, by group.
+        files: absolute path of the file of each name that is a `file.py:Class`, and of the data of a `split:FOLDER`, by
+            group.
 
     Examples:
         >>> config = build("rot-digits", "er", {"buffer_size": 200})
@@ -143,7 +143,8 @@ def build(
     names = {"scenario": scenario_name, "method": method_name, "net": net_name}
     if net_origin != FROM_FILE:
         files = {group: file for group, file in files.items() if group != "net"}
-    places = {group: files.get(group, here) for group, name in names.items() if (here := file_of(name))}
+    here = {group.name: group.registry.place_of(names[group.name]) for group in NAMED}
+    places = {group: place for group in names if (place := files.get(group) or here[group]) is not None}
     configs = option_classes(names, places)
     scenario = SCENARIO_CLASSES.load(scenario_name, places.get("scenario"))
     method = METHOD_CLASSES.load(method_name, places.get("method"))

@@ -118,8 +118,13 @@ def prepare(config: RunConfig) -> Prepared:
     draws = draws_in_training(net, scenario.view.plain(sample), TorchRandomness(training.seed, "network/trial", device))
     schedulers = schedules(method, make_schedule, config.method_name)
     worker = Worker(method, means, draws=draws, schedulers=schedulers)
-    code = {vars(config)[f"{group}_name"].rpartition(":")[0]: fingerprint(file) for group, file in config.files.items()}
-    return Prepared(config, scenario, worker, source.info, schedule, device, n_parameters, code)
+    return Prepared(config, scenario, worker, source.info, schedule, device, n_parameters, _code(config))
+
+
+def _code(config: RunConfig) -> dict[str, str]:
+    """The hash of each file of a name like `my.py:Class`, by its path as given."""
+    given = {group: vars(config)[f"{group}_name"].rpartition(":")[0] for group in config.files}
+    return {path: fingerprint(config.files[group]) for group, path in given.items() if path.endswith(".py")}
 
 
 def _objective(
