@@ -18,6 +18,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from synergy.errors import TrainingError
+from synergy.interrupts import uninterrupted
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
@@ -83,18 +84,22 @@ class TorchRandomness:
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
-        """Within, what torch draws in this thread comes from this generator."""
-        if self.recomputes is None:
-            watch = DrawWatch()
-            with self._borrowed(), watch:
-                yield
-            self.recomputes = watch.recomputed if watch.drawn else None
-        elif self.recomputes or threading.active_count() == 1:
-            with self._borrowed():
-                yield
-        else:
-            with _Injection(self._generator, self._borrowed):
-                yield
+        """Within, what torch draws in this thread comes from this generator.
+
+        Ctrl-C waits for the end: the global generator must come back to its owner.
+        """
+        with uninterrupted():
+            if self.recomputes is None:
+                watch = DrawWatch()
+                with self._borrowed(), watch:
+                    yield
+                self.recomputes = watch.recomputed if watch.drawn else None
+            elif self.recomputes or threading.active_count() == 1:
+                with self._borrowed():
+                    yield
+            else:
+                with _Injection(self._generator, self._borrowed):
+                    yield
 
     @contextmanager
     def noticing(self) -> Iterator[DrawWatch]:

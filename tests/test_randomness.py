@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from synergy.randomness import TorchRandomness
+from tests.interruptions import Stop, interrupt
 
 CPU = torch.device("cpu")
 X = torch.rand(4, 6, 8)
@@ -144,3 +145,42 @@ def test_it_notices_whether_anything_was_drawn() -> None:
     with randomness.noticing() as drew_not:
         F.relu(X)
     assert drew.drawn and not drew_not.drawn
+
+
+def drop(randomness: TorchRandomness) -> None:
+    with randomness.drawing():
+        F.dropout(X)
+
+
+@pytest.mark.parametrize("case", ["first step", "alone", "beside another thread"])
+def test_ctrl_c_at_any_line_gives_the_global_generator_back(case: str) -> None:
+    """With its state; other threads can borrow it, and random numbers come from it again."""
+    with nullcontext() if case == "alone" else beside_another_thread():
+        before = torch.get_rng_state()
+        stopped, at = True, 0
+        while stopped:
+            at += 1
+            randomness = TorchRandomness(0, "test", CPU)
+            if case != "first step":
+                drop(randomness)
+                randomness.recomputes = False
+            stopped = Stop(at, interrupt).during(drop, randomness)
+            assert torch.equal(torch.get_rng_state(), before), f"line {at}"
+            torch.rand(1)
+            assert not torch.equal(torch.get_rng_state(), before), f"line {at}"
+            torch.set_rng_state(before)
+            assert borrowed_by_another_thread(), f"line {at}"
+        assert at > 10
+
+
+def borrowed_by_another_thread() -> bool:
+    done: list[bool] = []
+
+    def borrow() -> None:
+        drop(TorchRandomness(0, "test", CPU))
+        done.append(True)
+
+    thread = threading.Thread(target=borrow, daemon=True)
+    thread.start()
+    thread.join(10)
+    return bool(done)

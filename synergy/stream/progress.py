@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from synergy.device import memory_errors
-from synergy.engine.interrupts import uninterrupted
 from synergy.engine.prequential import Prequential, hits, squared_errors
 from synergy.engine.savepoint import Savepoint
 from synergy.engine.worker import Worker
 from synergy.errors import TrainingError, UsageError, unknown
+from synergy.interrupts import uninterrupted
 from synergy.methods.base import Method
 from synergy.randomness import generator
 from synergy.stream.explained import SHORT_OF_MEMORY, explained

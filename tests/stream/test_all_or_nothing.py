@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -20,6 +17,7 @@ from synergy.engine.savepoint import Savepoint
 from synergy.state import State, same
 from synergy.stream import progress as module
 from synergy.stream.saving import state_of
+from tests.interruptions import Stop, accident, interrupt
 from tests.stream.test_learner import FEATURES, batches, few, method_of
 
 PLACES = 12
@@ -44,46 +42,6 @@ def snapshot(learner: Learner) -> State:
         for each in part.modules() if isinstance(part, nn.Module) else ():
             assert each.training and "forward" not in vars(each)
     return state_of(learner._progress) | {"labels": learner.classes}
-
-
-class Stop:
-    """Stops a call when it comes to the n-th line of the library that it runs (n from 1; 0 for never)."""
-
-    def __init__(self, at: int, how: Callable[[], object]) -> None:
-        self.lines = 0
-        self._at, self._how = at, how
-
-    def __call__(self, frame: FrameType, event: str, _: object) -> Any:
-        if "/synergy/" not in frame.f_code.co_filename:
-            return None
-        if event == "line":
-            self.lines += 1
-            if self.lines == self._at:
-                sys.settrace(None)
-                self._how()
-        return self
-
-    def during(self, call: Callable[[Learner], object], learner: Learner) -> bool:
-        """Whether the call was stopped."""
-        before = sys.gettrace()
-        sys.settrace(self)
-        try:
-            call(learner)
-        except KeyboardInterrupt:
-            return True
-        finally:
-            sys.settrace(before)
-        return False
-
-
-def interrupt() -> None:
-    """Ctrl-C."""
-    signal.raise_signal(signal.SIGINT)
-
-
-def accident() -> None:
-    """An exception at a place where none can come from: more than Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def places(call: Callable[[Learner], object], learner: Learner) -> range:

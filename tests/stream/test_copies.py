@@ -80,7 +80,6 @@ def test_a_state_is_what_was_packed() -> None:
     assert again == state
 
 
-@pytest.mark.skip(reason="known defect: beside other tests in one process the two threads may wait for ever")
 def test_two_learners_in_two_threads_repeat_as_if_alone() -> None:
     """Each network has dropout, and torch's generator stays as it was."""
     nets = [nn.Sequential(nn.Linear(4, 50), nn.Dropout(0.5), nn.Linear(50, 2)) for _ in range(2)]
