@@ -138,9 +138,19 @@ class Worker:
             "chance": None if self._chance is None else self._chance.state_dict(),
         }
 
-    def load_state_dict(self, state: State) -> None:
-        """Go on where the state was taken. Raises ValueError, and what torch raises, if it is of another method."""
+    def load_state_dict(self, state: State, steps: int) -> None:
+        """Go on where the state was taken.
+
+        Args:
+            state: from `state_dict`.
+            steps: taken by then.
+
+        Raises:
+            ValueError, and what torch raises: it is of another method, or of another number of steps.
+        """
         restore_fresh(self.method, state["learned"], "method")
+        if self.method.counted_steps() not in (None, steps):
+            raise ValueError(f"the method has counted {self.method.counted_steps()} steps of {steps}")
         for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
             check_sizes(saved, "schedulers")
             scheduler.load_state_dict(saved)

@@ -214,6 +214,13 @@ class Method(ABC, Generic[ConfigT]):
             for name in self.stored_outputs:
                 memory.store.widen(name, outputs)
 
+    def counted_steps(self) -> int | None:
+        """Steps that the method has counted for its update rule; None if the rule needs no count.
+
+        A checkpoint with another number of steps is refused.
+        """
+        return None
+
     def state_dict(self) -> State:
         return collect(self._state())
 

@@ -142,6 +142,9 @@ class CLSER(Method[ClserConfig]):
         of_plastic, of_stable = plastic.softmax(1).gather(1, true), stable.softmax(1).gather(1, true)
         return torch.where(of_plastic >= of_stable, plastic, stable)
 
+    def counted_steps(self) -> int:
+        return self.steps
+
     def remarks(self) -> list[str]:
         config, probability = self.config, self.config.stable_model_update_freq
         return short_average("stable", self.steps, probability, config.stable_model_alpha, config.ema_warmup)

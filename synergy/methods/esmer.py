@@ -173,6 +173,9 @@ class ESMER(Method[EsmerConfig]):
         if len(samples):
             self.memory.offer(samples)
 
+    def counted_steps(self) -> int:
+        return self.steps
+
     def remarks(self) -> list[str]:
         config, probability = self.config, self.config.ema_model_update_freq
         return short_average("averaged", self.steps, probability, config.ema_model_alpha, config.ema_warmup)

@@ -54,5 +54,5 @@ def short_average(name: str, steps: int, probability: float, decay: float, warmu
         return []
     return [
         f"the network '{name}' averages over the last {horizon} updates and has seen {updates}, so that it still holds "
-        "early weights; raise --ema_warmup (30 follows the stream), lower its alpha, or train longer"
+        "early weights; raise ema_warmup (30 follows the stream), lower its alpha, or train longer"
     ]

@@ -198,6 +198,9 @@ class Synergy(Method[SynergyConfig]):
         vector = self.phi.gather(new, out=torch.empty_like(self.phi.values))
         average_(self.fisher.values, vector, now.weight)
 
+    def counted_steps(self) -> int:
+        return self.steps
+
     def remarks(self) -> list[str]:
         config = self.config
         return short_average("semantic", self.steps, config.ema_update_freq, config.ema_alpha, config.ema_warmup)

@@ -187,7 +187,7 @@ class Training:
             raise ValueError("a time that is not finite")
         # Checkpoints of the first release have no schedules, no networks that draw and no accuracy on the stream.
         later = {"schedulers": state.get("schedulers", []), "chance": state.get("chance")}
-        self.worker.load_state_dict({"learned": state["method"], **later})
+        self.worker.load_state_dict({"learned": state["method"], **later}, progress["steps"])
         if "online" in state:
             self.online.load_state_dict(state["online"])
         task = self.scenario.task(0)

@@ -210,7 +210,8 @@ class Learner:
         `recent_accuracy` the same with older samples fading (a thousand samples back one weighs a third). Both are of
         the network `predictor`: with `prequential="learning"` the one that learns, with its outputs in training mode as
         its step computes them; with "answering" the one that `predict` asks. With `loss="mse"` they are `error` and
-        `recent_error`, mean squared errors. `memory` is `memory.summary()`.
+        `recent_error`, mean squared errors. `memory` is `memory.summary()`. `remarks` are lines about the
+        answers, such as that an averaged network still holds early weights.
         """
         progress = self._progress
         name, scale = ("error", 1) if progress.labels is None else ("accuracy", 100)
@@ -224,6 +225,7 @@ class Learner:
             "loss": float(losses["loss"]) if losses else None,
             "classes": len(self.classes),
             "memory": self.memory.summary(),
+            "remarks": [] if progress.worker is None else progress.worker.method.remarks(),
         }
 
     def save(self, path: str | Path) -> None:

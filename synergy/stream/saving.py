@@ -160,7 +160,7 @@ def restore_progress(progress: Progress, state: State, labels: Sequence[Hashable
     if progress.labels is not None:
         progress.labels.restore(labels)
     worker = progress.recipe.worker(state["outputs"], progress.labels, draws=state["chance"] is not None)
-    worker.load_state_dict(_named_like(worker.state_dict(), state))
+    worker.load_state_dict(_named_like(worker.state_dict(), state), state["learner"]["_observed"])
     _check_memories(progress, worker, example[:1])
     progress.worker = worker
     restore_fresh(progress.prequential, state["prequential"], "prequential")

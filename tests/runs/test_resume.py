@@ -337,6 +337,18 @@ def test_one_of_another_name_is_skipped(tmp_path: Path, whole: tuple[Record, Pat
     assert_equal((records.read(run), run), whole)
 
 
+def test_a_method_that_has_counted_other_steps_is_skipped(tmp_path: Path, whole: tuple[Record, Path]) -> None:
+    run = stopped(tmp_path, 9)
+    path = run / "checkpoint" / checkpoints(run)[-1]
+    state = checkpoint.read(path)
+    state["training"]["method"]["steps"] -= 1
+    checkpoint.write(state, path)
+    outcome = call("resume", run)
+    assert outcome.code == 0 and outcome.out.count("skipped: ") == 1
+    assert "the method has counted 8 steps of 9" in outcome.out
+    assert_equal((records.read(run), run), whole)
+
+
 @pytest.mark.parametrize("change", [Tensor.double, torch.neg])
 def test_a_memory_of_other_labels_is_skipped(
     tmp_path: Path, whole: tuple[Record, Path], change: Callable[[Tensor], Tensor]

@@ -444,6 +444,18 @@ def test_a_frozen_batch_norm_keeps_its_mode() -> None:
     assert torch.equal(trained[1].running_mean, torch.zeros(4))
 
 
+@pytest.mark.parametrize(("name", "network"), [("synergy", "semantic"), ("clser", "stable"), ("esmer", "averaged")])
+def test_an_average_that_holds_early_weights_is_remarked(name: str, network: str) -> None:
+    published, following = (Learner(net(2), name, ema_warmup=c, buffer_size=40) for c in (1, 30))
+    assert published.metrics()["remarks"] == []
+    for x, y in batches(40, labels=2):
+        for learner in (published, following):
+            learner.observe(x, y)
+    (remark,) = published.metrics()["remarks"]
+    assert f"'{network}'" in remark and "ema_warmup" in remark
+    assert following.metrics()["remarks"] == []
+
+
 # Regression
 
 

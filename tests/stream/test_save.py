@@ -231,7 +231,14 @@ def test_a_forged_memory_is_refused(what: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "value"), [("labels", ["a", "a", "b", "c"]), ("labels", [True, 1.0, 2, 3]), ("learner", {"_observed": -1})]
+    ("part", "value"),
+    [
+        ("labels", ["a", "a", "b", "c"]),
+        ("labels", [True, 1.0, 2, 3]),
+        ("learner", {"_observed": -1}),
+        ("learner", {"_observed": 5}),
+        ("learned", {"steps": 10**6}),
+    ],
 )
 def test_a_forged_learner_is_refused(part: str, value: Any, folder: Path, tmp_path: Path) -> None:
     state = checkpoint.read(folder)
