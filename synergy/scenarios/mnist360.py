@@ -28,8 +28,8 @@ class Mnist360(Scenario[ScenarioConfig]):
 
     Reference: Buzzega et al. 2020, "Dark Experience for General Continual Learning", section 5.1.
 
-    Deviations: the published code draws images with replacement, and some never appear; here each appears once. Its network
-    has ten outputs, the tenth without samples; here it has nine.
+    Deviations: the published code draws images with replacement, and some never appear; here each appears once.
+    Its network has ten outputs, the tenth without samples; here it has nine.
 
     Examples:
         >>> [batch.tolist() for batch in mixed(np.array([1, 1]), np.array([2, 2, 2, 2]), 3)]
