@@ -16,9 +16,7 @@ from synergy.errors import OVERFLOW, SHORTAGES, TrainingError, UsageError
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 OUT_OF_MEMORY = "out of memory; lower --batch_size, --minibatch_size, --buffer_size, --fisher_memory_mb or the network"
-TOO_LARGE = (
-    "training diverged: a number of the step is too large for float32; lower the learning rate, or the weight of a loss term"
-)
+TOO_LARGE = "training diverged: a number of the step is too large for float32; lower the learning rate or a loss weight"
 
 
 def find_device(name: str | torch.device) -> torch.device:
