@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from synergy.release import VERSION
 
 if TYPE_CHECKING:
     from synergy.data.view import ImageView as ImageView
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from synergy.stream.learner import Learner as Learner
     from synergy.types import Batch as Batch
 
-__version__ = version("synergy-cl")
+__version__ = VERSION
 
 _HOMES = {
     "ImageView": "data.view",

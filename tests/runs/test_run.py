@@ -7,7 +7,6 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -251,14 +250,6 @@ def test_data_that_do_not_fit_the_device_are_told_in_one_line(tmp_path: Path, mo
     monkeypatch.setattr(Split, "to", full)
     with pytest.raises(TrainingError, match=r"^out of memory; lower "):
         prepare(config_of("rot-digits", "er", tmp_path))
-
-
-def test_a_copy_that_was_never_installed_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(name: str) -> NoReturn:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr("synergy.release.version", version)
-    assert run(config_of("rot-digits", "er", tmp_path)).versions["synergy-cl"] == "not installed"
 
 
 def test_a_defect_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
