@@ -34,7 +34,6 @@ def optimizer_maker(
     *,
     named: str = "sgd",
     clip_norm: float | None = None,
-    partly_frozen: bool = False,
 ) -> OptimizerMaker:
     """What makes every optimiser of a method, for `Setting.make_optimizer`.
 
@@ -43,12 +42,11 @@ def optimizer_maker(
         named: without a factory, the optimiser of torch to make with the learning rate: "sgd", "adam", "adamw",
             "rmsprop" or "adagrad".
         clip_norm: bound on the norm of a step's gradient; None for no bound.
-        partly_frozen: whether some parameters of the network take no gradient.
     """
 
     def make(parameters: list[nn.Parameter], lr: float) -> Optimizer:
         optimizer = NAMED[named](parameters, lr) if factory is None else factory(parameters)
-        _check(optimizer, parameters, partly_frozen)
+        _check(optimizer, parameters)
         if clip_norm is not None:
             _clip(optimizer, clip_norm)
         return optimizer
@@ -56,7 +54,7 @@ def optimizer_maker(
     return make
 
 
-def _check(optimizer: Any, parameters: list[nn.Parameter], partly_frozen: bool) -> None:
+def _check(optimizer: Any, parameters: list[nn.Parameter]) -> None:
     if not isinstance(optimizer, Optimizer) or isinstance(optimizer, torch.optim.LBFGS):
         raise UsageError(
             f"optimizer: it made a {type(optimizer).__name__}; allowed: a torch.optim.Optimizer whose step needs "
@@ -66,11 +64,6 @@ def _check(optimizer: Any, parameters: list[nn.Parameter], partly_frozen: bool) 
         raise UsageError(
             "optimizer: it made one of other parameters than those it was given; allowed: "
             "lambda parameters: torch.optim.Adam(parameters), since a copy of the network is trained"
-        )
-    if partly_frozen and any(group.get("weight_decay") for group in optimizer.param_groups):
-        raise UsageError(
-            "optimizer: given one with weight_decay for a network with frozen parameters, which would shrink too; "
-            "allowed: weight_decay=0, or a network without frozen parameters"
         )
 
 

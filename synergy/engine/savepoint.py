@@ -21,7 +21,8 @@ class Savepoint:
     """What some objects hold now, and all that they are made of: tensors, networks, optimisers, memories, generators.
 
     `go_back` puts everything back in its place: attributes, containers, and the numbers in tensors. A memory is not
-    copied: it notes the rows that are overwritten. The contents of gradients are not kept. Objects without a
+    copied: it notes the rows that are overwritten. Frozen parameters are not copied: no step writes to them. The
+    contents of gradients are not kept. Objects without a
     `state_dict`, such as a user's functions, and tuples are left alone.
 
     Args:
@@ -129,7 +130,7 @@ class Savepoint:
             for entries in (vars(module), module._modules, module._parameters, module._buffers):
                 if entries:
                     self._keep_entries(entries)
-            self._keep_values(module._parameters)
+            self._keep_values({name: p for name, p in module._parameters.items() if p is None or p.requires_grad})
             self._keep_values(module._buffers)
 
     def _keep_tensor(self, tensor: Tensor) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from synergy.decisions import on_device
 from synergy.memory.base import Memory
+from synergy.ops.frozen import Frozen, Thawed
 from synergy.ops.growth import classifier, exchange, widen
 from synergy.ops.modes import evaluating
 from synergy.ops.objectives import CROSS_ENTROPY, Objective
@@ -60,6 +61,7 @@ class Setting:
         fisher_memory_mb: bound on intermediate results of a Fisher pass, MiB.
         objective: what is minimised, for methods that take any.
         make_optimizer: from parameters and a learning rate; plain SGD by default.
+        frozen: parameters of the network that ask for no gradient: no state holds them. None where all are trained.
 
     Examples:
         >>> from synergy import testing
@@ -77,13 +79,14 @@ class Setting:
     fisher_memory_mb: int = 1024
     objective: Objective = CROSS_ENTROPY
     make_optimizer: Callable[[list[nn.Parameter], float], torch.optim.Optimizer] = torch.optim.SGD
+    frozen: Frozen | None = None
 
     def rng(self, name: str) -> np.random.Generator:
         """The method's own host generator of that name."""
         return generator(self.seed, f"method/{name}")
 
     def optimizer(self, weights: Flat, lr: float) -> torch.optim.Optimizer:
-        """An optimiser of all parameters of a network, as one tensor."""
+        """An optimiser of all trained parameters of a network, as one tensor."""
         return self.make_optimizer([weights.parameter], lr)
 
 
@@ -234,15 +237,21 @@ class Method(ABC, Generic[ConfigT]):
                 vector.restore(attributes.pop(name))
             except ValueError as error:
                 raise ValueError(f"'{name}' is {error}") from error
-        vars(self).update(attributes)
+        vars(self).update({name: part for name, part in attributes.items() if not isinstance(part, Thawed)})
 
     def _state(self) -> dict[str, Any]:
         """All attributes with a state; a `PerParameter` is saved as its tensor, or as None while it is not set."""
         return {
-            name: part.saved() if isinstance(part, PerParameter) else part
+            name: self._savable(part)
             for name, part in vars(self).items()
             if not isinstance(part, Options | Setting | Budget | Flat)
         }
+
+    def _savable(self, part: object) -> object:
+        if isinstance(part, PerParameter):
+            return part.saved()
+        frozen = self.setting.frozen
+        return Thawed(part, frozen) if frozen is not None and isinstance(part, nn.Module) else part
 
 
 class BudgetedMethod(Method[ConfigT]):

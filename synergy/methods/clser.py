@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from synergy.memory.store import Samples
 from synergy.methods.base import Answer, Method, ReplayConfig, Setting, has_batch_norm
 from synergy.methods.steps import average_weight, short_average
 from synergy.ops.averaging import average_
-from synergy.ops.vectors import Flat
+from synergy.ops.vectors import Flat, twin
 from synergy.options import option
 from synergy.types import Batch, Losses, Predictor, Step
 
@@ -87,7 +86,7 @@ class CLSER(Method[ClserConfig]):
     def __init__(self, config: ClserConfig, setting: Setting) -> None:
         super().__init__(config, setting)
         self.net = setting.build_net("net")
-        self.plastic, self.stable = deepcopy(self.net), deepcopy(self.net)
+        self.plastic, self.stable = twin(self.net), twin(self.net)
         self.weights = Flat(self.net)
         self.plastic_weights = Flat(self.plastic, with_grads=False)
         self.stable_weights = Flat(self.stable, with_grads=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from synergy.memory.store import Samples
 from synergy.methods.base import Answer, Method, ReplayConfig, Setting, has_batch_norm
 from synergy.methods.steps import average_weight, short_average
 from synergy.ops.averaging import average_, new_weight, warm_decay
-from synergy.ops.vectors import Flat
+from synergy.ops.vectors import Flat, twin
 from synergy.options import option
 from synergy.types import Batch, Losses, Predictor, Step
 
@@ -97,7 +96,7 @@ class ESMER(Method[EsmerConfig]):
     def __init__(self, config: EsmerConfig, setting: Setting) -> None:
         super().__init__(config, setting)
         self.net = setting.build_net("net")
-        self.averaged = deepcopy(self.net)
+        self.averaged = twin(self.net)
         self.weights, self.averaged_weights = Flat(self.net), Flat(self.averaged, with_grads=False)
         self.optimizer = setting.optimizer(self.weights, config.lr)
         self.memory = Reservoir(config.buffer_size, setting.rng("reservoir"), setting.rng("replay"))

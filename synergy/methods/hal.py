@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +15,7 @@ from synergy.memory.store import Samples, check_room
 from synergy.methods.base import Answer, Budget, BudgetedMethod, ReplayConfig, Setting
 from synergy.nets.backbone import Backbone, need_backbone
 from synergy.ops.modes import evaluating
-from synergy.ops.vectors import Flat
+from synergy.ops.vectors import Flat, twin
 from synergy.options import option
 from synergy.types import Batch, Predictor, Step, Task
 
@@ -146,7 +145,7 @@ class HAL(BudgetedMethod[HalConfig]):
 
     def _fine_tuned(self) -> Backbone:
         """A copy of the network that went on learning from memory."""
-        net = deepcopy(self.net)
+        net = twin(self.net)
         weights = Flat(net)
         optimizer = self.setting.optimizer(weights, self.config.lr)
         memory = self.memory.all()

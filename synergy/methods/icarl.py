@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +16,7 @@ from synergy.methods.base import Method, MethodConfig, Setting
 from synergy.nets.backbone import Backbone, need_backbone
 from synergy.ops.herding import herd
 from synergy.ops.modes import evaluating
-from synergy.ops.vectors import Flat
+from synergy.ops.vectors import Flat, twin
 from synergy.options import option
 from synergy.types import Batch, Predictor, ProtocolName, Step, Task
 
@@ -80,7 +79,7 @@ class ICaRL(Method[IcarlConfig]):
         super().__init__(config, setting)
         check_room(config.buffer_size, setting.n_classes, "class")
         self.net = need_backbone(setting.build_net("net"), "icarl")
-        self.old = deepcopy(self.net).eval()
+        self.old = twin(self.net).eval()
         self.weights = Flat(self.net)
         self.optimizer = setting.optimizer(self.weights, config.lr)
         self.memory = Herded(config.buffer_size, setting.rng("replay"))

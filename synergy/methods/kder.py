@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
 from synergy.methods.base import Answer, Method, ReplayConfig, Setting, has_batch_norm
 from synergy.methods.steps import ReplayStep
-from synergy.ops.vectors import Flat
+from synergy.ops.vectors import Flat, twin
 from synergy.options import option
 from synergy.types import Batch, Losses, Predictor, Step
 
@@ -56,7 +55,7 @@ class KDER(Method[KderConfig]):
     def __init__(self, config: KderConfig, setting: Setting) -> None:
         super().__init__(config, setting)
         self.net = setting.build_net("net")
-        self.previous = deepcopy(self.net)
+        self.previous = twin(self.net)
         self.weights, self.previous_weights = Flat(self.net), Flat(self.previous, with_grads=False)
         self.optimizer = setting.optimizer(self.weights, config.lr)
         self.memory = Reservoir(config.buffer_size, setting.rng("reservoir"), setting.rng("replay"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from synergy.methods.base import Answer, Budget, BudgetedMethod, MethodConfig, Setting
 from synergy.nets.backbone import need_backbone
 from synergy.ops.modes import evaluating
-from synergy.ops.vectors import Flat
+from synergy.ops.vectors import Flat, twin
 from synergy.options import option
 from synergy.types import Batch, Losses, Predictor, ProtocolName, Step, Task
 
@@ -67,7 +66,7 @@ class LwF(BudgetedMethod[LwfConfig]):
     def __init__(self, config: LwfConfig, setting: Setting, budget: Budget) -> None:
         super().__init__(config, setting, budget)
         self.net = need_backbone(setting.build_net("net"), "lwf")
-        self.old = deepcopy(self.net).eval()
+        self.old = twin(self.net).eval()
         self.weights = Flat(self.net)
         self.optimizer = setting.optimizer(self.weights, config.lr)
         self.augment_rng = setting.rng("augment")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +15,7 @@ from synergy.methods.base import Answer, Method, ReplayConfig, Setting, has_batc
 from synergy.methods.steps import average_weight, coin, short_average
 from synergy.ops.averaging import average_, new_weight, warm_decay
 from synergy.ops.fisher import fisher_diagonal
-from synergy.ops.vectors import Flat, PerParameter
+from synergy.ops.vectors import Flat, PerParameter, twin
 from synergy.options import option
 from synergy.types import Batch, Losses, Predictor, Step, ViewDraws
 
@@ -115,7 +114,7 @@ class Synergy(Method[SynergyConfig]):
     def __init__(self, config: SynergyConfig, setting: Setting) -> None:
         super().__init__(config, setting)
         self.net = setting.build_net("net")
-        self.semantic = deepcopy(self.net)
+        self.semantic = twin(self.net)
         self.theta, self.phi = Flat(self.net), Flat(self.semantic, with_grads=False)
         self.optimizer = setting.optimizer(self.theta, config.lr)
         self.memory = Reservoir(config.buffer_size, setting.rng("reservoir"), setting.rng("replay"))

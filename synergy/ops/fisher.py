@@ -77,8 +77,8 @@ def fisher_diagonal(
         memory_mb: bound on intermediate results, in MiB. Samples are processed in chunks that fit.
 
     Returns:
-        One tensor for each of `net.parameters()`, in their order and shape; with `filter_means`, `[O, 1, ...]` for the
-        weights of convolutions.
+        One tensor for each parameter that asks for a gradient, in the order and shape of `net.parameters()`; with
+        `filter_means`, `[O, 1, ...]` for the weights of convolutions.
 
     Examples:
         >>> import torch
@@ -94,14 +94,15 @@ def fisher_diagonal(
     job = _Job(net, inputs, targets, weighted, filter_means, log_likelihood, memory_mb * 2**20)
     with evaluating(net), single_samples(net), torch.autocast(inputs.device.type, enabled=False):
         sums, together = _by_rules(job)
-        rest = {name: p for name, p in net.named_parameters() if p not in sums}
+        named = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        rest = {name: p for name, p in named.items() if p not in sums}
         if rest:
             found, alone = _by_single_samples(job, rest)
             if sums and alone is not None and not _agree(torch.cat(together), alone):
                 # The samples of a batch are coupled, which the rules cannot know.
-                found |= _by_single_samples(job, {name: p for name, p in net.named_parameters() if p in sums})[0]
+                found |= _by_single_samples(job, {name: p for name, p in named.items() if p in sums})[0]
             sums |= found
-    return [sums[parameter] / len(inputs) for parameter in net.parameters()]
+    return [sums[parameter] / len(inputs) for parameter in named.values()]
 
 
 @contextmanager
@@ -223,7 +224,7 @@ def _by_rules(job: _Job) -> tuple[Sums, list[Tensor]]:
 
 
 def _pass(job: _Job, layers: list[nn.Module], inputs: Tensor, targets: Tensor) -> _Pass:
-    with put_back(job.net), differentiable(job.net), recording(layers) as uses:
+    with put_back(job.net), torch.enable_grad(), recording(layers) as uses:
         scores = job.log_likelihood(job.net(inputs), targets)
         # The gradient of a layer that acts twice is a sum, whose square needs the general way.
         once = [seen[0] for seen in uses.values() if len(seen) == 1 and _rule_holds(seen[0], len(inputs))]
@@ -330,7 +331,7 @@ def _one_by_one(
 ) -> Singles:
     rows: dict[str, list[Tensor]] = {name: [] for name in parameters}
     scores = []
-    with differentiable(net):
+    with torch.enable_grad():
         for x, y in zip(inputs.detach().split(1), targets.split(1), strict=True):
             with put_back(net), gradients_aside(net):
                 value = score(net(x), y).sum()
@@ -375,7 +376,7 @@ def _filters(net: nn.Module) -> set[Tensor]:
 
 
 def layers_with_rules(net: nn.Module) -> list[nn.Module]:
-    """Modules of a type that has a rule and with parameters of their own, shared with no other module."""
+    """Modules of a type that has a rule, with a trained parameter, and all parameters shared with no other module."""
     owners: dict[nn.Parameter, int] = {}
     modules = [module for module in net.modules() if list(module.parameters(recurse=False))]
     for module in modules:
@@ -384,7 +385,9 @@ def layers_with_rules(net: nn.Module) -> list[nn.Module]:
     return [
         module
         for module in modules
-        if _has_rule(module) and all(owners[p] == 1 for p in module.parameters(recurse=False))
+        if _has_rule(module)
+        and all(owners[p] == 1 for p in module.parameters(recurse=False))
+        and any(p.requires_grad for p in module.parameters(recurse=False))
     ]
 
 
@@ -420,20 +423,6 @@ def recording(layers: list[nn.Module]) -> Iterator[dict[nn.Module, list[Use]]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def differentiable(net: nn.Module) -> Iterator[None]:
-    """Within, every parameter takes a gradient, frozen ones too."""
-    frozen = [parameter for parameter in net.parameters() if not parameter.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_(True)
-    try:
-        with torch.enable_grad():
-            yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Gradients of single samples, and the angles between them.
 
-A sample's gradient is that of its own cross-entropy by all parameters. The network runs as in evaluation mode: a
-BatchNorm normalises by its running statistics, which is the function that the network answers with. The network is left
-as it was.
+A sample's gradient is that of its own cross-entropy by all parameters that ask for a gradient. The network runs as in
+evaluation mode: a BatchNorm normalises by its running statistics, which is the function that the network answers with.
+The network is left as it was.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from synergy.ops.fisher import (
     activation_bytes,
-    differentiable,
     layers_with_rules,
     put_back,
     recording,
@@ -25,6 +24,7 @@ from synergy.ops.fisher import (
     without_cudnn,
 )
 from synergy.ops.modes import evaluating
+from synergy.ops.vectors import trained
 
 SMALLEST_NORM = 1e-12
 """Shorter gradients count as zero: they have no direction."""
@@ -40,12 +40,12 @@ def per_sample_gradients(net: nn.Module, inputs: Tensor, labels: Tensor, *, memo
         memory_mb: bound on a chunk and its intermediate results, in MiB; a chunk has at least one sample.
 
     Yields:
-        `[n, P]` in the order of the samples, P in the order of `net.parameters()`.
+        `[n, P]` in the order of the samples, P in the order of `net.parameters()`, frozen ones left out.
     """
     with _in_evaluation(net, inputs.device):
         activations = activation_bytes(net, inputs)
     # Every gradient exists twice for a moment: in the parameters' shapes and as a row.
-    gradients = 2 * sum(p.numel() * p.element_size() for p in net.parameters())
+    gradients = 2 * sum(p.numel() * p.element_size() for p in trained(net))
     size = max(1, memory_mb * 2**20 // (gradients + activations))
     for start in range(0, len(inputs), size):
         yield _gradients(net, inputs[start : start + size], labels[start : start + size])
@@ -59,8 +59,9 @@ def _in_evaluation(net: nn.Module, device: torch.device) -> Iterator[None]:
 
 def _gradients(net: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     loss = partial(F.cross_entropy, reduction="none")
+    named = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
     with _in_evaluation(net, inputs.device):
-        grads = single_gradients(net, dict(net.named_parameters()), inputs, labels, loss).grads
+        grads = single_gradients(net, named, inputs, labels, loss).grads
     return torch.cat([of_parameter.reshape(len(inputs), of_parameter[0].numel()) for of_parameter in grads.values()], 1)
 
 
@@ -120,10 +121,10 @@ def gradient_products(net: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor 
         `[N, N]`; None for a network with other parameters, or one that uses a layer several times or over positions.
     """
     layers = layers_with_rules(net)
-    covered = sum(p.numel() for layer in layers for p in layer.parameters(recurse=False))
-    if any(type(layer) is not nn.Linear for layer in layers) or covered < sum(p.numel() for p in net.parameters()):
+    own = {p for layer in layers for p in layer.parameters(recurse=False)}
+    if any(type(layer) is not nn.Linear for layer in layers) or own != set(trained(net)):
         return None
-    with evaluating(net), put_back(net), differentiable(net), torch.autocast(inputs.device.type, enabled=False):
+    with evaluating(net), put_back(net), torch.enable_grad(), torch.autocast(inputs.device.type, enabled=False):
         with recording(layers) as uses:
             loss = F.cross_entropy(net(inputs), labels, reduction="sum")
         if [len(seen) for seen in uses.values()] != [1] * len(layers):

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from synergy.errors import UsageError
 
+NetT = TypeVar("NetT", bound=nn.Module)
+
 FEWEST_CHANNELS = 16
 """Fewest output channels for channels_last."""
 
 
 class Flat:
-    """The parameters of a network as one vector `values` `[P]` and their gradients as another, `grads` `[P]`.
+    """The trained parameters of a network as one vector `values` `[P]`, their gradients as another, `grads` `[P]`.
 
-    The network's parameters become views of `values` and their `.grad` views of `grads`. So an average, a penalty or an
-    optimiser step over the whole network is one operation. `parameter` is `values` with `grads` as its gradient, for an
-    optimiser.
+    Trained are the parameters that ask for a gradient; the others are frozen and stay outside. The trained ones become
+    views of `values` and their `.grad` views of `grads`. So an average, a penalty or an optimiser step over the whole
+    network is one operation. `parameter` is `values` with `grads` as its gradient, for an optimiser.
 
     The order is that of `net.parameters()`. A parameter with new storage (`net.to`, a new layer) is no view any more:
     call `follow` then. `load_state_dict` copies in place and is safe.
 
     Args:
-        net: its parameters share one dtype and one device.
+        net: its trained parameters share one dtype and one device; there is at least one.
         with_grads: whether to keep gradients too; an averaged network needs none.
 
     Examples:
@@ -43,7 +47,7 @@ class Flat:
 
     def _flatten(self) -> None:
         with_grads = self._with_grads
-        self._parameters = list(self._net.parameters())
+        self._parameters = trained(self._net)
         kinds = {(p.dtype, p.device) for p in self._parameters}
         assert len(kinds) == 1, f"parameters of one dtype on one device are required, found {kinds}"
         first = self._parameters[0]
@@ -102,7 +106,7 @@ class Flat:
 
 
 class PerParameter:
-    """A number for each parameter of a network, such as its importance, in the order of the network's `Flat`.
+    """A number for each trained parameter of a network, such as its importance, in the order of the network's `Flat`.
 
     It follows the network when that grows, and is saved with the method that holds it.
 
@@ -156,6 +160,32 @@ def carried(vector: Tensor, positions: Tensor, size: int) -> Tensor:
         tensor([7, 0, 8, 0])
     """
     return vector.new_zeros(size).index_copy_(0, positions, vector)
+
+
+def trained(net: nn.Module) -> list[nn.Parameter]:
+    """The parameters that ask for a gradient, in the order of `net.parameters()`.
+
+    Examples:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(2, 3).requires_grad_(False), nn.Linear(3, 1))
+        >>> [list(parameter.shape) for parameter in trained(net)]
+        [[1, 3], [1]]
+    """
+    return [parameter for parameter in net.parameters() if parameter.requires_grad]
+
+
+def twin(net: NetT) -> NetT:
+    """A copy of a network that shares its frozen parameters: they are in memory once.
+
+    Examples:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(2, 3).requires_grad_(False), nn.Linear(3, 1))
+        >>> copy = twin(net)
+        >>> copy[0].weight is net[0].weight, copy[1].weight is net[1].weight
+        (True, False)
+    """
+    shared = {id(parameter): parameter for parameter in net.parameters() if not parameter.requires_grad}
+    return deepcopy(net, dict[int, object](shared))
 
 
 def channels_last(net: nn.Module) -> nn.Module:

@@ -19,9 +19,10 @@ from synergy.engine.worker import Means, Worker
 from synergy.errors import UsageError
 from synergy.methods.base import Budget, Method, MethodConfig, Setting, make_method
 from synergy.nets.base import NETWORK_ERRORS, build
+from synergy.ops.frozen import Frozen
 from synergy.ops.modes import evaluating
 from synergy.ops.objectives import CROSS_ENTROPY, Objective, weighted_cross_entropy
-from synergy.ops.vectors import channels_last
+from synergy.ops.vectors import channels_last, trained
 from synergy.randomness import TorchRandomness, torch_generator
 from synergy.registry import fingerprint, label, load_function
 from synergy.runs import csv_log, tensorboard_log
@@ -91,6 +92,8 @@ def prepare(config: RunConfig) -> Prepared:
         net = build(net_type, config.net, scenario.shape, scenario.n_classes, generator).to(device)
         return channels_last(net) if training.memory_format == "channels_last" else net
 
+    net = _tried(lambda: build_net("net"), config.net_name, scenario)
+    frozen = Frozen.of(net)
     setting = Setting(
         build_net=build_net,
         view=scenario.view,
@@ -99,6 +102,7 @@ def prepare(config: RunConfig) -> Prepared:
         fisher_memory_mb=training.fisher_memory_mb,
         objective=_objective(training, config.method_name, method_type, scenario.n_classes, device),
         make_optimizer=_optimizer_maker(training, config.method_name, method_type),
+        frozen=frozen if frozen.names else None,
     )
     budget = Budget(
         n_tasks=scenario.n_tasks,
@@ -109,7 +113,6 @@ def prepare(config: RunConfig) -> Prepared:
     )
     schedule = Schedule(training.n_epochs, training.max_steps_per_task, training.max_tasks)
     check_schedule(schedule, scenario)
-    net = _tried(lambda: build_net("net"), config.net_name, scenario)
     n_parameters = sum(p.numel() for p in net.parameters())
     method = make_method(method_type, config.method, setting, budget)
     sample = scenario.task(0).take(torch.zeros(2, dtype=torch.int64, device=device))[0]
@@ -175,6 +178,8 @@ def _tried(build_net: Callable[[], nn.Module], name: str, scenario: AnyScenario)
     given = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if not isinstance(logits, Tensor) or logits.shape != (min(2, len(scenario.train)), n_classes):
         raise UsageError(f"net {name}: gives {given} for two samples; allowed: logits [2, {n_classes}]")
+    if not trained(net):
+        raise UsageError(f"net {name}: nothing in it can be trained; allowed: a parameter that asks for a gradient")
     return net
 
 

@@ -163,9 +163,8 @@ class Recipe:
             seed=self.options.seed,
             fisher_memory_mb=self.options.fisher_memory_mb,
             objective=self.objective(outputs, labels),
-            make_optimizer=optimizer_maker(
-                self.optimizer, clip_norm=self.options.clip_norm, partly_frozen=self.template.is_partly_frozen()
-            ),
+            make_optimizer=optimizer_maker(self.optimizer, clip_norm=self.options.clip_norm),
+            frozen=self.template.frozen,
         )
         return make_method(self.kind, self.config, setting, Budget())
 

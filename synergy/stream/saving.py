@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from synergy.device import find_device
 from synergy.disk import checkpoint
@@ -129,7 +129,8 @@ def state_of(progress: Progress) -> State:
         "fixed": progress.labels is not None and progress.labels.fixed,
         "sample": sample,
         "outputs": worker.outputs,
-        "initial": _portable(dict(recipe.template.net.state_dict())),
+        "initial": _portable(recipe.template.initial()),
+        "frozen": None if recipe.template.frozen is None else recipe.template.frozen.fingerprint,
         **_portable(worker.state_dict()),
         "prequential": progress.prequential.state_dict(),
         "learner": collect(_counters(progress)),
@@ -190,8 +191,15 @@ def _folder(path: str | Path) -> Path:
 def _restore_network(progress: Progress, state: State, example: Tensor) -> None:
     """Let the template be as it was: as wide, and with the weights it was made with."""
     template, initial = progress.recipe.template, state["initial"]
+    if state.get("frozen") is None:
+        template.frozen = None  # all was saved: nothing was frozen, or an earlier release saved it
+    elif template.frozen is None or state["frozen"] != template.frozen.fingerprint:
+        raise UsageError(
+            "network: its frozen weights are others than those it was saved with, and the file does not hold them; "
+            "give the network with the weights that the learner was made with"
+        )
     if not template.is_lazy():
-        _check_names(template.net, initial)
+        _check_names(template.initial(), initial)
     inputs = try_view(progress.recipe.view, example, progress.recipe.options.seed)
     _, progress.output = fill(progress.recipe, inputs, progress.labels)
     if progress.labels is not None:
@@ -200,20 +208,21 @@ def _restore_network(progress: Progress, state: State, example: Tensor) -> None:
             raise ValueError(f"it has {state['outputs']} outputs, the network {progress.output[0]}")
         if missing:
             template.grow(missing)
-    _check_names(template.net, initial)
-    initial = _named_like(template.net.state_dict(), initial)
-    for name, value in template.net.state_dict().items():
+    present = template.initial()
+    _check_names(present, initial)
+    initial = _named_like(present, initial)
+    for name, value in present.items():
         if initial[name].shape != value.shape or initial[name].dtype != value.dtype:
             raise UsageError(
                 f"network: '{_plain(name)}' is {_described(value)}; saved was {_described(initial[name])}; give the "
                 "network that the learner was made with"
             )
-    template.net.load_state_dict(initial)
+    template.net.load_state_dict(initial, strict=template.frozen is None)
 
 
-def _check_names(net: nn.Module, initial: Mapping[str, Tensor]) -> None:
+def _check_names(present: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> None:
     """Raises UsageError if a network has other parameters and buffers than the one that was saved."""
-    names = [_plain(name) for name in net.state_dict()]
+    names = [_plain(name) for name in present]
     for name in initial:
         if name not in names:
             raise UsageError(f"network: it has no '{name}', which was saved; give the network that was saved")

@@ -6,12 +6,14 @@ import reprlib
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from synergy.errors import UsageError
+from synergy.ops.frozen import Frozen
 from synergy.ops.growth import classifier, classifier_name, widen
+from synergy.ops.vectors import trained, twin
 
 
 class Template:
@@ -26,6 +28,7 @@ class Template:
         net: the copy. Others take its place, it never changes itself.
         dtype, device: of its parameters.
         head: name of the linear layer that gives the logits, once it is known.
+        frozen: its parameters that ask for no gradient, as they were given; None if there are none.
 
     Raises:
         UsageError: it is not a network, cannot be copied or trained, or has no such head.
@@ -46,12 +49,19 @@ class Template:
         self.net = _copied(net).to(self.device)
         self.device = next(self.net.parameters()).device  # "cuda:0" for "cuda"
         self.head = head
+        frozen = None if self.is_lazy() else Frozen.of(self.net)
+        self.frozen = frozen if frozen is not None and frozen.names else None
         if head is not None:
             classifier(self.net, head)
 
     def build(self, name: str) -> nn.Module:
         """A network as it was given, and as wide as it is now. The name makes no difference."""
-        return deepcopy(self.net)
+        return twin(self.net)
+
+    def initial(self) -> dict[str, Tensor]:
+        """The weights as they were given, and buffers, without what is frozen."""
+        left_out = frozenset[str]() if self.frozen is None else self.frozen.names
+        return {name: value for name, value in self.net.state_dict().items() if name not in left_out}
 
     def find_head(self, outputs: int) -> str:
         """The name of the linear layer that gives the `outputs` logits, and so can grow.
@@ -70,14 +80,10 @@ class Template:
     def grow(self, outputs: int) -> str:
         """Append `outputs` rows of zeros to the head; its name."""
         assert self.head is not None, "a network that may grow has a head"
-        grown = deepcopy(self.net)
+        grown = twin(self.net)
         widen(classifier(grown, self.head), outputs)
         self.net = grown
         return self.head
-
-    def is_partly_frozen(self) -> bool:
-        """Whether some parameter takes no gradient."""
-        return not all(parameter.requires_grad for parameter in self.net.parameters())
 
     def is_lazy(self) -> bool:
         """Whether a layer takes its shape from the first batch."""
@@ -90,15 +96,15 @@ def is_computed(layer: nn.Linear) -> bool:
 
 
 def kind_of(net: nn.Module) -> tuple[torch.dtype, torch.device]:
-    """Type and place of a network's parameters.
+    """Type and place of a network's trained parameters.
 
     Raises:
-        UsageError: it is not a network; it has no parameters, or of several types or places; nothing in it can be
-            trained.
+        UsageError: it is not a network; it has no parameters, or trained ones of several types or places; nothing in it
+            can be trained.
     """
     if not isinstance(net, nn.Module):
         raise UsageError(f"net: given {reprlib.repr(net)}; allowed: a network, an object derived from nn.Module")
-    kinds = {(parameter.dtype, parameter.device) for parameter in net.parameters()}
+    kinds = {(parameter.dtype, parameter.device) for parameter in trained(net) or net.parameters()}
     if len(kinds) != 1:
         found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "none"
         raise UsageError(f"network: given parameters of {found}; allowed: of one type on one device")
@@ -110,7 +116,7 @@ def kind_of(net: nn.Module) -> tuple[torch.dtype, torch.device]:
             "network: given parameters on meta, which have no values; allowed: values on a device "
             "(net.to_empty(device='cpu'), then load_state_dict)"
         )
-    if not any(parameter.requires_grad for parameter in net.parameters()):
+    if not trained(net):
         raise UsageError(
             "network: given one with all parameters frozen; allowed: at least one that takes a gradient "
             "(layer.requires_grad_())"

@@ -222,14 +222,21 @@ def test_samples_in_chunks_give_the_same() -> None:
         torch.testing.assert_close(a, b, rtol=1e-12, atol=0)
 
 
-def test_leaves_gradients_and_frozen_parameters_as_they_were() -> None:
-    net = seeded(lambda: nn.Sequential(nn.Linear(3, CLASSES)))
+@pytest.mark.parametrize("left", [["0.weight"], ["2.bias"], ["2.weight", "2.bias"], ["4.weight"]])
+def test_frozen_parameters_are_left_out_and_stay_as_they_were(left: list[str]) -> None:
+    net = seeded(
+        lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, CLASSES))
+    )
     inputs, labels = samples((5, 3))
-    expected = fisher_diagonal(net, inputs, labels)
+    named = dict(zip(dict(net.named_parameters()), fisher_diagonal(net, inputs, labels), strict=True))
     net.requires_grad_(False)
-    frozen = fisher_diagonal(net, inputs, labels)
-    assert all(map(torch.equal, expected, frozen))
-    assert all(not p.requires_grad and p.grad is None for p in net.parameters())
+    for name in left:
+        net.get_parameter(name).requires_grad_(True)
+    ours = fisher_diagonal(net, inputs, labels)
+    assert len(ours) == len(left)
+    for name, found in zip(left, ours, strict=True):
+        torch.testing.assert_close(found, named[name], rtol=1e-12, atol=0)
+    assert all(p.grad is None and p.requires_grad == (name in left) for name, p in net.named_parameters())
 
 
 def test_is_not_the_square_of_the_mean_gradient() -> None:

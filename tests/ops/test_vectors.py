@@ -9,7 +9,7 @@ from torch import nn
 from synergy.errors import UsageError
 from synergy.ops.averaging import average_, warm_decay
 from synergy.ops.growth import widen
-from synergy.ops.vectors import Flat, carried, channels_last, parameter_vector
+from synergy.ops.vectors import Flat, carried, channels_last, parameter_vector, trained, twin
 
 
 def network() -> nn.Sequential:
@@ -52,6 +52,28 @@ def test_an_optimiser_moves_all_parameters_at_once() -> None:
         torch.autograd.backward(reference(inputs).square().sum())
         theirs.step()
     torch.testing.assert_close(flat.values, parameter_vector(reference), rtol=1e-12, atol=1e-12)
+
+
+def test_frozen_parameters_stay_outside() -> None:
+    net = network()
+    net[0].requires_grad_(False)
+    before = parameter_vector(net[0])
+    flat = Flat(net)
+    assert torch.equal(flat.values, parameter_vector(net[2]))
+    flat.values.zero_()
+    assert torch.equal(parameter_vector(net[0]), before)
+    assert all(p.grad is None for p in net[0].parameters())
+    assert trained(net) == list(net[2].parameters())
+
+
+def test_a_twin_shares_what_is_frozen_and_no_more() -> None:
+    net = network()
+    net[0].requires_grad_(False)
+    other = twin(net)
+    assert other is not net
+    assert [p is q for p, q in zip(net.parameters(), other.parameters(), strict=True)] == [True, True, False, False]
+    Flat(other).values.zero_()
+    assert parameter_vector(net[2]).abs().sum() > 0
 
 
 def test_loading_keeps_the_tie() -> None:

@@ -427,9 +427,10 @@ def test_frozen_parameters_stay() -> None:
         trained = method_of(learner).net
         assert torch.equal(trained[0].weight, before)
         assert not torch.equal(trained[2].weight, last)
-    with pytest.raises(UsageError, match="weight_decay"):
-        x, y = batches(1)[0]
-        Learner(own, "er", optimizer=lambda p: torch.optim.AdamW(p)).observe(x, y)
+    x, y = batches(1)[0]
+    learner = Learner(own, "er", optimizer=lambda p: torch.optim.AdamW(p, weight_decay=0.5))
+    learner.observe(x, y)
+    assert torch.equal(method_of(learner).net[0].weight, before), "weight decay would shrink it"
 
 
 def test_a_frozen_batch_norm_keeps_its_mode() -> None:

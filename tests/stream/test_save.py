@@ -69,6 +69,32 @@ def test_it_goes_on_bit_by_bit(name: str, tmp_path: Path) -> None:
     assert same(method_of(loaded).state_dict(), method_of(learner).state_dict())
 
 
+@pytest.mark.parametrize("name", FREE)
+def test_frozen_weights_are_not_saved_and_it_goes_on_bit_by_bit(name: str, tmp_path: Path) -> None:
+    def partly_frozen() -> nn.Sequential:
+        made = net(2)
+        made[0].requires_grad_(False)
+        return made
+
+    learner = Learner(partly_frozen(), name, **few(name))
+    teach(learner, 5, labels=4)
+    learner.save(tmp_path / "learner")
+    state = checkpoint.read(tmp_path / "learner", torch.device("cpu"))
+    nets = [part for part in state["learned"].values() if isinstance(part, dict) and "2.weight" in part]
+    assert state["initial"].keys() == {"2.weight", "2.bias"}
+    assert all(part.keys() == {"2.weight", "2.bias", "frozen"} for part in nets)
+    loaded = Learner.load(tmp_path / "learner", partly_frozen())
+    for each in (learner, loaded):
+        teach(each, 5, labels=6, seed=1)
+    assert same_scores(loaded, learner)
+    assert same(method_of(loaded).state_dict(), method_of(learner).state_dict())
+    other = other_weights()
+    other[0].requires_grad_(False)
+    for wrong in (other, net(2)):
+        with pytest.raises(UsageError, match="frozen weights are others"):
+            Learner.load(tmp_path / "learner", wrong)
+
+
 def same_metrics(one: Learner, other: Learner) -> bool:
     return one.metrics() == other.metrics()
 
