@@ -1,7 +1,7 @@
-"""An endless stream of handwritten digits in which new digits appear and old ones do not come back.
+"""A stream of handwritten digits: new digits appear, two at a time, and the old ones stay away for a long while.
 
-The learner is told neither how many digits there are nor when others begin. In the middle it is saved, and another one
-loaded from the folder goes on in its place. Plain gradient descent on the same stream shows what is forgotten.
+The learner does not know how many digits there are, or when new ones begin. Half-way it is saved, and a learner loaded
+from the folder takes its place. Plain gradient descent on the same stream shows what is forgotten.
 
     python examples/digits_stream.py
 """
@@ -29,7 +29,7 @@ is_test = np.arange(len(digits)) % 5 == 0
 
 
 def stream(steps_per_pair: int, seed: int = 0) -> Iterator[tuple[np.ndarray, list[str]]]:
-    """Batches of images `[16, 64]` and names, forever: zeros and ones, then twos and threes, ... and round again."""
+    """Batches of images `[16, 64]` and names, without end: zeros and ones, then twos and threes, ..., then again."""
     rng = np.random.default_rng(seed)
     while True:
         for first in range(0, 10, 2):
@@ -40,13 +40,13 @@ def stream(steps_per_pair: int, seed: int = 0) -> Iterator[tuple[np.ndarray, lis
 
 
 def network() -> nn.Module:
-    """With two outputs: the learner adds one for each further label."""
+    """Two outputs. The learner adds one for each further label."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 2))
 
 
 def held_out_accuracy(learner: Learner) -> float:
-    """Percent, over test images of every digit that was ever in the stream."""
+    """Percent right over the test images of all digits seen so far."""
     seen = is_test & np.isin(NAMES[digits], np.array(learner.classes))
     answers = np.array(learner.predict(images[seen]))
     return 100 * float((answers == NAMES[digits[seen]]).mean())
@@ -55,13 +55,13 @@ def held_out_accuracy(learner: Learner) -> float:
 def main() -> None:
     shown = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=shown)
-    parser.add_argument("--steps", type=int, default=1000, help="batches in all (default 1000)")
+    parser.add_argument("--steps", type=int, default=1000, help="number of batches (default 1000)")
     steps = parser.parse_args().steps
     if steps < 1:
         parser.error(f"--steps: given {steps}; allowed: whole numbers from 1 on")
     per_pair = max(steps // 5, 1)
 
-    # A stream of some thousand samples is short: the semantic network follows sooner than by default.
+    # For a stream of some thousand samples the semantic network must follow sooner than by default.
     synergy = Learner(network(), method="synergy", buffer_size=200, lr=0.1, ema_alpha=0.95)
     sgd = Learner(network(), method="sgd", lr=0.1)
 
@@ -74,7 +74,7 @@ def main() -> None:
             synergy = saved_and_loaded(synergy)
         if step % per_pair == 0:
             recent = synergy.metrics()["recent_accuracy"]
-            before = "-" if recent is None else f"{recent:.1f}"  # none of the first batch
+            before = "-" if recent is None else f"{recent:.1f}"  # the first batch has none
             print(
                 f"{step:7d}  {' '.join(map(str, synergy.classes[-2:])):12s}  {before:>15s}   "
                 f"{held_out_accuracy(synergy):10.1f}   {held_out_accuracy(sgd):12.1f}"

@@ -1,7 +1,7 @@
 """Your own Dataset and DataLoader, your own CNN, your own transform; on a GPU if there is one.
 
-Replace `Photos` and `Convolutional` by yours: a dataset gives uint8 images, so that memory holds bytes and no floats,
-and all that makes network inputs of them is one batched operation, which stream and replay share.
+Put your own classes in place of `Photos` and `Convolutional`. The dataset gives uint8 images, so that memory stores
+bytes. One batched function turns them into inputs of the network, for the stream and for replay alike.
 
     python examples/own_data.py
 """
@@ -21,7 +21,7 @@ from synergy import Learner
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
-    """A day's photos `uint8 [1, 8, 8]` with their labels: on every day another two digits."""
+    """The photos of a day, `uint8 [1, 8, 8]`, and their labels: two new digits each day."""
 
     def __init__(self, day: int, *, held_out: bool = False) -> None:
         bunch = load_digits()
@@ -53,12 +53,12 @@ class Convolutional(nn.Module):
 
 
 def enlarged(raw: Tensor) -> Tensor:
-    """Stored bytes `[B, 1, 8, 8]` -> what the network sees, `float32 [B, 1, 16, 16]`, about -1 ... 1."""
+    """Stored bytes `[B, 1, 8, 8]` -> inputs of the network, `float32 [B, 1, 16, 16]`, from -1 to 1."""
     return F.interpolate(raw.float() / 127.5 - 1, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def shifted(raw: Tensor, rng: np.random.Generator) -> Tensor:
-    """Every batch moved by up to one pixel. The generator is the learner's own, saved and restored with it."""
+    """Move a batch by up to one pixel. The learner owns the generator, and saves and restores it."""
     down, right = rng.integers(-1, 2, size=2).tolist()
     return raw.roll((down, right), dims=(2, 3))
 
@@ -66,7 +66,7 @@ def shifted(raw: Tensor, rng: np.random.Generator) -> Tensor:
 def main() -> None:
     shown = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=shown)
-    parser.add_argument("--epochs", type=int, default=5, help="how often a day's photos are seen (default 5)")
+    parser.add_argument("--epochs", type=int, default=5, help="passes over the photos of a day (default 5)")
     epochs = parser.parse_args().epochs
     if epochs < 1:
         parser.error(f"--epochs: given {epochs}; allowed: whole numbers from 1 on")

@@ -1,4 +1,4 @@
-"""A service that learns from labelled batches and predicts, over HTTP. What it has acknowledged it never forgets.
+"""A service that learns from labelled batches and predicts, over HTTP. It never loses a batch that it acknowledged.
 
     pip install 'synergy-cl[service]'
     python examples/service.py --state runs/service --features 64 --port 8000
@@ -7,13 +7,13 @@
     curl -H 'Content-Type: application/json' -d '{"x": [[0, 0.5, ...]]}' localhost:8000/predict
     curl localhost:8000/metrics     # also /health
 
-A batch is answered when it is learned and in the journal, a file that is synced first. At start the learner as it was
-saved last takes up the journal again, batch by batch, and then has the same bits as one that was never interrupted:
-whether this process was told to stop (SIGTERM: it finishes what it has in hand, saves, exits with 0) or was killed. A
-client that got no answer finds out by `batches` in /health whether its batch counted.
+The service learns a batch, writes it to the journal, syncs that file to disk, and only then answers. At start it loads
+the saved learner and learns the rest of the journal again, batch by batch. The result has the same bits as a learner
+that nobody interrupted, after a stop (SIGTERM: it finishes its requests, saves, exits with 0) and after a kill. A
+client without an answer sees from `batches` in /health whether its batch counted.
 
-Your own network goes into `new_network`. One thread does all learning and predicting, in the order in which requests
-come. There are no passwords here: leave the service on 127.0.0.1, or put it behind something that has them.
+Put your own network into `new_network`. One thread learns and predicts, in the order of the requests. The service has
+no passwords: keep it on 127.0.0.1, or put a server with passwords in front.
 """
 
 from __future__ import annotations
@@ -66,20 +66,20 @@ CONNECTIONS = 64
 
 
 def new_network(features: int) -> torch.nn.Module:
-    """Maps `[B, features]` to logits. It has the same weights every time: the journal may start from them."""
+    """From `[B, features]` to logits. The initial weights are the same every time: a journal may start from them."""
     return MLP(features, 2, generator=torch.Generator().manual_seed(0))
 
 
 class Service:
-    """A learner and its journal in one folder. To be used by one thread.
+    """A learner and its journal in one folder, for one thread.
 
     Args:
-        folder: holds the learner as it was saved last, and the batches since then.
+        folder: of the saved learner and the journal of the batches since.
         features: numbers in a sample.
-        save_every: batches between two saves. More means fewer pauses, and more to learn again at start.
+        save_every: batches between two saves. A larger number means fewer pauses and a slower start.
 
     Raises:
-        UsageError: what is in the folder is damaged, or of another network.
+        UsageError: the content of the folder is damaged, or belongs to another network.
     """
 
     def __init__(self, folder: Path, features: int, save_every: int) -> None:
@@ -91,7 +91,7 @@ class Service:
 
     @property
     def learner(self) -> Learner:
-        """The learner after everything that was acknowledged."""
+        """The learner after all acknowledged batches."""
         if self._learner is None:
             net = new_network(self.features)
             if checkpoint.is_saved(self.saved):
@@ -102,7 +102,7 @@ class Service:
             for number, x, y in journalled(self.journal):
                 if number > self.batches + 1:
                     raise UsageError(f"journal {self.journal}: batch {self.batches + 1} is missing; use a backup")
-                if number == self.batches + 1:  # else it was saved before the journal could be emptied
+                if number == self.batches + 1:  # an earlier batch is in the saved learner already
                     learner.observe(self.samples(x), y)
                     self.batches = number
             self._learner = learner
@@ -119,13 +119,13 @@ class Service:
             learner.observe(x, y)
             files.append_line(self.journal, line(self.batches + 1, given["x"], y))
         except (TrainingError, OSError):
-            self._learner = None  # It has seen more than is durable. The next request reads back what is durable.
+            self._learner = None  # It learned a batch that is not on disk. The next request loads what is.
             raise
         self.batches += 1
         if self.batches == 1 or self.batches % self.save_every == 0:
             try:
                 self.save()
-            except OSError as error:  # Nothing is lost: the journal has everything.
+            except OSError as error:  # The journal has all batches: nothing is lost.
                 print(f"not saved: {error}", file=sys.stderr, flush=True)
         return {"batches": self.batches}
 
@@ -176,12 +176,12 @@ def labels(given: Any) -> list[str | int | float]:
 
 
 def is_text(label: Any) -> bool:
-    """Whether something is a text as people write them: joiners and spaces of any kind belong to words."""
+    """Whether a label is text without control characters; joiners and all spaces are allowed."""
     return type(label) is str and len(label) <= LONGEST and not {"Cc", "Cs"} & set(map(unicodedata.category, label))
 
 
 def content(body: bytes, *names: str) -> dict[str, Any]:
-    """The content of a request: strict JSON, an object with just these entries."""
+    """The content of a request: a JSON object with exactly these entries."""
     try:
         found = strict_json.parse(body)
     except UsageError as error:
@@ -192,16 +192,16 @@ def content(body: bytes, *names: str) -> dict[str, Any]:
 
 
 def line(number: int, x: Any, y: Any) -> str:
-    """An entry of the journal: a checksum, and the batch as JSON, which gives back every number exactly."""
+    """A line of the journal: a checksum, then the batch as JSON, which keeps every number exactly."""
     text = json.dumps([number, x, y])
     return f"{hashlib.sha256(text.encode()).hexdigest()} {text}"
 
 
 def journalled(path: Path) -> Iterator[tuple[int, Any, Any]]:
-    """The batches of a journal. A crash may tear the last line: it was never acknowledged, and is cut off.
+    """The batches of a journal. A last line that a crash tore is cut off: it was never acknowledged.
 
     Raises:
-        UsageError: a whole line is damaged.
+        UsageError: a complete line is damaged.
     """
     if not path.exists():
         return
@@ -220,9 +220,9 @@ def journalled(path: Path) -> Iterator[tuple[int, Any, Any]]:
 
 
 async def received(request: Request) -> bytes:
-    """The body of a request, refused as soon as it is too large."""
+    """The body of a request. A body that is too large is refused at once."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        # Also what keeps a page in somebody's browser from posting here.
+        # This also keeps web pages in a browser from posting here.
         raise HTTPException(415, "Content-Type: allowed: application/json")
     too_large = HTTPException(413, f"body: allowed: up to {MAX_BYTES} bytes", {"Connection": "close"})
     if int(request.headers.get("content-length", "0")) > MAX_BYTES:
@@ -240,7 +240,7 @@ async def received(request: Request) -> bytes:
 
 
 class Impatient(H11Protocol):
-    """HTTP that closes a connection on which no request comes in time, so that silent ones do not shut out others."""
+    """HTTP that closes silent connections in time, so that they do not shut out others."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)

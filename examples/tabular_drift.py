@@ -1,7 +1,7 @@
 """Readings of eight sensors on a machine whose behaviour drifts: slowly, then at once, and then back to what it was.
 
-Each batch is predicted before it is learned. SYNERgy is compared with plain gradient descent on the same stream, which
-gives states as a machine does: hours of one, then hours of another.
+Each batch is predicted, then learned. The machine stays in one state for hours, then in the next, so the labels come in
+long runs. Plain gradient descent learns the same stream for comparison.
 
     python examples/tabular_drift.py
 """
@@ -21,8 +21,7 @@ STATES = ["normal", "leak", "overheating", "blocked"]
 SENSORS = 8
 BATCH = 16
 ROUNDS = 3
-"""How often the machine goes through its states in a phase; it stays in each for a third of a quarter of it, or for a
-batch at least."""
+"""Passes through all states in a phase. The machine stays in a state for a twelfth of a phase, at least one batch."""
 PHASES = {
     "steady": "nothing changes",
     "gradual drift": "sensors age: what they say shifts a little with every batch",
@@ -35,7 +34,7 @@ Rows = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Machine:
-    """Sensor readings of a machine in one state after another. What it gives follows from its seed."""
+    """The sensor readings of a machine in a given state. The seed decides all of them."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -43,7 +42,7 @@ class Machine:
         self.ageing = self.rng.normal(0, 1.5, SENSORS)
 
     def batch(self, state: int, phase: str, progress: float) -> Rows:
-        """Readings `[16, 8]` in a state; `progress` through the phase is from 0 to 1."""
+        """Readings `[16, 8]` in a state. `progress` goes from 0 to 1 through the phase."""
         centre = self.typical[state].copy()
         if phase == "gradual drift":
             centre += progress * self.ageing
@@ -53,7 +52,7 @@ class Machine:
         return readings
 
     def test(self, phase: str, n: int = 20) -> tuple[Rows, list[str]]:
-        """Readings of all states in equal parts, as they are at the end of a phase."""
+        """Readings as they are at the end of a phase, the same number of each state."""
         parts = [self.batch(state, phase, 1.0) for state in range(len(STATES)) for _ in range(n)]
         return np.concatenate(parts), [name for name in STATES for _ in range(n * BATCH)]
 
@@ -66,8 +65,8 @@ def network() -> nn.Module:
 def main() -> None:
     shown = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=shown)
-    parser.add_argument("--steps", type=int, default=1920, help="batches in all (default 1920)")
-    parser.add_argument("--seed", type=int, default=0, help="of the machine (default 0)")
+    parser.add_argument("--steps", type=int, default=1920, help="number of batches (default 1920)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the machine (default 0)")
     arguments = parser.parse_args()
     if arguments.steps < len(PHASES):
         parser.error(f"--steps: given {arguments.steps}; allowed: whole numbers from {len(PHASES)} on, one a phase")
@@ -82,7 +81,7 @@ def main() -> None:
     print("                 before learning, %   all states at the end of the phase, %")
     print("phase            SYNERgy   plain SGD   SYNERgy   plain SGD")
     for number, phase in enumerate(PHASES):
-        per_phase = (arguments.steps + number) // len(PHASES)  # as many in all as were asked for
+        per_phase = (arguments.steps + number) // len(PHASES)  # the phases add up to --steps
         stays = min(ROUNDS * len(STATES), per_phase)
         hits = dict.fromkeys(learners, 0)
         for step in range(per_phase):
@@ -98,8 +97,8 @@ def main() -> None:
     for phase, meaning in PHASES.items():
         print(f"  {phase}: {meaning}")
     print(
-        "The first two columns count what was said while a state lasted, where repeating yourself is often right;\n"
-        "the last two ask for all four states alike, as you would of an alarm for what is rare."
+        "The first two columns judge the predictions of each batch before it was learned. A state lasts, so repeating\n"
+        "the last answer is often right. The last two columns weigh all four states equally, as an alarm must."
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 
 from synergy.memory.base import Draw
@@ -9,10 +11,19 @@ from synergy.memory.task_wise import TaskWise, equal_share, pick
 from synergy.methods.base import Answer, Budget, BudgetedMethod, ReplayConfig, Setting
 from synergy.ops.projection import onto_half_space
 from synergy.ops.vectors import Flat
+from synergy.options import option
 from synergy.types import Batch, Predictor, Step, Task
 
 
-class AGem(BudgetedMethod[ReplayConfig]):
+@dataclass(frozen=True)
+class AGemConfig(ReplayConfig):
+    """Options of A-GEM."""
+
+    buffer_size: int = option(500, "samples the memory holds, an equal share for each task of the stream", low=1)
+    minibatch_size: int = option(32, "samples drawn from memory at each step for the reference gradient", low=1)
+
+
+class AGem(BudgetedMethod[AGemConfig]):
     """Take from the stream's gradient what would raise the mean loss on the samples of past tasks.
 
     Reference: Chaudhry et al. 2019, "Efficient Lifelong Learning with A-GEM", ICLR.
@@ -32,9 +43,9 @@ class AGem(BudgetedMethod[ReplayConfig]):
         50
     """
 
-    Config = ReplayConfig
+    Config = AGemConfig
 
-    def __init__(self, config: ReplayConfig, setting: Setting, budget: Budget) -> None:
+    def __init__(self, config: AGemConfig, setting: Setting, budget: Budget) -> None:
         super().__init__(config, setting, budget)
         self.share = equal_share(config.buffer_size, budget.n_tasks)
         self.net = setting.build_net("net")

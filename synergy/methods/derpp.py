@@ -20,6 +20,7 @@ from synergy.types import Batch, Predictor, Step
 class DerppConfig(ReplayConfig):
     """Options of DER++."""
 
+    minibatch_size: int = option(32, "samples of each of the two draws from memory at each step", low=1)
     alpha: float = option(0.5, "weight of the squared distance to the stored logits on replay", low=0)
     beta: float = option(1.0, "weight of the cross-entropy on a second draw from memory", low=0)
 

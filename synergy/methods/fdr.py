@@ -21,6 +21,7 @@ from synergy.types import Batch, Predictor, Step, Task
 class FdrConfig(ReplayConfig):
     """Options of FDR."""
 
+    buffer_size: int = option(500, "samples the memory holds, an equal share for each task seen so far", low=1)
     alpha: float = option(1.0, "accepted from published command lines; has no effect there or here", low=0)
 
 

@@ -25,6 +25,7 @@ class GdumbConfig(ReplayConfig):
     """Options of GDumb."""
 
     lr: float = option(0.05, "learning rate of plain SGD at the start of a fit, unless maxlr is given", low=0)
+    buffer_size: int = option(500, "samples the memory holds, as equal a number of each class as possible", low=1)
     minibatch_size: int = option(16, "samples of a batch of a fit", low=1)
     maxlr: float | None = option(None, "learning rate at the start of a fit; by default lr", low=0)
     minlr: float = option(0.0005, "learning rate at the end of a fit", low=0)

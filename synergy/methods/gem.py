@@ -24,7 +24,7 @@ RIDGE = 1e-3
 class GemConfig(MethodConfig):
     """Options of GEM."""
 
-    buffer_size: int = option(500, "samples the memory holds", low=1)
+    buffer_size: int = option(500, "samples the memory holds, an equal share for each task of the stream", low=1)
     gamma: float = option(0.5, "margin: the least weight of every past task's gradient in a projected one", low=0)
 
 

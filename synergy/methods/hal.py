@@ -24,6 +24,9 @@ from synergy.types import Batch, Predictor, Step, Task
 class HalConfig(ReplayConfig):
     """Options of HAL."""
 
+    lr: float = option(0.1, "learning rate of plain SGD and of the search for anchors", low=0)
+    buffer_size: int = option(500, "samples the memory holds, a ring of equal size for each task", low=1)
+    minibatch_size: int = option(32, "samples drawn from memory at each step, and of a batch of fine-tuning", low=1)
     hal_lambda: float = option(0.1, "weight of the change that a step causes on the anchors", low=0)
     beta: float = option(0.5, "decay of the running mean embedding", low=0, high=1)
     gamma: float = option(0.1, "weight of an anchor's distance to the mean embedding while it is sought", low=0)

@@ -31,7 +31,7 @@ UNSEEN = -1e4
 class IcarlConfig(MethodConfig):
     """Options of iCaRL."""
 
-    buffer_size: int = option(500, "exemplars the memory holds", low=1)
+    buffer_size: int = option(500, "exemplars the memory holds, an equal share for each class seen so far", low=1)
     wd_reg: float = option(1e-5, "weight of the squared norm of all parameters", low=0)
 
 

@@ -1,4 +1,4 @@
-"""What a learner can be told in words and numbers, besides the options of its method."""
+"""The options of a learner, beside those of its method, and the checks of what a user gives."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ class StreamOptions(Options):
     """Options of a learner."""
 
     loss: str = option(
-        "cross-entropy", "what is minimised; mse for targets that are numbers", choices=("cross-entropy", SQUARED)
+        "cross-entropy", "the loss to minimise; mse for targets that are numbers", choices=("cross-entropy", SQUARED)
     )
-    buffer_bytes: int | None = option(None, "bytes the memory may take, instead of buffer_size", low=1)
+    buffer_bytes: int | None = option(None, "size of the memory in bytes, in place of buffer_size", low=1)
     memory_on: str = option(
-        "device", "where samples are kept: with the network, or on the host", choices=("device", "host")
+        "device", "where memory keeps samples: beside the network, or on the host", choices=("device", "host")
     )
-    precision: str = option("fp32", "of convolutions and matrix products", choices=("fp32", "tf32", "bf16"))
+    precision: str = option("fp32", "precision of convolutions and matrix products", choices=("fp32", "tf32", "bf16"))
     clip_norm: float | None = option(None, "bound on the norm of a step's gradient", low=0)
     prequential: str = option(
         LEARNING,
-        "whose accuracy on each batch before it is learned `metrics` shows: that of the network that learns (its step "
-        "computes the outputs anyway), of the one that answers (a forward pass more), or none",
+        "the network whose accuracy on each new batch `metrics` shows: the one that learns (free: its step has the "
+        "outputs), the one that answers (one more forward pass), or none",
         choices=(LEARNING, ANSWERING, OFF),
     )
     head: str | None = option(None, "name of the linear layer that gives the logits; by default the last one")
     fisher_memory_mb: int = option(1024, "bound on intermediate results of a Fisher pass, MiB", low=1)
-    seed: int = option(0, "of everything random", low=0)
+    seed: int = option(0, "seed of everything random", low=0)
 
 
 def choose_method(method: str | type[Method[Any]]) -> tuple[str, type[Method[Any]]]:
-    """Name and class of a method that can learn from a stream.
+    """Name and class of a method that learns from streams.
 
     Raises:
-        UsageError: it is not a method, no method has that name, or it needs task boundaries.
+        UsageError: `method` is no method and no name of one, or it needs task boundaries.
     """
     if not isinstance(method, str) and not (isinstance(method, type) and issubclass(method, Method)):
         raise UsageError(f"method: given {reprlib.repr(method)}; allowed: a name such as 'er', or a class of Method")
     name, kind = (method, method_class(method)) if isinstance(method, str) else (_name(method), method)
     if kind.needs_boundaries:
         free = [each for each in METHODS if not method_class(each).needs_boundaries]
-        raise UsageError(f"method: given {name}, which must be told where a task ends; allowed: {', '.join(free)}")
+        raise UsageError(f"method: given {name}, which needs task boundaries; allowed: {', '.join(free)}")
     return name, kind
 
 
@@ -64,10 +64,10 @@ def _name(kind: type[Method[Any]]) -> str:
 def split_options(
     name: str, kind: type[Method[Any]], config: MethodConfig | None, given: Mapping[str, Any]
 ) -> tuple[MethodConfig, StreamOptions]:
-    """The options of the method and those of the learner, from all that were given by name.
+    """Split options by name into those of the method and those of the learner.
 
     Raises:
-        UsageError: a name is unknown, a value is not allowed, or an option is given in two ways.
+        UsageError: a name is unknown, a value is not allowed, or an option is given twice.
     """
     own = {key: value for key, value in given.items() if key in StreamOptions.names()}
     of_method = {key: value for key, value in given.items() if key not in own}
@@ -75,7 +75,7 @@ def split_options(
         if key not in kind.Config.names():
             raise unknown(f"option of {name}", key, kind.Config.names() | StreamOptions.names())
     if config is not None and of_method:
-        raise UsageError(f"{min(of_method)}: given beside a config; allowed: one of the two")
+        raise UsageError(f"{min(of_method)}: given together with config; allowed: one of the two")
     if config is not None and type(config) is not kind.Config:
         raise UsageError(f"config: given a {type(config).__name__}; allowed for {name}: a {kind.Config.__name__}")
     options = StreamOptions(**own)
@@ -83,7 +83,7 @@ def split_options(
         if "buffer_size" not in kind.Config.names():
             raise UsageError(f"buffer_bytes: given for {name}; allowed for methods with a memory")
         if "buffer_size" in of_method or config is not None:
-            raise UsageError("buffer_bytes: given beside buffer_size; allowed: one of the two")
+            raise UsageError("buffer_bytes: given together with buffer_size; allowed: one of the two")
     if options.loss == SQUARED and not kind.any_objective:
         able = [each for each in METHODS if method_class(each).any_objective]
         raise UsageError(f"loss: given {SQUARED} for {name}; allowed with {SQUARED}: {', '.join(able)}")
@@ -93,7 +93,7 @@ def split_options(
 def check_weights(
     weights: Mapping[Hashable, float] | None, name: str, kind: type[Method[Any]]
 ) -> dict[Hashable, float] | None:
-    """Weights of classes, if the method `kind` can use them and they are weights; otherwise raises UsageError."""
+    """The weights of classes as a dict. Raises UsageError for a method that cannot use them, or a wrong weight."""
     if weights is None:
         return None
     if not isinstance(weights, Mapping):
@@ -107,7 +107,7 @@ def check_weights(
 
 
 def check_callables(**given: object) -> None:
-    """Raises UsageError if something is given that cannot be called."""
+    """Raises UsageError if a value cannot be called."""
     for name, value in given.items():
         if value is not None and not callable(value):
             shown = " ".join(reprlib.repr(value).split())
@@ -117,8 +117,8 @@ def check_callables(**given: object) -> None:
 _CALLABLES = {
     "transform": "a callable, samples -> what the network sees",
     "augment": "a callable, (samples, generator) -> samples",
-    "optimizer": "a callable that makes one, parameters -> torch.optim.Optimizer",
-    "scheduler": "a callable that makes one, optimizer -> schedule",
+    "optimizer": "a callable, parameters -> torch.optim.Optimizer",
+    "scheduler": "a callable, optimizer -> schedule",
 }
 
 
@@ -126,16 +126,20 @@ def known_method(name: object) -> str:
     """The name of a method of the library. Raises UsageError if no method has that name."""
     if not isinstance(name, str) or name not in METHODS:
         raise UsageError(
-            f"method: it was saved with {reprlib.repr(name)}, which the library does not have; give its class "
+            f"method: the learner was saved with {reprlib.repr(name)}, which the library does not have; give the class "
             "or its name (method=...)"
         )
     return name
 
 
 def check_given(was: Mapping[str, bool], now: Mapping[str, object]) -> None:
-    """Raises UsageError if a callable that no file can hold was given then and not now, or the other way round."""
+    """Compare the callables, which no file can hold: given at saving or not (`was`), and at loading (`now`).
+
+    Raises:
+        UsageError: one was given only then, or only now.
+    """
     for name, given in now.items():
         if was[name] != (given is not None):
             what = "with" if was[name] else "without"
-            fix = f"give {name}=... as it was" if was[name] else f"leave {name} out"
-            raise UsageError(f"{name}: the learner was saved {what} one of its own; {fix}")
+            fix = f"give {name}=... again" if was[name] else f"leave {name} out"
+            raise UsageError(f"{name}: the learner was saved {what} one; {fix}")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from synergy.data.view import ImageView
 from synergy.errors import UsageError
-from synergy.methods.agem import AGem
+from synergy.methods.agem import AGem, AGemConfig
 from synergy.methods.agem_r import AGemR
 from synergy.methods.base import ReplayConfig
 from synergy.methods.gem import Gem, GemConfig
@@ -56,7 +56,7 @@ def test_agem_r_projects_on_a_draw_that_is_not_augmented(harmful: bool) -> None:
 
 def test_agem_projects_on_the_samples_of_past_tasks_augmented() -> None:
     setting = small.setting(view=FLIP)
-    method = AGem(ReplayConfig(lr=0.5, buffer_size=7, minibatch_size=6), setting, small.budget())
+    method = AGem(AGemConfig(lr=0.5, buffer_size=7, minibatch_size=6), setting, small.budget())
     method.observe(small.batch(1))
     assert not len(method.memory), "memory is filled only at task ends"
     method.end_task(small.task(0, classes=(0, 1)))
@@ -136,7 +136,7 @@ def test_gem_keeps_a_gradient_that_harms_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "config"), [(AGem, ReplayConfig(buffer_size=3, minibatch_size=3)), (Gem, GemConfig(buffer_size=3))]
+    ("kind", "config"), [(AGem, AGemConfig(buffer_size=3, minibatch_size=3)), (Gem, GemConfig(buffer_size=3))]
 )
 def test_a_memory_smaller_than_the_number_of_tasks_is_refused(kind: Any, config: Any) -> None:
     with pytest.raises(UsageError, match="given 3; allowed: at least 4"):

@@ -568,10 +568,10 @@ def raises(message: str, call: Callable[[], object]) -> None:
 def test_mistakes_in_the_making() -> None:
     raises("unknown option of synergy 'bufer_size'; did you mean 'buffer_size'", lambda: Learner(net(), bufer_size=3))
     raises("unknown method 'sinergy'; did you mean 'synergy'", lambda: Learner(net(), "sinergy"))
-    raises("method: given ewc_on, which must be told where a task ends", lambda: Learner(net(), "ewc_on"))
+    raises("method: given ewc_on, which needs task boundaries", lambda: Learner(net(), "ewc_on"))
     raises("lr: given -1.0; allowed: at least 0", lambda: Learner(net(), lr=-1))
     raises("lr: given beside an optimizer", lambda: Learner(net(), optimizer=torch.optim.Adam, lr=0.1))
-    raises("lr: given beside a config", lambda: Learner(net(), config=SynergyConfig(), lr=0.1))
+    raises("lr: given together with config", lambda: Learner(net(), config=SynergyConfig(), lr=0.1))
     raises(
         "config: given a SynergyConfig; allowed for er: a ReplayConfig",
         lambda: Learner(net(), ER, config=SynergyConfig()),
@@ -579,7 +579,7 @@ def test_mistakes_in_the_making() -> None:
     raises("network: given parameters of none", lambda: Learner(nn.Flatten()))
     raises("classes: given 'a' twice", lambda: Learner(net(), classes=["a", "b", "a"]))
     raises("classes: given none", lambda: Learner(net(), classes=[]))
-    raises("buffer_bytes: given beside buffer_size", lambda: Learner(net(), buffer_bytes=99, buffer_size=9))
+    raises("buffer_bytes: given together with buffer_size", lambda: Learner(net(), buffer_bytes=99, buffer_size=9))
     raises("buffer_bytes: given for sgd", lambda: Learner(net(), "sgd", buffer_bytes=99))
     raises("class_weights: given nan for 0", lambda: Learner(net(), class_weights={0: float("nan")}))
     raises("class_weights: given for clser", lambda: Learner(net(), "clser", class_weights={0: 1}))

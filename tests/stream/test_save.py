@@ -153,7 +153,7 @@ def test_a_method_of_ones_own(tmp_path: Path) -> None:
     teach(learner, 2, labels=3)
     learner.save(tmp_path / "learner")
     with pytest.raises(
-        UsageError, match=r"it was saved with '.*OwnReplay', which the library does not have; give its class"
+        UsageError, match=r"the learner was saved with '.*OwnReplay', which the library does not have; give the class"
     ):
         Learner.load(tmp_path / "learner", net())
     loaded = Learner.load(tmp_path / "learner", net(), OwnReplay)
@@ -198,7 +198,7 @@ def refused(message: str, path: Path, network: nn.Module | None = None, **given:
 
 
 def test_what_is_given_must_fit(folder: Path, tmp_path: Path) -> None:
-    refused("transform: the learner was saved with one of its own; give transform=", folder)
+    refused("transform: the learner was saved with one; give transform=", folder)
     refused("optimizer: the learner was saved without", folder, transform=half, optimizer=adam)
     refused("network: it cannot take samples of shape", folder, net(2, FEATURES + 1), transform=half)
     refused(

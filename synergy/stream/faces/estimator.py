@@ -1,4 +1,4 @@
-"""A learner in the manner of scikit-learn: fit, partial_fit, predict."""
+"""The learner as a scikit-learn estimator: fit, partial_fit, predict."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import nn
 from synergy.errors import UsageError
 from synergy.methods.base import Method
 from synergy.randomness import generator
-from synergy.stream.faces.tables import NetworkFactory, network, probabilities, table_learner
+from synergy.stream.faces.tables import NetworkFactory, TableModel, probabilities
 from synergy.stream.labels import as_labels, check_present
 from synergy.stream.learner import Learner
 
@@ -26,42 +26,42 @@ try:
 except ImportError:  # scikit-learn before 1.6, where it was a method
 
     def validate_data(estimator: Any, **arguments: Any) -> Any:
-        """Checked and converted data, whose number and names of features the estimator keeps."""
+        """Check and convert data. The estimator keeps the number and the names of the features."""
         return estimator._validate_data(**arguments)
 
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
-class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no annotations
-    """A classifier of tables that goes on learning without forgetting, for pipelines and searches of scikit-learn.
+class SynergyClassifier(ClassifierMixin, TableModel, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no annotations
+    """A classifier of tables that keeps learning without forgetting, for scikit-learn's pipelines and searches.
 
-    `fit` starts anew and learns shuffled minibatches, several times over. `partial_fit` goes on, also after `fit`, and
-    learns its rows once and in their order, as a stream; classes that were never seen may come at any time, unless all
-    were named in its first call. Scale the features: it learns by plain gradient steps.
+    `fit` starts anew and makes several passes over shuffled minibatches. `partial_fit` goes on, also after `fit`: one
+    pass over the rows in their order, as a stream. New classes may come at any time, unless the first call named all of
+    them. Scale the features: it learns by plain gradient steps.
 
     Args:
         method: a name (`synergy list` shows them) or a class; one that needs no task boundaries.
-        net: maps `float32 [B, n_features]` to logits `[B, n_classes]`; or what makes such a network,
-            `(n_features, n_classes) -> nn.Module`, of initial weights that follow from `random_state`; or None for
-            layers of `hidden` units. It is copied. A network for images begins with `nn.Unflatten`.
-        hidden: units of each hidden layer, where no network is given; none makes a linear model.
-        buffer_size: samples kept in memory; of no effect on a method without one.
+        net: a network from `float32 [B, n_features]` to logits `[B, n_classes]`, which is copied; or a function
+            `(n_features, n_classes) -> nn.Module` (its initial weights follow from `random_state`); or None for layers
+            of `hidden` units. A network for images begins with `nn.Unflatten`.
+        hidden: units of each hidden layer of the default network; an empty tuple makes a linear model.
+        buffer_size: samples in memory, for a method that has one.
         lr: learning rate.
         epochs: passes of `fit` over its data.
-        batch_size: samples of a step; the batches of a pass are of equal size, give or take one, and none is larger.
-        clip_norm: bound on the norm of a step's gradient; None for none.
-        random_state: seed of everything random, a whole number; None for another one at each fit. A
-            `numpy.random.RandomState` gives that number.
-        device: "auto", "cpu", "cuda" or "mps"; None for where the network is.
-        options: further options of the method and of the `Learner`, such as `{"ema_alpha": 0.999}`, SYNERgy's own
-            default, which is better for streams of many thousand steps than the 0.95 for small tables here.
+        batch_size: most samples of a step. The batches of a pass differ by at most one sample.
+        clip_norm: bound on the norm of a step's gradient; None for no bound.
+        random_state: seed of everything random, a whole number; None for a new one at each fit. A
+            `numpy.random.RandomState` draws the number.
+        device: "auto", "cpu", "cuda" or "mps"; None for the device of the network.
+        options: further options of the method and of the `Learner`, such as `{"ema_alpha": 0.999}`. That is SYNERgy's
+            own default, for streams of many thousand steps; tables start from 0.95.
 
     Attributes:
         classes_: labels known so far, sorted, `[n_classes]`; the columns of `predict_proba`.
         n_features_in_: columns of a table.
-        feature_names_in_: their names, if it was a data frame with names that are texts.
-        learner_: the `Learner`, with all it can do: `learner_.memory.summary()`, `learner_.save(path)`.
+        feature_names_in_: names of the columns of a data frame, if they are text.
+        learner_: the `Learner`: `learner_.memory.summary()`, `learner_.save(path)`.
 
     Examples:
         >>> from sklearn.datasets import load_iris
@@ -88,20 +88,13 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         device: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.method = method
-        self.net = net
-        self.hidden = hidden
-        self.buffer_size = buffer_size
-        self.lr = lr
+        super().__init__(method, net, hidden, buffer_size, lr=lr, clip_norm=clip_norm, device=device, options=options)
         self.epochs = epochs
         self.batch_size = batch_size
-        self.clip_norm = clip_norm
         self.random_state = random_state
-        self.device = device
-        self.options = options
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803 - scikit-learn's names
-        """Forget all and learn from a table. If that fails, the estimator is as it was before.
+        """Forget everything and learn a table. A fit that fails leaves the estimator as it was.
 
         Args:
             X: numbers `[n, n_features]`.
@@ -118,7 +111,7 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             samples = self._samples(X, reset=True)
             labels = self._labels(samples, y)
             classes, seed = np.unique(labels), self._seed()
-            learner = self._learner(seed, len(classes), None)
+            learner = self.new_learner(self.n_features_in_, len(classes), seed)
             rng = generator(seed, "estimator/order")
             for _ in range(epochs):
                 _learn(learner, samples, labels, rng.permutation(len(samples)), size)
@@ -129,16 +122,16 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:  # noqa: N803
         """Go on learning: one pass over the rows of a table, in their order.
 
-        What fails in the middle of a pass has learned the batches before. If the first call fails, nothing is learned.
-        `batch_size` may change between two calls; any other parameter needs `fit`.
+        A first call that fails leaves the estimator as it was. A later call that fails has learned the batches before.
+        `batch_size` may change between two calls; a change of any other parameter needs `fit`.
 
         Args:
             X: numbers `[n, n_features]`.
             y: a label for each row `[n]`.
-            classes: in the first call, all labels there will ever be `[n_classes]`; None if new ones may come.
+            classes: all labels there will ever be `[n_classes]`, in the first call; None if new ones may come.
 
         Raises:
-            UsageError, ValueError: as `fit`; a label lies outside `classes`, or these or a parameter have changed.
+            UsageError, ValueError: as `fit`; also a label outside `classes`, other `classes`, or a changed parameter.
             TrainingError: as `fit`.
         """
         size = _whole("batch_size", self.batch_size)
@@ -156,17 +149,18 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         samples = self._samples(X, reset=True)
         labels = self._labels(samples, y)
         classes = np.unique(labels) if named is None else _checked(labels, named)
-        learner = self._learner(self._seed(), len(classes), named)
+        fixed = None if named is None else named.tolist()
+        learner = self.new_learner(self.n_features_in_, len(classes), self._seed(), fixed)
         _learn(learner, samples, labels, np.arange(len(samples)), size)
         self._take(learner, classes, fixed=named is not None)
 
     def _take(self, learner: Learner, classes: Array, *, fixed: bool) -> None:
-        """Answer with a learner from now on."""
+        """Use this learner from now on."""
         self.learner_, self.classes_, self._fixed = learner, classes, fixed
         self._begun_with = {name: vars(self)[name] for name in self.get_params(deep=False)}
 
     def _check_unchanged(self) -> None:
-        """Raises UsageError if a parameter of the learner has changed since it began."""
+        """Raises UsageError if a parameter has changed since learning began."""
         for name, then in self._begun_with.items():
             now = vars(self)[name]
             if name not in OF_EACH_CALL and now is not then and now != then:
@@ -185,16 +179,16 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         classes = _checked(labels, known) if self._fixed else _joined(labels, known)
         try:
             _learn(self.learner_, samples, labels, np.arange(len(samples)), size)
-        finally:  # also of what was interrupted
+        finally:  # also after an interruption
             self.classes_ = _learned(classes, self.learner_)
 
     def predict_proba(self, X: Any) -> Array:  # noqa: N803
-        """Probabilities `float64 [n, n_classes]` of `classes_`, each row of sum 1.
+        """Probabilities `float64 [n, n_classes]` in the order of `classes_`; each row sums to 1.
 
         Raises:
             NotFittedError: nothing was learned yet.
-            ValueError: the table is not like the one that was learned.
-            TrainingError: the network does not answer with finite numbers, since learning diverged.
+            ValueError: the table has other columns than the one that was learned.
+            TrainingError: learning diverged: the answers are not finite.
         """
         check_is_fitted(self, "learner_")
         found = probabilities(self.learner_, self._samples(X, reset=False))
@@ -208,7 +202,7 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         return labels
 
     def _take_back(self, before: dict[str, Any]) -> None:
-        """Be as before a call that failed."""
+        """Restore all attributes after a call that failed."""
         self.__dict__.clear()
         self.__dict__.update(before)
 
@@ -218,20 +212,6 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         if isinstance(self.random_state, np.random.RandomState):
             return int(self.random_state.randint(2**31))
         return _whole("random_state", self.random_state, low=0)
-
-    def _learner(self, seed: int, n_classes: int, fixed: Array | None) -> Learner:
-        net = network(self.net, self.hidden, self.n_features_in_, n_classes, seed)
-        return table_learner(
-            self.method,
-            net,
-            classes=None if fixed is None else fixed.tolist(),
-            buffer_size=self.buffer_size,
-            lr=self.lr,
-            clip_norm=self.clip_norm,
-            seed=seed,
-            device=self.device,
-            options=self.options,
-        )
 
     def _samples(self, given: Any, *, reset: bool) -> Array:
         samples: Array = validate_data(self, X=given, dtype=np.float32, reset=reset)
@@ -251,15 +231,15 @@ class SynergyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
 
 def _learn(learner: Learner, samples: Array, labels: Array, order: Array, size: int) -> None:
-    """One pass over rows in an order; no batch is so small that a network could not normalise by it."""
+    """One pass over rows, in batches of nearly equal size: BatchNorm cannot use a batch of one."""
     for rows in np.array_split(order, -(-len(order) // size)):
         learner.observe(samples[rows], labels[rows])
 
 
 _TEXT = "OSU"
-"""Kinds of arrays that hold no numbers."""
+"""Kinds of numpy arrays without numbers."""
 OF_EACH_CALL = ("epochs", "batch_size")
-"""Parameters that hold for the next call, not for the learner."""
+"""Parameters of a call. All others belong to the learner."""
 
 
 def _whole(name: str, value: Any, low: int = 1) -> int:
@@ -269,27 +249,27 @@ def _whole(name: str, value: Any, low: int = 1) -> int:
 
 
 def _checked(labels: Array, classes: Array) -> Array:
-    """The classes that labels must belong to."""
+    """`classes`. Raises UsageError for a label outside them."""
     if len(new := np.setdiff1d(labels, classes)):
         raise UsageError(f"y: given {_short(new)}; allowed: {_short(classes)}, the classes of the first call")
     return classes
 
 
 def _joined(labels: Array, known: Array) -> Array:
-    """All labels, sorted; numpy would make texts of numbers."""
+    """All labels, sorted. Raises UsageError where numpy would change labels: numbers beside text become text."""
     if (labels.dtype.kind in _TEXT) != (known.dtype.kind in _TEXT):
-        raise UsageError(f"y: given {_short(labels)} beside {_short(known)}; allowed: texts or numbers, not both")
+        raise UsageError(f"y: given {_short(labels)} beside {_short(known)}; allowed: text or numbers, not both")
     joined: Array = np.union1d(known, labels)
     if lost := {*known.tolist(), *labels.tolist()} - {*joined.tolist()}:
         raise UsageError(
-            f"y: given {labels.dtype} labels beside {known.dtype} ones, and no type holds both and {min(lost)}; "
-            "allowed: labels of one type"
+            f"y: given {labels.dtype} labels beside {known.dtype} ones, and no type holds them all: {min(lost)} "
+            "would change; allowed: labels of one type"
         )
     return joined
 
 
 def _learned(labels: Array, learner: Learner) -> Array:
-    """Those of the labels that the learner knows."""
+    """The labels that the learner knows."""
     known = {*learner.classes}
     learned: Array = labels[np.array([label in known for label in labels.tolist()], dtype=bool)]
     return learned

@@ -1,4 +1,4 @@
-"""A learner as a model of river: one sample at a time, features by name. The only file that imports river."""
+"""The learner as a model of river: one sample at a time, features by name. The only file that imports river."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from synergy.errors import UsageError
 from synergy.methods.base import Method
-from synergy.stream.faces.tables import NetworkFactory, network, probabilities, table_learner
+from synergy.stream.faces.tables import NetworkFactory, TableModel, probabilities
 from synergy.stream.labels import Labels, as_labels
 from synergy.stream.learner import Learner
 
@@ -31,34 +31,34 @@ Rows: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 """`[B, n_features]`."""
 
 
-class RiverClassifier(base.MiniBatchClassifier):
-    """A classifier that goes on learning without forgetting, for pipelines and evaluations of river.
+class RiverClassifier(TableModel, base.MiniBatchClassifier):
+    """A classifier that keeps learning without forgetting, for river's pipelines and evaluations.
 
-    A sample is a mapping from names of features to numbers. A network has a fixed number of inputs, so that their names
-    are fixed too: `features`, or all that the first sample has. A feature that a sample lacks is 0 for it, which after
-    a `StandardScaler` is the mean; one of another name is ignored. Where features emerge over time, name all of them,
-    or put a `feature_extraction` of fixed names before. Texts must become numbers first (`OneHotEncoder`).
+    A sample is a mapping from names of features to numbers. The network has a fixed number of inputs, so the names are
+    fixed too: `features`, or those of the first sample. A missing feature counts as 0, which is the mean after a
+    `StandardScaler`. Any other feature is ignored. Where features appear over time, name all of them, or put a
+    `feature_extraction` with fixed names in front. Text must become numbers first (`OneHotEncoder`).
 
-    New classes may come at any time. Before the first sample there is nothing to say: `predict_one` gives None and
-    `predict_proba_one` an empty mapping, as river's own models do. `learn_many` takes one step on all rows of a pandas
-    data frame together, and so differs from many `learn_one`.
+    New classes may come at any time. Before the first sample `predict_one` gives None and `predict_proba_one` an empty
+    mapping, as river's own models do. `learn_many` takes one step on all rows of a data frame; `learn_one` for each row
+    takes as many steps as there are rows.
 
     Args:
         method: a name (`synergy list` shows them) or a class; one that needs no task boundaries.
-        net: maps `float32 [B, n_features]` to logits `[B, n_classes]`; or what makes such a network,
-            `(n_features, n_classes) -> nn.Module`, of initial weights that follow from `seed`; or None for layers of
-            `hidden` units. It is copied.
-        hidden: units of each hidden layer, where no network is given; none makes a linear model.
-        features: names of all features, in the order of the network's inputs: a list, the columns of a data frame.
-        buffer_size: samples kept in memory; of no effect on a method without one.
+        net: a network from `float32 [B, n_features]` to logits `[B, n_classes]`, which is copied; or a function
+            `(n_features, n_classes) -> nn.Module` (its initial weights follow from `seed`); or None for layers of
+            `hidden` units.
+        hidden: units of each hidden layer of the default network; an empty tuple makes a linear model.
+        features: names of all features, in the order of the network's inputs: a list, or the columns of a data frame.
+        buffer_size: samples in memory, for a method that has one.
         lr: learning rate.
-        clip_norm: bound on the norm of a step's gradient; None for none.
-        seed: of everything random.
-        device: "auto", "cpu", "cuda" or "mps"; None for where the network is.
+        clip_norm: bound on the norm of a step's gradient; None for no bound.
+        seed: seed of everything random.
+        device: "auto", "cpu", "cuda" or "mps"; None for the device of the network.
         options: further options of the method and of the `Learner`, such as `{"reg_weight": 0.1}`.
 
     Attributes:
-        learner: the `Learner` with all it can do, from the first sample on: `learner.save(path)`.
+        learner: the `Learner`, from the first sample on: `learner.save(path)`.
 
     Examples:
         >>> from river import preprocessing
@@ -83,16 +83,9 @@ class RiverClassifier(base.MiniBatchClassifier):
         device: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.method = method
-        self.net = net
-        self.hidden = hidden
+        super().__init__(method, net, hidden, buffer_size, lr=lr, clip_norm=clip_norm, device=device, options=options)
         self.features = features
-        self.buffer_size = buffer_size
-        self.lr = lr
-        self.clip_norm = clip_norm
         self.seed = seed
-        self.device = device
-        self.options = options
         self.learner: Learner | None = None
         self._names: list[Hashable] = _named(features)
 
@@ -101,7 +94,7 @@ class RiverClassifier(base.MiniBatchClassifier):
         return True
 
     def _unit_test_skips(self) -> set[str]:
-        """One step on the mean over a batch is not a step on each of its rows, as in river's own gradient descent."""
+        """`learn_many` takes one step on the mean over its rows, as river's own gradient descent does."""
         return {"check_learn_many_matches_learn_one"}
 
     def learn_one(self, x: Features, y: Any) -> None:
@@ -113,7 +106,7 @@ class RiverClassifier(base.MiniBatchClassifier):
 
         Raises:
             UsageError: a feature is no finite number, or a parameter of the model is not allowed.
-            TrainingError: the loss is not finite any more, or memory ran out.
+            TrainingError: the loss is no longer finite, or memory ran out.
         """
         _check_named(x)
         names = self._names or _sorted(x)
@@ -124,7 +117,7 @@ class RiverClassifier(base.MiniBatchClassifier):
 
         Raises:
             UsageError: a feature is no finite number.
-            TrainingError: the network does not answer with finite numbers, since learning diverged.
+            TrainingError: learning diverged: the answers are not finite.
         """
         _check_named(x)
         if self.learner is None:
@@ -133,7 +126,7 @@ class RiverClassifier(base.MiniBatchClassifier):
         return dict(zip(self.learner.classes, found, strict=True))
 
     def learn_many(self, X: pd.DataFrame, y: pd.Series[Any]) -> None:  # noqa: N803 - river's names
-        """Learn from a data frame, in one step.
+        """Take one step on all rows of a data frame.
 
         Args:
             X: a row for each sample, a column for each feature.
@@ -152,7 +145,7 @@ class RiverClassifier(base.MiniBatchClassifier):
         Raises:
             UsageError, TrainingError: as `predict_proba_one`; or two columns have one name.
         """
-        import pandas as pd  # river does without it where there are no data frames
+        import pandas as pd  # river needs it for data frames alone
 
         if self.learner is None or not len(X):
             return pd.DataFrame(index=X.index)
@@ -170,26 +163,14 @@ class RiverClassifier(base.MiniBatchClassifier):
         return pd.Series([self.learner.classes[output] for output in best], index=X.index)
 
     def _learn(self, names: list[Hashable], rows: Rows, labels: list[Any]) -> None:
-        """One step. What the first one says of features is kept only if it could be learned."""
-        learner = self.learner or self._made(len(names), _count(labels))
+        """One step. The names of the first sample are kept once it is learned."""
+        learner = self.learner or self.new_learner(len(names), _count(labels), self.seed)
         learner.observe(rows, labels)
         self.learner, self._names = learner, names
 
-    def _made(self, n_features: int, n_classes: int) -> Learner:
-        return table_learner(
-            self.method,
-            network(self.net, self.hidden, n_features, n_classes, self.seed),
-            buffer_size=self.buffer_size,
-            lr=self.lr,
-            clip_norm=self.clip_norm,
-            seed=self.seed,
-            device=self.device,
-            options=self.options,
-        )
-
 
 def _named(features: Collection[Hashable] | None) -> list[Hashable]:
-    """Names in an order that is the same in every process, which that of a set is not."""
+    """The names as a list. Raises UsageError for a set, whose order differs from process to process, or equal names."""
     if features is None:
         return []
     given = " ".join(reprlib.repr(features).split())
@@ -207,14 +188,14 @@ def _named(features: Collection[Hashable] | None) -> list[Hashable]:
 
 
 def _count(labels: list[Any]) -> int:
-    """Different ones. Raises UsageError if something cannot be a label."""
+    """Number of different labels. Raises UsageError if something cannot be a label."""
     different = Labels()
     different.learn(as_labels(labels, None))
     return len(different)
 
 
 def _sorted(features: Iterable[Hashable]) -> list[Hashable]:
-    """By name: a model must not depend on the order in which a mapping happens to hold its features, such as 1, "1"."""
+    """By type and text of the name, so that the order within a mapping does not matter."""
     names = sorted(features, key=lambda name: (type(name).__name__, str(name)))
     if not names:
         raise UsageError("features: the first sample has none; allowed: at least one, or features=[...]")
@@ -241,13 +222,13 @@ def _rows(frame: pd.DataFrame, names: list[Hashable]) -> Rows:
         with np.errstate(over="ignore"):
             rows: Rows = chosen.to_numpy(np.float32)
     except (TypeError, ValueError, OverflowError):
-        # Row by row, so that the error is of the one that holds no numbers.
+        # Row by row, so that the error shows the row without numbers.
         rows = np.concatenate([_row(row, names) for row in chosen.to_dict("records")])
     return rows
 
 
 def _check_named(x: object) -> None:
-    """Raises UsageError if the features of a sample have no names."""
+    """Raises UsageError if the sample is no mapping."""
     if not isinstance(x, Mapping):
         raise UsageError(f"features: given {reprlib.repr(x)}; allowed: a mapping, {{name: number}}")
 
@@ -255,7 +236,7 @@ def _check_named(x: object) -> None:
 def _no_number(x: Features) -> UsageError:
     wrong = {name: value for name, value in x.items() if not isinstance(value, int | float | np.number | np.bool_)}
     given = reprlib.repr(wrong or dict(x))
-    return UsageError(f"features: given {given}; allowed: numbers (river's OneHotEncoder makes them of texts)")
+    return UsageError(f"features: given {given}; allowed: numbers (river's OneHotEncoder makes them from text)")
 
 
 def _too_large(x: Features) -> UsageError:

@@ -1,4 +1,4 @@
-"""A learner for tables: a network if none is given, and options that suit few and small samples."""
+"""A learner for tables: a default network, and options that suit few and small samples."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from synergy.stream.learner import Learner
 from synergy.stream.options import choose_method
 
 SMALL_TABLES: Mapping[str, Mapping[str, Any]] = {"synergy": {"ema_alpha": 0.95}}
-"""Options of methods that differ here. The published average of SYNERgy's answer spans thousands of steps, and a small
-table has hundreds: digits two classes at a time, five passes, are 87 % right with 0.95 and 51 % with 0.999."""
+"""Options with other defaults here. SYNERgy's published average spans thousands of steps; a small table has hundreds.
+Digits, two classes at a time, in five passes: 87 % right with 0.95, 51 % with 0.999."""
 
 NetworkFactory = Callable[[int, int], nn.Module]
 """Number of features and of classes -> a network from `[B, features]` to logits `[B, classes]`."""
@@ -57,58 +57,86 @@ class Dense(Backbone):
         return inputs
 
 
-def table_learner(
-    method: str | type[Method[Any]],
-    net: nn.Module,
-    *,
-    classes: Iterable[Hashable] | None = None,
-    buffer_size: int,
-    lr: float,
-    clip_norm: float | None,
-    seed: int,
-    device: str | None,
-    options: Mapping[str, Any] | None,
-) -> Learner:
-    """A learner with options for tables, over which `options` prevail.
+class TableModel:
+    """The parameters that every face for tables has, and the learner that they make.
 
     Args:
-        method: as of `Learner`, like `net`, `classes`, `device` and `options`.
-        net: `[B, features]` -> logits.
-        classes: all there will ever be; None if new ones may come.
-        buffer_size: samples kept in memory, by a method that has one.
+        method: a name or a class, as of `Learner`.
+        net: a network, what makes one, or None for layers of `hidden` units.
+        hidden: units of each hidden layer.
+        buffer_size: samples in memory, for a method that has one.
         lr: learning rate.
-        clip_norm: bound on the norm of a step's gradient.
-        seed: of everything random but the network.
+        clip_norm: bound on the norm of a step's gradient; None for no bound.
         device: where to compute.
-        options: of the method and of the learner.
+        options: more options of the method and of the `Learner`. They win over the others.
 
-    Raises:
-        UsageError: as `Learner`.
+    Examples:
+        >>> model = TableModel("er", None, (8,), 100, lr=0.1, clip_norm=1.0, device=None, options={"minibatch_size": 4})
+        >>> learner = model.new_learner(n_features=3, n_classes=2, seed=0)
+        >>> learner.observe(torch.zeros(5, 3), ["a"] * 5)
+        >>> learner.memory.summary()["capacity"]
+        100
     """
-    name, kind = choose_method(method)
-    further = _checked(options)
-    size = further.get("buffer_size", buffer_size)
-    own: dict[str, Any] = {"clip_norm": clip_norm, "seed": seed, "prequential": "off"}
-    if "optimizer" not in further:
-        own["lr"] = lr
-    if "buffer_size" in kind.Config.names() and "buffer_bytes" not in further:
-        own["buffer_size"] = size
-        if issubclass(kind.Config, ReplayConfig) and isinstance(size, int | float):
-            # A small memory gives no more at a time; else the method warns of that, and names a flag of the command.
-            own["minibatch_size"] = min(kind.Config.minibatch_size, size)
-    return Learner(
-        net, method, classes=classes, device=device, **(own | dict(SMALL_TABLES.get(name, {})) | dict(further))
-    )
+
+    def __init__(
+        self,
+        method: str | type[Method[Any]],
+        net: nn.Module | NetworkFactory | None,
+        hidden: Sequence[int],
+        buffer_size: int,
+        *,
+        lr: float,
+        clip_norm: float | None,
+        device: str | None,
+        options: Mapping[str, Any] | None,
+    ) -> None:
+        self.method = method
+        self.net = net
+        self.hidden = hidden
+        self.buffer_size = buffer_size
+        self.lr = lr
+        self.clip_norm = clip_norm
+        self.device = device
+        self.options = options
+
+    def new_learner(
+        self, n_features: int, n_classes: int, seed: int, classes: Iterable[Hashable] | None = None
+    ) -> Learner:
+        """A learner for tables of `n_features` columns.
+
+        Args:
+            n_features: columns of the table.
+            n_classes: outputs of a network that is made here.
+            seed: of everything random, the initial weights too.
+            classes: all labels there will ever be; None if new ones may come.
+
+        Raises:
+            UsageError: as `Learner`, and for a network, an option or layer sizes that are not allowed.
+        """
+        net = network(self.net, self.hidden, n_features, n_classes, seed)
+        name, kind = choose_method(self.method)
+        further = _checked(self.options)
+        size = further.get("buffer_size", self.buffer_size)
+        own: dict[str, Any] = {"clip_norm": self.clip_norm, "seed": seed, "prequential": "off"}
+        if "optimizer" not in further:
+            own["lr"] = self.lr
+        if "buffer_size" in kind.Config.names() and "buffer_bytes" not in further:
+            own["buffer_size"] = size
+            if issubclass(kind.Config, ReplayConfig) and isinstance(size, int | float):
+                # A draw as large as a small memory. A larger one makes the method warn, in words of the command line.
+                own["minibatch_size"] = min(kind.Config.minibatch_size, size)
+        options = own | dict(SMALL_TABLES.get(name, {})) | dict(further)
+        return Learner(net, self.method, classes=classes, device=self.device, **options)
 
 
 def _checked(options: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Further options, if they are some and none of them is an argument already, or of no use for classes."""
+    """The further options. Raises UsageError for one that is an argument of its own, or has no use for classes."""
     if options is None:
         return {}
     if not isinstance(options, Mapping):
         raise UsageError(f"options: given {reprlib.repr(options)}; allowed: a mapping from names to values")
     if strange := [name for name in options if not isinstance(name, str)]:
-        raise UsageError(f"options: given the name {reprlib.repr(strange[0])}; allowed: names that are texts")
+        raise UsageError(f"options: given the name {reprlib.repr(strange[0])}; allowed: names as text")
     if taken := sorted(_NO_OPTIONS & options.keys()):
         raise UsageError(f"options: given {taken[0]!r}; allowed: options of the method and of a learner of classes")
     return options
@@ -120,17 +148,18 @@ _NO_OPTIONS = frozenset({"net", "method", "config", "classes", "device", "loss"}
 def network(
     given: nn.Module | NetworkFactory | None, hidden: Sequence[int], n_features: int, n_classes: int, seed: int
 ) -> nn.Module:
-    """The network a user gave, made for a table of so many features and classes; a `Dense` one if none was given.
+    """The network for a table: the given one, or a `Dense` one.
 
     Args:
-        given: a network as it is, something that makes one, or None.
-        hidden: units of each hidden layer, where none is given.
-        n_features: of the table.
-        n_classes: known so far.
-        seed: of the initial weights, also of those that `given` draws from torch's global generator, which is put back.
+        given: a network, a function that makes one, or None.
+        hidden: units of each hidden layer of a `Dense` one.
+        n_features: columns of the table.
+        n_classes: classes known so far.
+        seed: of the initial weights. A function `given` draws from torch's global generator: it is seeded for that, and
+            then put back.
 
     Raises:
-        UsageError: it is something else, or `hidden` is not a sequence of layer sizes.
+        UsageError: `given` is something else, or `hidden` is no sequence of layer sizes.
     """
     if given is None:
         if isinstance(hidden, str) or not isinstance(hidden, Sequence) or not all(map(_is_size, hidden)):
@@ -140,7 +169,7 @@ def network(
     if isinstance(given, nn.Module):
         return given
     if not callable(given):
-        raise UsageError(f"net: given {reprlib.repr(given)}; allowed: an nn.Module, or what makes one: {_MAKES}")
+        raise UsageError(f"net: given {reprlib.repr(given)}; allowed: an nn.Module, or a function {_MAKES}")
     with torch.random.fork_rng(devices=[]):
         # Layers draw their weights from the global generator and know no other.
         torch.default_generator.set_state(torch_generator(seed, "network").get_state())
@@ -148,9 +177,9 @@ def network(
             made = given(n_features, n_classes)
         except TypeError as error:
             reason = " ".join(str(error).split())
-            raise UsageError(f"net: it makes no network of two numbers ({reason}); allowed: {_MAKES}") from error
+            raise UsageError(f"net: the function fails for two numbers ({reason}); allowed: {_MAKES}") from error
     if not isinstance(made, nn.Module):
-        raise UsageError(f"net: it made a {type(made).__name__}; allowed: an nn.Module, from {_MAKES}")
+        raise UsageError(f"net: the function gave a {type(made).__name__}; allowed: {_MAKES}")
     return made
 
 
@@ -162,17 +191,17 @@ def _is_size(units: object) -> bool:
 
 
 def probabilities(learner: Learner, rows: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Probabilities `[B, classes]` of the classes known so far; in float32 their sum would not be close enough to 1.
+    """Probabilities `[B, classes]` of the classes known so far, in float64: the sums of float32 miss 1 by too much.
 
     Args:
         learner: of classes.
         rows: `[B, features]`.
 
     Raises:
-        UsageError: as `Learner.scores`, or the samples are so large that the network's answers are not finite.
+        UsageError: as `Learner.scores`, or the samples are too large for finite answers.
         TrainingError: as `Learner.scores`.
     """
     found: np.ndarray[Any, np.dtype[np.float64]] = learner.scores(rows).double().softmax(1).cpu().numpy()
     if np.isnan(found).any():
-        raise UsageError("samples: the network's answers to them are NaN; allowed: smaller numbers (scale them)")
+        raise UsageError("samples: the network answers NaN; allowed: smaller numbers (scale them)")
     return found
