@@ -34,8 +34,8 @@ def notes(release: str, changelog: str, package: str) -> str:
     """The text below the heading `## RELEASE` or `## RELEASE (DATE)`.
 
     Raises:
-        ValueError: the package is another release; there is no such heading, or it says "not released"; or there is no text
-            below it.
+        ValueError: the package is another release; there is no such heading, or it says "not released"; or the text is
+            missing.
     """
     if release != package:
         raise ValueError(f"given {release}; synergy/release.py says {package}")
