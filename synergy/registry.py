@@ -70,8 +70,8 @@ class Registry(Generic[KindT]):
         'MLP'
         >>> NET_CLASSES.load("mpl")
         Traceback (most recent call last):
-        synergy.errors.UsageError: unknown network 'mpl'; did you mean 'mlp'? allowed: mlp, resnet18, or \
-package.module:Class, file.py:Class
+        synergy.errors.UsageError: unknown network 'mpl'; did you mean 'mlp'? allowed: linear, mlp, \
+resnet18, or hf:NAME, timm:NAME, package.module:Class, file.py:Class
     """
 
     kind: str

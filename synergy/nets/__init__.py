@@ -6,23 +6,38 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from synergy.registry import Registry
+from synergy.registry import FORMS, Registry
 
 if TYPE_CHECKING:
     from torch import nn
 
 NETS: Mapping[str, str] = MappingProxyType(
     {
+        "linear": "synergy.nets.linear:Linear",
         "mlp": "synergy.nets.mlp:MLP",
         "resnet18": "synergy.nets.resnet:ResNet18",
     }
 )
 """Name -> "module:Class", imported when asked for: listing the names needs no torch."""
 
-NET_CLASSES: Registry[nn.Module] = Registry(
-    "network", NETS, "torch.nn:Module", "synergy.nets.base:NetConfig", "synergy.nets"
+FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "hf": "synergy.nets.hugging_face:hugging_face",
+        "timm": "synergy.nets.timm_models:timm_model",
+    }
 )
-"""Our names, `module:Class`, `file.py:Class` and entry points."""
+"""Prefix of a name -> "module:function" that makes the class: `hf:NAME`, `timm:NAME`."""
+
+NET_CLASSES: Registry[nn.Module] = Registry(
+    "network",
+    NETS,
+    "torch.nn:Module",
+    "synergy.nets.base:NetConfig",
+    "synergy.nets",
+    families=FAMILIES,
+    forms=f"hf:NAME, timm:NAME, {FORMS}",
+)
+"""Our names, `hf:NAME`, `timm:NAME`, `module:Class`, `file.py:Class` and entry points."""
 
 
 def net_class(name: str) -> type[nn.Module]:

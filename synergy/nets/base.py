@@ -73,6 +73,11 @@ class Network(nn.Module, ABC, Generic[ConfigT]):
                 PyTorch's global generator, which starts from the seed of this one and is put back afterwards.
         """
 
+    @classmethod
+    def versions(cls, config: ConfigT) -> dict[str, str]:
+        """What else decides the network, for the record: releases of libraries and hashes of files, by name."""
+        return {}
+
 
 def build(
     kind: type[nn.Module], config: NetConfig, shape: tuple[int, ...], n_classes: int, generator: torch.Generator

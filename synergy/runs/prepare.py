@@ -18,7 +18,7 @@ from synergy.engine.optimizers import OptimizerMaker, optimizer_maker, schedules
 from synergy.engine.worker import Means, Worker
 from synergy.errors import UsageError
 from synergy.methods.base import Budget, Method, MethodConfig, Setting, make_method
-from synergy.nets.base import NETWORK_ERRORS, build
+from synergy.nets.base import NETWORK_ERRORS, Network, build
 from synergy.ops.frozen import Frozen
 from synergy.ops.modes import evaluating
 from synergy.ops.objectives import CROSS_ENTROPY, Objective, weighted_cross_entropy
@@ -121,13 +121,14 @@ def prepare(config: RunConfig) -> Prepared:
     draws = draws_in_training(net, scenario.view.plain(sample), TorchRandomness(training.seed, "network/trial", device))
     schedulers = schedules(method, make_schedule, config.method_name)
     worker = Worker(method, means, draws=draws, schedulers=schedulers)
-    return Prepared(config, scenario, worker, source.info, schedule, device, n_parameters, _code(config))
+    return Prepared(config, scenario, worker, source.info, schedule, device, n_parameters, _code(config, net_type))
 
 
-def _code(config: RunConfig) -> dict[str, str]:
-    """The hash of each file of a name like `my.py:Class`, by its path as given."""
+def _code(config: RunConfig, net: type[nn.Module]) -> dict[str, str]:
+    """The hash of each file of a name like `my.py:Class`, by its path as given, and what the network names."""
     given = {group: vars(config)[f"{group}_name"].rpartition(":")[0] for group in config.files}
-    return {path: fingerprint(config.files[group]) for group, path in given.items() if path.endswith(".py")}
+    hashes = {path: fingerprint(config.files[group]) for group, path in given.items() if path.endswith(".py")}
+    return hashes | (net.versions(config.net) if issubclass(net, Network) else {})
 
 
 def _objective(

@@ -166,7 +166,7 @@ def _check_origin(began: Mapping[str, Any], now: Mapping[str, Any], what: str) -
         warnings.warn(
             f"begun with {_bounded(then)}, goes on with {there}: last bits of the result may differ", stacklevel=2
         )
-    files = [name for name in now["versions"] if name.endswith(".py")]
+    files = [name for name in now["versions"] if name.endswith(".py") or ":" in name]
     changed = [file for file in files if began["versions"].get(file) != now["versions"][file]]
     if changed:
         warnings.warn(f"{', '.join(changed)}: changed since the run began; its result comes from both", stacklevel=2)
