@@ -18,7 +18,9 @@ from synergy.engine.optimizers import OptimizerMaker, optimizer_maker, schedules
 from synergy.engine.worker import Means, Worker
 from synergy.errors import UsageError
 from synergy.methods.base import Budget, Method, MethodConfig, Setting, make_method
+from synergy.nets import NETS
 from synergy.nets.base import NETWORK_ERRORS, Network, build
+from synergy.nets.named import giving_logits
 from synergy.ops.frozen import Frozen
 from synergy.ops.modes import evaluating
 from synergy.ops.objectives import CROSS_ENTROPY, Objective, weighted_cross_entropy
@@ -90,6 +92,8 @@ def prepare(config: RunConfig) -> Prepared:
     def build_net(name: str) -> nn.Module:
         generator = torch_generator(training.seed, f"net/{name}")
         net = build(net_type, config.net, scenario.shape, scenario.n_classes, generator).to(device)
+        if config.net_name not in NETS and not isinstance(net, torch.jit.ScriptModule):
+            giving_logits(net)
         return channels_last(net) if training.memory_format == "channels_last" else net
 
     net = _tried(lambda: build_net("net"), config.net_name, scenario)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Protocol, runtime_checkable
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from synergy.errors import UsageError
+from synergy.nets.named import Packing
 
 UNSTORABLE = (torch.uint16, torch.uint32, torch.uint64)
 """Types for which torch has hardly any operations."""
@@ -26,11 +27,13 @@ class Form:
         shape: of one sample.
         dtype: of its numbers, as they are stored.
         names: of the columns, in the order of the network's inputs, if the first batch was a data frame.
+        packing: of samples that are several named tensors; None for one tensor.
     """
 
     shape: torch.Size
     dtype: torch.dtype
     names: tuple[Hashable, ...] | None = None
+    packing: Packing | None = None
 
     @property
     def nbytes(self) -> int:
@@ -63,9 +66,23 @@ class Intake:
         self._device = device
         self._form: Form | None = None
 
-    def fix(self, raw: Tensor) -> None:
-        """From now on samples are like those of `raw` `[B, ...]`."""
-        self._form = Form(raw.shape[1:], raw.dtype)
+    def fix(self, raw: Tensor, packing: Packing | None = None) -> None:
+        """From now on samples are like those of `raw` `[B, ...]`, which is packed so."""
+        self._form = Form(raw.shape[1:], raw.dtype, packing=packing)
+
+    def packing(self, given: Any) -> Packing | None:
+        """How a batch of named tensors is packed; None for a batch in one piece."""
+        return Packing.of(self._named(given)) if isinstance(given, Mapping) else None
+
+    def _named(self, given: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {str(name): as_samples(value, self._numbers, self._device, f"'{name}'") for name, value in given.items()}
+
+    def _packed(self, given: Mapping[str, Any]) -> Tensor:
+        form, named = self._form, self._named(given)
+        if form is not None and form.packing is None:
+            raise UsageError("samples: given a mapping; allowed: one tensor, as in the first batch")
+        packing = Packing.of(named) if form is None or form.packing is None else form.packing
+        return packing.pack(named)
 
     def fix_names(self, names: Sequence[Hashable] | None) -> None:
         """From now on the columns of data frames have these names, in this order; None for any names."""
@@ -80,7 +97,8 @@ class Intake:
         """A batch `[B, ...]` as it is stored.
 
         Args:
-            given: a tensor, an array, nested lists or a data frame. A frame's columns are matched by name.
+            given: a tensor, an array, nested lists or a data frame, whose columns are matched by name; or a mapping of
+                names to tensors.
 
         Raises:
             UsageError: as in `as_samples`; or the samples differ from those of the first batch in their shape, their
@@ -89,7 +107,15 @@ class Intake:
         form = self._form
         if form is not None and form.names is not None:
             given = _in_order(given, form.names)
-        raw = as_samples(given, self._numbers, self._device)
+        if isinstance(given, Mapping):
+            raw = self._packed(given)
+        elif form is not None and form.packing is not None:
+            names = ", ".join(column.name for column in form.packing.columns)
+            raise UsageError(
+                f"samples: given a {type(given).__name__}; allowed: a mapping of {names}, as in the first batch"
+            )
+        else:
+            raw = as_samples(given, self._numbers, self._device)
         return raw if form is None else _formed(raw, form)
 
 

@@ -34,7 +34,8 @@ class Learner:
     nothing, and Ctrl-C waits for the end of a step.
 
     Args:
-        net: maps a batch of samples `[B, ...]` to logits `[B, K]` (or, with `loss="mse"`, to numbers `[B, ...]`).
+        net: maps a batch of samples `[B, ...]` to logits `[B, K]`, or to a mapping with `logits`, as a model of
+            transformers does; with `loss="mse"`, to numbers `[B, ...]`. Its frozen parameters stay as they are.
         method: a name (`synergy list` shows them), `module:Class`, `file.py:Class`, or a class; one that needs no task
             boundaries.
         config: the method's options as an object, instead of by name.
@@ -107,6 +108,8 @@ class Learner:
 
         Args:
             x: samples `[B, ...]`, B at least 1: a tensor, an array, lists or a data frame; uint8 is stored as it is.
+                Or a mapping of names to these, such as `input_ids` and `attention_mask`: the network gets them by name,
+                and a memory holds them packed into one tensor.
             y: a label for each: a tensor, an array or a list of anything hashable; with `loss="mse"` numbers `[B, ...]`
                 in the shape of the network's outputs.
 
@@ -258,7 +261,8 @@ class Learner:
 
         Args:
             path: the folder.
-            net: a network like the one the learner was made with, compiled or not; its weights do not matter.
+            net: a network like the one the learner was made with, compiled or not. Its weights do not matter, but for
+                frozen ones: no file holds these.
             method: its class, or its name as in the constructor, if it is not one of the library's.
             transform, augment, optimizer, scheduler: as the learner was made with.
             device: as in the constructor.

@@ -17,6 +17,7 @@ from synergy.engine.worker import Worker
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.interrupts import uninterrupted
 from synergy.methods.base import Method
+from synergy.nets.named import Packing
 from synergy.randomness import generator
 from synergy.stream.explained import SHORT_OF_MEMORY, explained
 from synergy.stream.intake import Intake, as_samples, check_finite, column_names
@@ -104,7 +105,7 @@ class Progress:
         """Learn from one batch, within `change`. Arguments and errors as `Learner.observe`."""
         raw = self.intake(x)
         given = self._numbers(y) if self.labels is None else self.labels.outputs(y, len(raw))
-        worker = self.worker or self._start(raw, given, column_names(x))
+        worker = self.worker or self._start(raw, given, column_names(x), self.intake.packing(x))
         known = len(self.classes)
         targets = self._outputs(worker, given, len(raw))
         with explained(len(raw)):
@@ -128,14 +129,22 @@ class Progress:
         if losses and not isfinite(losses["loss"].item()):
             raise self._diverged(f"the loss became {float(losses['loss'])} at")
 
-    def _start(self, raw: Tensor, given: Tensor | list[Hashable], names: Sequence[Hashable] | None) -> Worker:
+    def _start(
+        self,
+        raw: Tensor,
+        given: Tensor | list[Hashable],
+        names: Sequence[Hashable] | None,
+        packing: Packing | None,
+    ) -> Worker:
         """Make the method, now that the first batch says what a sample and its target are like."""
+        if packing is not None:
+            self.recipe.template.take(packing)
         seen = rehearse(self.recipe, raw, self.labels)
         self.output = seen.output
         outputs = prod(seen.output)
         target = LABEL_BYTES if self.labels is not None else outputs * self.recipe.view.dtype.itemsize
         self.recipe = self.recipe.sized(raw[0].nbytes, target, outputs)
-        self.intake.fix(raw)
+        self.intake.fix(raw, packing)
         self.intake.fix_names(names)
         self.worker = self.recipe.worker(outputs, self.labels, draws=seen.draws, recomputes=seen.recomputes)
         return self.worker

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from synergy.errors import SHORTAGES, UsageError
+from synergy.nets.named import giving_logits, has_logits
 from synergy.ops.growth import classifier, widen
 from synergy.ops.modes import evaluating
 from synergy.randomness import TorchRandomness
@@ -167,6 +168,10 @@ def _outputs(recipe: Recipe, net: nn.Module, inputs: Tensor, when: str) -> Tenso
             f"network: {when}it cannot take samples of shape {list(inputs.shape)} and type {inputs.dtype} "
             f"({_first_line(error)}); give others{hint}, or a transform"
         ) from error
+    if has_logits(outputs):
+        recipe.template.give_logits()
+        giving_logits(net)
+        outputs = outputs["logits"]
     if not isinstance(outputs, Tensor):
         what = type(outputs).__name__
         raise UsageError(f"network: {when}its output is a {what}; allowed: a tensor [B, ...] ({_unwrapping(outputs)})")
@@ -186,7 +191,7 @@ def _count(inputs: Tensor) -> str:
 def _unwrapping(outputs: object) -> str:
     """How a module around the network gives a tensor."""
     if isinstance(outputs, Mapping):
-        key = "logits" if "logits" in outputs else next(iter(outputs), "logits")
+        key = next(iter(outputs), "logits")
         return f"a module around it whose forward returns net(x)[{key!r}]"
     if isinstance(outputs, tuple | list):
         return "a module around it whose forward returns net(x)[0], or no auxiliary outputs"

@@ -18,6 +18,7 @@ from synergy.disk import checkpoint
 from synergy.engine.worker import Worker
 from synergy.errors import UsageError
 from synergy.memory.reservoir import MOST
+from synergy.nets.named import Packing
 from synergy.state import State, collect, restore, restore_fresh
 from synergy.stream.labels import restored, restored_weights, saved, saved_weights
 from synergy.stream.progress import Progress
@@ -116,9 +117,11 @@ def state_of(progress: Progress) -> State:
     """Everything that decides how a learner goes on, but for its labels and their weights."""
     worker = progress.require_trained("save")
     recipe, form = progress.recipe, progress.intake.form()
-    sample = {"shape": list(form.shape), "dtype": str(form.dtype).removeprefix("torch.")}
+    sample: State = {"shape": list(form.shape), "dtype": str(form.dtype).removeprefix("torch.")}
     if form.names is not None:
         sample["columns"] = [saved(name) for name in form.names]
+    if form.packing is not None:
+        sample["packing"] = form.packing.state()
     options = recipe.options.as_mapping()
     return {
         "kind": KIND,
@@ -154,7 +157,10 @@ def restore_progress(progress: Progress, state: State, labels: Sequence[Hashable
     progress.recipe = replace(progress.recipe, options=options)
     shape, dtype = state["sample"]["shape"], vars(torch)[state["sample"]["dtype"]]
     example = torch.zeros(2, *shape, dtype=dtype, device=progress.recipe.template.device)
-    progress.intake.fix(example)
+    packing = Packing.restored(state["sample"]["packing"]) if "packing" in state["sample"] else None
+    if packing is not None:
+        progress.recipe.template.take(packing)
+    progress.intake.fix(example, packing)
     if "columns" in state["sample"]:
         progress.intake.fix_names([restored(name) for name in state["sample"]["columns"]])
     _restore_network(progress, state, example)

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from synergy.errors import UsageError
+from synergy.nets.named import Packing, giving_logits, taking
 from synergy.ops.frozen import Frozen
 from synergy.ops.growth import classifier, classifier_name, widen
 from synergy.ops.vectors import trained, twin
@@ -57,6 +58,14 @@ class Template:
     def build(self, name: str) -> nn.Module:
         """A network as it was given, and as wide as it is now. The name makes no difference."""
         return twin(self.net)
+
+    def take(self, packing: Packing) -> None:
+        """Let the network take packed samples from now on."""
+        self.net = taking(twin(self.net), packing)
+
+    def give_logits(self) -> None:
+        """Let the network give the `logits` of its outputs from now on."""
+        self.net = giving_logits(twin(self.net))
 
     def initial(self) -> dict[str, Tensor]:
         """The weights as they were given, and buffers, without what is frozen."""

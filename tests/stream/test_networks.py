@@ -66,8 +66,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         r"network: its output is a dict; .* whose forward returns net\(x\)\['scores'\]",
     ),
     "a model output": (
-        lambda: Around(lambda out, training: ModelOutput(loss=out.sum(), logits=out)),
-        r"network: its output is a ModelOutput; .* whose forward returns net\(x\)\['logits'\]",
+        lambda: Around(lambda out, training: ModelOutput(hidden=out)),
+        r"network: its output is a ModelOutput; .* whose forward returns net\(x\)\['hidden'\]",
     ),
     "nothing": (lambda: Around(lambda out, training: None), "network: its output is a NoneType; allowed: a tensor"),
     "a batch of one that loses its dimension": (
