@@ -109,6 +109,12 @@ class TorchRandomness:
             yield watch
 
     @contextmanager
+    def lent(self) -> Iterator[None]:
+        """As `drawing`, by the global generator alone: a recorded step draws from that and no other one."""
+        with uninterrupted(), self._borrowed():
+            yield
+
+    @contextmanager
     def _borrowed(self) -> Iterator[None]:
         """Within, the global generator goes on where this one was; afterwards it is as it was before."""
         with self._BORROWING:

@@ -16,13 +16,13 @@ from synergy.randomness import TorchRandomness
 Context: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
-def step_context(precision: str, device: torch.device, chance: TorchRandomness | None) -> Context:
+def step_context(precision: str, device: torch.device, chance: TorchRandomness | None = None) -> Context:
     """The context of a step.
 
     Args:
         precision: "fp32", "tf32" or "bf16".
         device: of the network.
-        chance: what the network draws from in training; None if it draws nothing.
+        chance: what the network draws from in training; None if it draws nothing, or if that is another context's.
     """
     if precision == "fp32" and device.type == "cpu" and chance is None:
         return nullcontext

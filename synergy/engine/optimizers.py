@@ -47,6 +47,8 @@ def optimizer_maker(
     def make(parameters: list[nn.Parameter], lr: float) -> Optimizer:
         optimizer = NAMED[named](parameters, lr) if factory is None else factory(parameters)
         _check(optimizer, parameters)
+        if factory is None and parameters[0].is_cuda:
+            _count_on_device(optimizer)
         if clip_norm is not None:
             _clip(optimizer, clip_norm)
         return optimizer
@@ -65,6 +67,13 @@ def _check(optimizer: Any, parameters: list[nn.Parameter]) -> None:
             "optimizer: it made one of other parameters than those it was given; allowed: "
             "lambda parameters: torch.optim.Adam(parameters), since a copy of the network is trained"
         )
+
+
+def _count_on_device(optimizer: Optimizer) -> None:
+    """Let an optimiser count its steps on the device, if it can, so that a recorded step goes on counting."""
+    for group in optimizer.param_groups:
+        if "capturable" in group:
+            group["capturable"] = True
 
 
 def _clip(optimizer: Optimizer, bound: float) -> None:

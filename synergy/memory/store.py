@@ -101,7 +101,9 @@ class Store:
         places[kept] = slots[kept]
         if len(kept):
             self.filled = max(self.filled, int(places[kept].max()) + 1)
-        return torch.from_numpy(places)
+        decided = torch.from_numpy(places)
+        self._note_rows(decided.to(self._home, non_blocking=True))
+        return decided
 
     def put(self, places: Tensor, samples: Samples) -> None:
         """Write samples to the `places` `[N]` that `place` gave. Those with the place `capacity` are dropped."""
@@ -111,7 +113,6 @@ class Store:
             self._fields = {name: self._slots_for(value) for name, value in fields.items()}
         assert fields.keys() == self._fields.keys(), f"stored fields are {list(self._fields)}, given {list(fields)}"
         index = places.to(self._home, non_blocking=True)
-        self._note_rows(index)
         for name, value in fields.items():
             self._fields[name].index_copy_(0, index, value.detach().to(self._home))
 
@@ -147,7 +148,7 @@ class Store:
         assert self.filled <= capacity <= self.capacity, f"{self.filled} samples in {capacity} of {self.capacity} slots"
         self.capacity = capacity
         for name, value in self._fields.items():
-            self._fields[name] = self._slots_for(value)
+            self._fields[name] = self._slots_for(value).zero_()  # freed memory may still hold samples
             self._fields[name][: self.filled] = value[: self.filled]
 
     def widen(self, name: str, columns: int) -> None:
@@ -158,7 +159,7 @@ class Store:
             self._fields[name][:, : narrow.shape[1]] = narrow
 
     def note(self) -> None:
-        """From here `go_back` leads back to what is stored now, until `close`: rows are noted before they change."""
+        """From here until `close`, `go_back` leads back to what is stored now: deciding a place notes what is there."""
         self._noted = _Noted(self.capacity, self.filled, self._device, dict(self._fields), [])
 
     def go_back(self) -> None:
@@ -179,6 +180,10 @@ class Store:
         if self._noted is not None:
             rows = [(slots, index, slots.index_select(0, index)) for slots in self._fields.values()]
             self._noted.rows.extend(rows)
+
+    def slots(self) -> dict[str, Tensor]:
+        """All slots of each field, `[capacity + 1, ...]`, filled or empty; no field before the first put."""
+        return dict(self._fields)
 
     def nbytes(self) -> int:
         """Bytes of all slots, filled or empty; 0 before the first sample."""

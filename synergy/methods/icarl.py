@@ -120,7 +120,8 @@ class ICaRL(Method[IcarlConfig]):
 
     @torch.no_grad()
     def _targets(self, inputs: Tensor, labels: Tensor, has_old: bool) -> Tensor:
-        targets = F.one_hot(labels, self.setting.n_classes).to(inputs.dtype)
+        # `F.one_hot` looks at the labels, which a step cannot wait for.
+        targets = (labels[:, None] == torch.arange(self.setting.n_classes, device=labels.device)).to(inputs.dtype)
         return torch.where(self.distilled, self.old(inputs).sigmoid(), targets) if has_old else targets
 
     def end_task(self, task: Task) -> None:

@@ -51,6 +51,7 @@ class TrainingConfig(Options):
     clip_norm: float | None = option(None, "bound on the norm of a step's gradient", low=0)
     class_weights: tuple[float, ...] | None = option(None, "weight of each class in the loss, by label", low=0)
     memory_on: str = option("device", "where memories keep samples", choices=("device", "host"))
+    eager: bool = option(False, "compute every step anew; by default steps that repeat are replayed on CUDA")
     max_steps_per_task: int | None = option(None, "stop every task after this many steps (a partial run)", low=1)
     max_tasks: int | None = option(None, "stop after this many tasks (a partial run)", low=1)
     fisher_memory_mb: int = option(1024, "bound on intermediate results of a Fisher pass, MiB", low=1)

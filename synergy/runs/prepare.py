@@ -120,7 +120,7 @@ def prepare(config: RunConfig) -> Prepared:
     n_parameters = sum(p.numel() for p in net.parameters())
     method = make_method(method_type, config.method, setting, budget)
     sample = scenario.task(0).take(torch.zeros(2, dtype=torch.int64, device=device))[0]
-    means = Means(device, training.precision, training.seed, memory_on=training.memory_on)
+    means = Means(device, training.precision, training.seed, memory_on=training.memory_on, eager=training.eager)
     make_schedule = None if training.schedule is None else load_function("schedule", training.schedule)
     draws = draws_in_training(net, scenario.view.plain(sample), TorchRandomness(training.seed, "network/trial", device))
     schedulers = schedules(method, make_schedule, config.method_name)

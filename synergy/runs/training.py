@@ -21,7 +21,7 @@ from synergy.runs.listeners import Listener
 from synergy.runs.online import OnlineAccuracy
 from synergy.scenarios.base import AnyScenario
 from synergy.state import State, collect, restore
-from synergy.types import Batch, ProtocolName, Split, Task
+from synergy.types import ProtocolName, Split, Step, Task
 
 LOOK_SECONDS = 0.25
 LOOK_STEPS = 200
@@ -73,7 +73,7 @@ class Training:
         schedule: how much of it.
         seed: of the run; the stream's augmentation derives from it.
         listener: is told how it goes.
-        should_stop: asked before every step.
+        should_stop: asked before every step, or before every few that were decided together.
         save: keeps the state of the training it is given: after every `save_every` steps, at the end of every task, and
             when it was asked to stop. All losses up to there are finite.
         save_every: steps; None for the other occasions alone.
@@ -218,32 +218,41 @@ class Training:
     def _learn(self, task: Task) -> None:
         self.listener.task_begins(task, self.schedule.steps(task), self.taken)
         if not self.begun:
-            self.method.begin_task(task)
+            self.worker.begin_task(task)
             self.begun = True
-        for raw, labels in self._batches(task):
-            self._step(raw, labels)
+        orders = self._orders(task)
+        while block := list(itertools.islice(orders, self._together())):
+            self._learn_block(task, block)
         self._look()
-        with self.worker.context():
-            self.method.end_task(task)
+        self.worker.end_task(task)
 
-    def _batches(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
-        """Those that are left of the task."""
+    def _orders(self, task: Task) -> Iterator[Tensor]:
+        """The samples of each batch that is left of the task, `int64 [B]`."""
         left = self.schedule.steps(task) - self.taken
         epoch, passed = divmod(self.taken, max(1, len(task.order(0))))
         while left:
-            for batch in itertools.islice(task.batches(epoch, passed), left):
+            for indices in task.order(epoch)[passed : passed + left]:
                 left -= 1
-                yield batch
+                yield indices
             epoch, passed = epoch + 1, 0
 
-    def _step(self, raw: Tensor, labels: Tensor) -> None:
+    def _together(self) -> int:
+        """Steps that are decided at once: never past the next checkpoint, whose state is that of its step."""
+        reach = self.worker.reach
+        return reach if self.save_every is None else min(reach, self.save_every - self.steps % self.save_every)
+
+    def _learn_block(self, task: Task, block: list[Tensor]) -> None:
         if self.should_stop():
             self._look()
             self._save()
             raise Stopped
-        view = self.scenario.view
-        draws = view.decide(len(raw), self.augment_rng)
-        step = self.worker.step(Batch(raw, view(raw, draws), labels))
+        sizes = [len(indices) for indices in block]
+        draws = [self.scenario.view.decide(size, self.augment_rng) for size in sizes]
+        for indices, planned in zip(block, self.worker.plan(sizes, draws), strict=True):
+            raw, labels = task.take(indices)
+            self._took(self.worker.take(raw, labels, planned, self.scenario.view), labels)
+
+    def _took(self, step: Step, labels: Tensor) -> None:
         self.steps += 1
         self.taken += 1
         if step.outputs is not None:

@@ -29,6 +29,7 @@ class StreamOptions(Options):
         "device", "where memory keeps samples: beside the network, or on the host", choices=("device", "host")
     )
     precision: str = option("fp32", "precision of convolutions and matrix products", choices=("fp32", "tf32", "bf16"))
+    eager: bool = option(False, "compute every step anew; by default steps that repeat are replayed on CUDA")
     clip_norm: float | None = option(None, "bound on the norm of a step's gradient", low=0)
     prequential: str = option(
         LEARNING,

@@ -150,7 +150,9 @@ class Recipe:
         """
         options = self.options
         method = self.method(outputs, labels)
-        means = Means(self.template.device, options.precision, options.seed, CHANCE, options.memory_on)
+        means = Means(
+            self.template.device, options.precision, options.seed, CHANCE, options.memory_on, eager=options.eager
+        )
         schedulers = schedules(method, self.scheduler, self.name)
         return Worker(method, means, draws=draws, recomputes=recomputes, schedulers=schedulers)
 

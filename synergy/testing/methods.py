@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synergy.engine.static import StaticSteps
+from synergy.engine.replay import Replays, StaticBuffers
 from synergy.methods.base import Method, MethodConfig, has_batch_norm, make_method
 from synergy.scenarios.base import AnyScenario
 from synergy.state import State, same
@@ -231,7 +231,13 @@ class _MethodTrial:
         self._require_same_bits(learn, "decided ahead")
 
     def static_buffers(self) -> None:
-        self._require_same_bits(lambda learner, batches: StaticSteps(learner).ahead(batches), "on static buffers")
+        def learn(learner: Method[Any], batches: list[Batch]) -> list[Step]:
+            replays = Replays(learner, StaticBuffers(), warm_ups=0)
+            steps = list(replays.ahead(batches))
+            require(not replays.restless, "it holds other tensors after every step, so that no step can be replayed")
+            return steps
+
+        self._require_same_bits(learn, "on static buffers")
 
     def _require_same_bits(self, learn: Callable[[Method[Any], list[Batch]], list[Step]], how: str) -> None:
         learner, steps = self._fresh(), []

@@ -1,7 +1,8 @@
-"""Decisions made ahead are those made one by one, and steps on static buffers give the same bits."""
+"""Decisions made ahead are those made one by one, and replayed steps give the bits of steps computed anew."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from synergy.decisions import branch, is_open, leaves, on_device, static_copy, tensors
-from synergy.engine.static import StaticSteps
+from synergy.decisions import branch, is_open, leaves, on_device, rows, tensors
+from synergy.engine.replay import Recorder, Replays, StaticBuffers
+from synergy.engine.waits import WaitWatch
 from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir
 from synergy.methods import METHODS, method_class
@@ -21,6 +23,7 @@ from synergy.methods.base import Method, make_method
 from synergy.methods.er import ER
 from synergy.state import same
 from synergy.types import Batch, Step
+from tests.engine.recording import Operations
 from tests.methods import normalised, small
 
 AHEAD = [name for name in METHODS if method_class(name).waits is None]
@@ -34,6 +37,7 @@ OPTIONS = {
     "steps_on_anchors": 2,
     "batch_num": 2,
 }
+NOT_NORMALISED = ("mer", "pnn", "hal", "icarl", "lwf")
 RANDOM = replace(small.VIEW, padding=1, flip=True)
 
 
@@ -61,33 +65,60 @@ def stream(name: str, seed: int, n: int) -> list[Batch]:
     return [Batch(*part) for of_batch in parts for part in of_batch]
 
 
+@pytest.mark.parametrize("recorder", [StaticBuffers, Operations])
 @pytest.mark.parametrize("net", ["perceptron", "normalised"])
 @pytest.mark.parametrize("name", AHEAD)
-def test_static_steps_decided_ahead_give_the_same_bits(name: str, net: str) -> None:
-    if net == "normalised" and name in ("mer", "pnn", "hal", "icarl", "lwf"):
+def test_replayed_steps_decided_ahead_give_the_same_bits(name: str, net: str, recorder: type[Recorder]) -> None:
+    if net == "normalised" and name in NOT_NORMALISED:
         pytest.skip("needs batches of several samples, or another kind of network")
     setting = {} if net == "perceptron" else {"build_net": normalised.build}
     one, other = made(name, **setting), made(name, **setting)
-    batches = stream(name, 1, 6)
+    batches = stream(name, 1, 16)
     expected = [one.observe(batch) for batch in batches]
-    static = StaticSteps(other)
-    found = [kept(step) for step in (static.step(b, d) for b, d in ahead(other, batches))]
+    replays = Replays(other, recorder(), warm_ups=1)
+    found = list(replays.ahead(batches))
     assert same(one.state_dict(), other.state_dict())
-    for step, (losses, outputs) in zip(expected, found, strict=True):
-        assert step.losses.keys() == losses.keys()
-        assert all(torch.equal(step.losses[term], losses[term]) for term in losses)
-        assert (step.outputs is None) == (outputs is None)
-        assert step.outputs is None or (outputs is not None and torch.equal(step.outputs, outputs))
+    assert replays.recordings, "nothing was replayed"
+    for step, again in zip(expected, found, strict=True):
+        assert same(step.losses, again.losses) and same(step.outputs, again.outputs)
 
 
-def ahead(method: Method[Any], batches: list[Batch]) -> list[tuple[Batch, Any]]:
-    return list(zip(batches, method.decide_ahead([len(batch) for batch in batches]), strict=True))
+@pytest.mark.parametrize("net", ["perceptron", "normalised"])
+@pytest.mark.parametrize("name", AHEAD)
+def test_no_step_waits_for_the_device(name: str, net: str) -> None:
+    if net == "normalised" and name in NOT_NORMALISED:
+        pytest.skip("needs batches of several samples, or another kind of network")
+    method = made(name, **({} if net == "perceptron" else {"build_net": normalised.build}))
+    for batch in stream(name, 1, 6):
+        decided = method.decide(len(batch))
+        with WaitWatch() as watch:
+            method.compute(batch, decided)
+        assert watch.found == []
 
 
-def kept(step: Step) -> tuple[dict[str, Tensor], Tensor | None]:
-    """Copies, since the next step may write to the same buffers."""
-    outputs = None if step.outputs is None else step.outputs.clone()
-    return {term: value.clone() for term, value in step.losses.items()}, outputs
+@pytest.mark.parametrize(
+    ("waits", "operation"),
+    [
+        (lambda x: float(x.sum()), "aten._local_scalar_dense"),
+        (lambda x: bool(x.sum() > 0), "aten._local_scalar_dense"),
+        (lambda x: x[x > 0], "aten.index"),
+        (lambda x: (x > 0).nonzero(), "aten.nonzero"),
+        (lambda x: torch.equal(x, x), "aten.equal"),
+        (lambda x: torch.tensor([1.0]) + x, "aten.lift_fresh"),
+        (lambda x: x.to("meta"), "aten._to_copy"),
+    ],
+)
+def test_waits_are_noticed(waits: Callable[[Tensor], object], operation: str) -> None:
+    with WaitWatch() as watch:
+        waits(torch.ones(3))
+    assert watch.found == [operation]
+
+
+def test_an_index_of_numbers_does_not_wait() -> None:
+    values = torch.zeros(3)
+    with WaitWatch() as watch:
+        values[torch.tensor([0, 1])[:1]] = values[torch.zeros(1).long()]
+    assert watch.found == ["aten.lift_fresh"]  # the list of numbers alone
 
 
 @given(
@@ -121,7 +152,7 @@ def test_a_step_that_looks_at_a_counter_of_the_host_is_found_out() -> None:
     batches = stream("er", 1, 5)
     for batch in batches:
         one.observe(batch)
-    StaticSteps(other).ahead(batches)
+    list(Replays(other, StaticBuffers(), warm_ups=0).ahead(batches))
     assert not same(one.state_dict(), other.state_dict())
 
 
@@ -134,5 +165,9 @@ def test_a_tree_of_decisions() -> None:
     assert branch(decided) != branch((Draw(slots[:1], draws), True, None))
     assert not is_open(decided) and is_open((Draw(slots, np.random.default_rng(0)), True))
     assert on_device(decided, torch.device("cpu")) is decided
-    copy = static_copy(decided, torch.device("cpu"))
-    assert torch.equal(copy[0].slots, slots) and copy[0].slots is not slots and copy[1:] == (True, None)
+    first, row = rows([(torch.tensor([True]),), decided], torch.device("cpu"))
+    assert first.on_device()[0].tolist() == [True]
+    copy = row.on_device()
+    assert torch.equal(copy[0].slots, slots) and torch.equal(copy[0].view, draws) and copy[1:] == (True, None)
+    row.numbers.zero_()
+    assert not copy[0].slots.any(), "the tensors share the storage of the row"
