@@ -7,10 +7,23 @@ import json
 import math
 import reprlib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from synergy.errors import UsageError, unknown
+
+_LARGE = (b"0" * 300, b"e000", b"e+000")
+"""What the text of a number has that no float can hold, if every digit is written as 0 and every E as e."""
+_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
+
+_AS_THEY_ARE: Mapping[Any, frozenset[type]] = {
+    float: frozenset((float,)),
+    float | None: frozenset((float, types.NoneType)),
+    int: frozenset((int,)),
+    str: frozenset((str,)),
+}
+"""Of a declared type, the types of values that need no look and no change."""
 
 
 def parse(data: bytes) -> Any:
@@ -22,11 +35,19 @@ def parse(data: bytes) -> Any:
         UsageError: it is not strict JSON, with the reason.
     """
     try:
+        # A function for every float takes most of the time. Where no float can be too large, Python's own reader does.
+        parse_float = _parse_float if _may_be_large(data) else None
         return json.loads(
-            data.decode(), parse_float=_parse_float, parse_constant=_parse_float, object_pairs_hook=_parse_object
+            data.decode(), parse_float=parse_float, parse_constant=_parse_float, object_pairs_hook=_parse_object
         )
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not strict JSON: {error}") from error
+
+
+def _may_be_large(data: bytes) -> bool:
+    """Whether a text may hold a number that is too large for a float: its exponent or its digits are many."""
+    plain = data.translate(_DIGITS_AS_ZEROS)
+    return any(sign in plain for sign in _LARGE)
 
 
 def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -69,16 +90,20 @@ def decode(kind: Any, value: Any, at: str) -> Any:
         return value if value in parts else _refuse(at, value, "one of " + ", ".join(parts))
     if form is tuple:
         items = value if isinstance(value, list) else _refuse(at, value, "a list")
+        if _are_plain(parts[0], items):
+            return tuple(items)
         return tuple(decode(parts[0], item, f"{at}[{index}]") for index, item in enumerate(items))
     if form in (dict, Mapping):
         table = value if isinstance(value, dict) else _refuse(at, value, "an object")
+        if _are_plain(parts[1], table.values()):
+            return table
         return {key: decode(parts[1], item, f"{at}[{reprlib.repr(key)}]") for key, item in table.items()}
     return _decode_scalar(kind, value, at)
 
 
 def _decode_dataclass(kind: type, value: Any, at: str) -> Any:
     table = value if isinstance(value, dict) else _refuse(at, value, "an object")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     prefix = f"{at}." if at else ""
     for name in table:
         if name not in hints:
@@ -91,6 +116,16 @@ def _decode_dataclass(kind: type, value: Any, at: str) -> Any:
         return kind(**values)
     except UsageError as error:
         raise UsageError(f"{prefix}{error}") from None
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _are_plain(kind: Any, items: Iterable[Any]) -> bool:
+    """Whether all items, read from JSON, are of the declared type already."""
+    return kind in _AS_THEY_ARE and set(map(type, items)) <= _AS_THEY_ARE[kind]
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:

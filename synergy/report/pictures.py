@@ -7,13 +7,17 @@ import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from synergy.disk import files
 from synergy.errors import UsageError, unknown
+from synergy.report.courses import group_course
+from synergy.report.groups import Choice, Group
+from synergy.report.statistics import Interval
+from synergy.report.tables import Column, table
 from synergy.runs.records import Accuracies, Record
 from synergy.scenarios.base import AnyScenario
 from synergy.types import Task
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("pdf", "png", "svg")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+"""After Okabe and Ito: told apart with every kind of colour blindness."""
 COLUMNS, MOST_RUNS = 4, 40
 """Panels beside each other, and in a picture."""
 
@@ -61,6 +67,88 @@ def accuracy_over_time(records: Sequence[Record], path: Path) -> Path:
     if any(_is_per_task(record.answer()) for record in drawable):
         _add_key(figure, panels, most)
     return _save(figure, path)
+
+
+def methods_over_time(found: Sequence[Group], choice: Choice, path: Path) -> Path:
+    """Draw the chosen metric of each method after every task: the mean over seeds, and a band for its 95 % interval.
+
+    A panel for each stream and buffer size; a method has one colour in all panels. Where the metric has one value
+    alone, as on a stream of one task, a point with a bar stands for the line.
+
+    Returns:
+        Where the picture lies.
+
+    Raises:
+        UsageError: there is nothing to draw or too much, the format is unknown, matplotlib is missing or the file
+            cannot be written.
+    """
+    content = table(found, choice)
+    panels = content.columns
+    if not 0 < len(panels) <= MOST_RUNS:
+        raise UsageError(f"a picture of methods: given {len(panels)} streams with numbers; allowed: 1 to {MOST_RUNS}")
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    key_rows = -(-len(content.methods) // (2 * columns))
+    figure = _figure(path, 0.4 + 4.6 * columns, 3.5 * rows + 0.25 * key_rows + 0.2)
+    styles = {method: _style(number) for number, method in enumerate(content.methods)}
+    drawn: dict[str, Any] = {}
+    for number, column in enumerate(panels):
+        panel = figure.add_subplot(rows, columns, number + 1)
+        _draw_methods(panel, column, choice, styles, drawn)
+        panel.set_ylabel(f"{choice.title}, percent" if number % columns == 0 else "")
+    key = [drawn[method] for method in content.methods]
+    figure.legend(key, content.methods, loc="outside lower center", ncols=2 * columns, fontsize=8, frameon=False)
+    return _save(figure, path)
+
+
+def _draw_methods(
+    panel: Axes, column: Column, choice: Choice, styles: Mapping[str, Mapping[str, Any]], drawn: dict[str, Any]
+) -> None:
+    """The methods of one stream. Their handles for the key go into `drawn`."""
+    courses = {method: group_course(entry.group, choice) for method, entry in column.entries.items()}
+    longest = max(map(len, courses.values()))
+    is_over_time = any(sum(point is not None for point in each) > 1 for each in courses.values())
+    for place, (method, each) in enumerate(courses.items()):
+        points = [(t + 1 if is_over_time else place, point) for t, point in enumerate(each) if point is not None]
+        x, y = [t for t, _ in points], [point.value for _, point in points]
+        style = dict(styles[method])
+        if len(points) > 1:
+            low = [point.value if point.low is None else point.low for _, point in points]
+            high = [point.value if point.high is None else point.high for _, point in points]
+            panel.fill_between(x, low, high, color=style["color"], alpha=0.16, linewidth=0)
+        else:
+            half = [point.half or 0.0 for _, point in points]
+            panel.errorbar(x, y, half, color=style["color"], linewidth=1.4, capsize=3)
+        (handle,) = panel.plot(x, y, linewidth=1.6, markersize=4, markevery=max(1, longest // 10), **style)
+        drawn.setdefault(method, handle)
+    size = "" if column.buffer_size is None else f", buffer {column.buffer_size}"
+    seeds = sorted({len(entry.group.runs) for entry in column.entries.values()})
+    panel.set_title(f"{column.stream}{size}\n{column.protocol}, {_range(seeds)} seeds", fontsize=9)
+    _limit(panel, courses)
+    panel.grid(alpha=0.25, linewidth=0.5)
+    if is_over_time:
+        panel.set_xlabel("tasks learned")
+        panel.locator_params(axis="x", integer=True)
+    else:
+        panel.set_xticks([])
+
+
+def _limit(panel: Axes, courses: Mapping[str, Sequence[Interval | None]]) -> None:
+    """Axis limits that fit the means; a band of two seeds may leave the panel."""
+    values = [point.value for each in courses.values() for point in each if point is not None]
+    room = max(1.0, 0.12 * (max(values) - min(values)))
+    panel.set_ylim(min(values) - room, max(values) + room)
+
+
+def _range(counts: Sequence[int]) -> str:
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _style(number: int) -> Mapping[str, Any]:
+    """Colour, dashes and marker of a method: eight colours that colour-blind people tell apart, then other dashes."""
+    colours = len(COLOURS)
+    dashes = ("-", "--", ":", "-.")[number // colours % 4]
+    return {"color": COLOURS[number % colours], "linestyle": dashes, "marker": "osD^vPX*"[number % 8]}
 
 
 def stream(scenario: AnyScenario, path: Path, tasks: int = 5, samples: int = 8) -> Path:

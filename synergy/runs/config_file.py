@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -138,17 +139,24 @@ def in_present_form(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _with_new_options(group: str, options: Any) -> Any:
-    found = next((each for each in GROUPS if each.name == group), None)
-    if found is None or not isinstance(options, Mapping):
+    if not isinstance(options, Mapping):
         return options
+    name = options.get("name")
+    return {**_former(group, name if isinstance(name, str) else None), **options}
+
+
+@cache
+def _former(group: str, name: str | None) -> Mapping[str, Any]:
+    """The values that runs had before a group, of the class called `name`, got its newer options."""
+    found = next((each for each in GROUPS if each.name == group), None)
     if isinstance(found, CommonGroup):
         kind = found.options
-    elif isinstance(options.get("name"), str) and options["name"] in found.registry.table:
-        kind = found.options(options["name"])
+    elif found is not None and name is not None and name in found.registry.table:
+        kind = found.options(name)
     else:
-        return options
+        return {}
     former = {spec.name: spec.formerly for spec in kind.specs() if spec.formerly is not None}
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in former.items()} | dict(options)
+    return {option: list(value) if isinstance(value, tuple) else value for option, value in former.items()}
 
 
 def _with_net(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -157,6 +157,7 @@ class Metric:
         title: its name in a table.
         formula: from the accuracy matrix `[T, K]` and the baseline `[K]` to a value, or None where it is not defined.
         unit: of the value. A difference of percentages is in percentage points, which tables call percent too.
+        lower_is_better: whether the best value is the lowest.
 
     Examples:
         >>> metric = METRICS[0]
@@ -170,12 +171,13 @@ class Metric:
     title: str
     formula: Callable[[Matrix, Vector], float | None]
     unit: str = "percent"
+    lower_is_better: bool = False
 
 
 METRICS = (
     Metric("final_average", "final average", lambda matrix, _: final_average(matrix)),
     Metric("average_over_time", "average over time", lambda matrix, _: average_over_time(matrix)),
-    Metric("forgetting", "forgetting", lambda matrix, _: forgetting(matrix)),
+    Metric("forgetting", "forgetting", lambda matrix, _: forgetting(matrix), lower_is_better=True),
     Metric("backward_transfer", "backward transfer", lambda matrix, _: backward_transfer(matrix)),
     Metric("forward_transfer", "forward transfer", forward_transfer),
     Metric("plasticity", "plasticity", lambda matrix, _: plasticity(matrix)),
@@ -210,6 +212,15 @@ def titles(names: Iterable[str]) -> dict[str, str]:
     held = set(names)
     known = {metric.name: _title(metric) for metric in METRICS if metric.name in held}
     return known | {name: name.replace("_", " ") for name in sorted(held - known.keys())}
+
+
+def is_lower_better(name: str) -> bool:
+    """Whether the best value of a metric, by its key in a record, is the lowest. Unknown metrics are better if higher.
+
+    >>> is_lower_better("forgetting"), is_lower_better("calibration_error"), is_lower_better("published_final")
+    (True, True, False)
+    """
+    return name == "calibration_error" or any(metric.name == name and metric.lower_is_better for metric in METRICS)
 
 
 def _title(metric: Metric) -> str:

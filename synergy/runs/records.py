@@ -26,6 +26,8 @@ RECORD_NAME = "record.json"
 RESULTS_NAME = "results.jsonl"
 MAX_RUN_ID = 255
 """Most characters of a run's name, which is the name of a folder."""
+OF_A_RUN = frozenset(("seed", "data_dir", "device"))
+"""Training options in which the runs of one setup may differ."""
 MOST_NAMED = 5
 """Lines that one warning names."""
 
@@ -54,7 +56,7 @@ class Accuracies:
     metrics: dict[str, float]
 
     def __post_init__(self) -> None:
-        matrix = tuple(tuple(map(_finite, row)) for row in self.matrix)
+        matrix = tuple(_finite_row(row) for row in self.matrix)
         if len({len(row) for row in matrix}) > 1:
             raise UsageError("matrix: given rows of different lengths; allowed: one value per test split in each")
         object.__setattr__(self, "matrix", matrix)
@@ -238,6 +240,26 @@ def read_all(path: Path) -> list[Record]:
     Raises:
         UsageError: there is no such file, or it cannot be opened.
     """
+    path, found, damages = read_lines(path)
+    if damages:
+        more = f" and {len(damages) - MOST_NAMED} more" if len(damages) > MOST_NAMED else ""
+        named = ", ".join(damages[:MOST_NAMED])
+        warnings.warn(f"{path}: {named}{more} cannot be read; left out", stacklevel=2)
+    return found
+
+
+def read_lines(path: Path) -> tuple[Path, list[Record], list[str]]:
+    """Read all records of a file of many, without a warning.
+
+    Args:
+        path: the file, or the folder that holds a `results.jsonl`.
+
+    Returns:
+        The path of the file, the records in their order, and for each line that cannot be read its number and why.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be opened.
+    """
     path, content = _content(path, RESULTS_NAME)
     found, damages = [], []
     for number, line in enumerate(content.split(b"\n"), 1):
@@ -246,11 +268,7 @@ def read_all(path: Path) -> list[Record]:
                 found.append(_record(line))
             except UsageError as error:
                 damages.append(f"line {number} ({error})")
-    if damages:
-        more = f" and {len(damages) - MOST_NAMED} more" if len(damages) > MOST_NAMED else ""
-        named = ", ".join(damages[:MOST_NAMED])
-        warnings.warn(f"{path}: {named}{more} cannot be read; left out", stacklevel=2)
-    return found
+    return path, found, damages
 
 
 def read_unlisted(folder: Path, listed: Sequence[Record]) -> list[Record]:
@@ -284,12 +302,20 @@ def repetitions(records: Iterable[Record]) -> list[list[Record]]:
     groups: dict[str, dict[int, Record]] = {}
     for record in records:
         if record.status == "finished":
-            config = {name: options for name, options in in_present_form(record.config).items() if name != "output"}
-            training = {n: v for n, v in config.get("training", {}).items() if n not in ("seed", "data_dir", "device")}
-            source = {name: fact for name, fact in record.source.items() if name != "origin"}
-            key = json.dumps([config | {"training": training}, source], sort_keys=True)
-            groups.setdefault(key, {})[record.seed] = record
+            groups.setdefault(json.dumps(setup(record), sort_keys=True), {})[record.seed] = record
     return [list(of_seed.values()) for of_seed in groups.values() if len(of_seed) > 1]
+
+
+def setup(record: Record) -> dict[str, dict[str, Any]]:
+    """All that decides the result of a run but its seed: the options of every group, and facts about the data.
+
+    Output options, the device and the place of the data are left out. A configuration of an earlier release comes in
+    the form of this one.
+    """
+    config = {group: dict(options) for group, options in in_present_form(record.config).items() if group != "output"}
+    training = {name: v for name, v in config.get("training", {}).items() if name not in OF_A_RUN}
+    source = {name: fact for name, fact in record.source.items() if name != "origin"}
+    return config | {"training": training, "source": source}
 
 
 def is_of_many(path: Path) -> bool:
@@ -345,6 +371,12 @@ def _field(content: Any, name: str) -> Any:
     if not isinstance(content, dict) or name not in content:
         raise UsageError(f"not a record: it has no field '{name}'")
     return content[name]
+
+
+def _finite_row(row: tuple[float | None, ...]) -> tuple[float | None, ...]:
+    known = [value for value in row if value is not None]
+    # A sum that is finite has finite parts; to look at each takes long.
+    return row if math.isfinite(sum(known)) else tuple(map(_finite, row))
 
 
 def _finite(value: float | None) -> float | None:

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.release import release
-from synergy.terminal import commands
+from synergy.terminal import commands, report
 from synergy.terminal.commands import FAILED_EXIT, INTERRUPTED_EXIT
 from synergy.terminal.output import Outlet, complain, occupy_standard_files, warn
 from synergy.terminal.parser import Parser
@@ -32,7 +32,7 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "run": commands.run,
     "resume": commands.resume,
     "list": commands.list_names,
-    "report": commands.report,
+    "report": report.report,
 }
 
 

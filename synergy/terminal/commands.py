@@ -1,4 +1,4 @@
-"""The commands: run, resume, list, report. Each takes its arguments and returns an exit code."""
+"""The commands: run, resume, list. Each takes its arguments and returns an exit code."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from synergy.errors import UsageError
 from synergy.methods import METHOD_CLASSES
 from synergy.nets import NET_CLASSES
 from synergy.registry import Registry
-from synergy.runs.config import CONFIG_NAME
 from synergy.scenarios import SCENARIO_CLASSES
 from synergy.terminal.output import complain, say
 from synergy.terminal.parser import Parser, run_config
@@ -138,56 +137,6 @@ def _tuned_values() -> list[list[str]]:
             found.setdefault((f"{place}, {preset.method}", preset.source.partition(":")[0]), []).append(size)
     heading = ["scenario, method", "buffer sizes with tuned values", "source"]
     return [heading, *([place, ", ".join(sizes), source] for (place, source), sizes in found.items())]
-
-
-def report(arguments: list[str]) -> int:
-    """`synergy report`: compare runs in a table and a picture."""
-    parser = Parser("synergy report", description="Compare runs in a table, and in a picture.", allow_abbrev=False)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or of all runs")
-    parser.add_argument("--picture", metavar="FILE", help="draw accuracy per task over time (png, pdf or svg)")
-    parsed = parser.parse_strictly(arguments)
-    from synergy.report import pictures
-    from synergy.terminal import console
-
-    if parsed.picture is not None:
-        pictures.check_name(parsed.picture)
-    records = _records([Path(run) for run in parsed.runs])
-    table = console.comparison(records)
-    # The picture comes first: a table in front of an error would look like the whole answer.
-    picture = None if parsed.picture is None else pictures.accuracy_over_time(records, Path(parsed.picture))
-    say(table)
-    if spread := console.over_seeds(records):
-        say(f"\n{spread}")
-    if len(records) == 1 and (classes := console.by_class(records[0])):
-        say(f"\n{classes}")
-    if picture is not None:
-        say(f"\npicture: {picture}")
-    return 0
-
-
-def _records(paths: Sequence[Path]) -> list[Record]:
-    """Each record once: `runs/*` names both the folder of a run and the file with the results of all."""
-    found: dict[Any, Record] = {}
-    for path in paths:
-        for record in _records_at(path):
-            found.setdefault((record.run_id, record.measured), record)
-    if not found:
-        raise UsageError(f"{', '.join(map(str, paths))}: holds no runs; name the folder of a run, or of all runs")
-    return list(found.values())
-
-
-def _records_at(path: Path) -> list[Record]:
-    """The record of a run, or those of all runs in a folder, finished or not."""
-    from synergy.runs import records
-    from synergy.runs.folder import shell_word
-
-    if not records.is_of_many(path):
-        if (path / CONFIG_NAME).is_file() and not (path / records.RECORD_NAME).exists():
-            hint = f"go on with: synergy resume {shell_word(path)}"
-            raise UsageError(f"{path}: the run has not ended, it holds no {records.RECORD_NAME} yet; {hint}")
-        return [records.read(path)]
-    finished = records.read_all(path)
-    return [*finished, *records.read_unlisted(path, finished)] if path.is_dir() else finished
 
 
 @contextmanager

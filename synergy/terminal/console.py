@@ -19,7 +19,7 @@ from synergy.runs.evaluate import Evaluations
 from synergy.runs.listeners import Listener
 from synergy.runs.metrics import titles
 from synergy.runs.prepare import Prepared
-from synergy.runs.records import Accuracies, Record, repetitions
+from synergy.runs.records import Accuracies, Record
 from synergy.types import Task
 
 if TYPE_CHECKING:
@@ -211,47 +211,6 @@ def by_class(record: Record) -> str:
     return "\n".join([f"accuracy of '{answer.predictor}' ({answer.protocol}) by class at the end, percent", *lines])
 
 
-def comparison(records: Sequence[Record]) -> str:
-    """A line for each run, with the answer of its recommended predictor under every protocol."""
-    names = _held(records)
-    heading = ["run", "method", "answer", *names.values(), "wall time"]
-    rows = [[text.rpartition(" ")[part] for text in heading] for part in (0, 2)]
-    for record in records:
-        run, method, seconds = _run(record), record.name_of("method"), f"{record.measured.wall_s:.1f} s"
-        for each in record.accuracies:
-            if each.predictor == record.answer().predictor:
-                values = [_number(each.metrics.get(name)) for name in names]
-                rows.append([run, method, f"{each.predictor}, {each.protocol}", *values, seconds])
-        if not record.accuracies:
-            rows.append([run, method, "none", *("-" for _ in names), seconds])
-    return "\n".join([table(rows, headings=2), *_notes(records)])
-
-
-def over_seeds(records: Sequence[Record]) -> str:
-    """A line for each configuration that was run with several seeds, its metrics as mean ± sample standard deviation.
-
-    Empty if there is none.
-    """
-    groups, names = repetitions(records), _held(records)
-    heading = ["runs", "method", "answer", *names.values(), "seeds"]
-    rows = [[text.rpartition(" ")[part] for text in heading] for part in (0, 2)]
-    for group in groups:
-        first = group[0]
-        for each in first.accuracies:
-            if each.predictor == first.answer().predictor:
-                metrics = [record.find(each.predictor, each.protocol).metrics for record in group]
-                values = [_spread([of_run.get(name) for of_run in metrics]) for name in names]
-                runs = f"{_run(first)} and {len(group) - 1} more"
-                rows.append([runs, first.name_of("method"), f"{each.predictor}, {each.protocol}", *values])
-                rows[-1].append(str(len(group)))
-    return f"mean ± standard deviation over seeds\n{table(rows, headings=2)}" if groups else ""
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{np.mean(known):.2f} ± {np.std(known, ddof=1):.2f}" if len(known) == len(values) else "-"
-
-
 def _held(records: Sequence[Record]) -> dict[str, str]:
     """Name and title of the metrics that at least one of the runs has."""
     return titles(name for record in records for each in record.accuracies for name in each.metrics)
@@ -266,11 +225,6 @@ def _notes(records: Sequence[Record]) -> list[str]:
         for each in record.accuracies
     )
     return [NO_FORWARD_TRANSFER] if shown and empty else []
-
-
-def _run(record: Record) -> str:
-    marks = ["partial"] * record.partial + [record.status] * (record.status != "finished")
-    return record.run_id + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -10,7 +10,9 @@ from PIL import Image
 
 from synergy.errors import UsageError
 from synergy.report import pictures
+from synergy.report.groups import Choice, groups
 from synergy.runs.records import Record
+from tests.report.runs import made
 from tests.runs.test_records import RECORD
 
 
@@ -78,3 +80,31 @@ def test_what_cannot_be_drawn(tmp_path: Path, records: list[Record], name: str, 
         pictures.accuracy_over_time(records, tmp_path / name)
     assert message in str(complaint.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def over_time(path: Path, metric: str = "final_average", methods: int = 3) -> Path:
+    matrices = [
+        tuple(tuple(40.0 + t - k + s if k <= t else None for k in range(20)) for t in range(20)) for s in (0, 5)
+    ]
+    runs = [made(f"m{m}", seed, matrix=matrices[(m + seed) % 2]) for m in range(methods) for seed in (0, 1)]
+    general = [
+        made(f"m{m}", seed, matrix=((50.0 + m + seed,),), scenario="mnist-360") for m in range(2) for seed in (0, 1)
+    ]
+    return pictures.methods_over_time(groups([*runs, *general]), Choice(metric), path)
+
+
+@pytest.mark.parametrize("metric", ["final_average", "forgetting", "calibration_error"])
+def test_methods_share_a_panel_for_each_stream(tmp_path: Path, metric: str) -> None:
+    with Image.open(over_time(tmp_path / "picture.png", metric)) as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(maxcolors=2**24) or []}
+    wanted = {tuple(bytes.fromhex(colour[1:])) for colour in pictures.COLOURS[:3]}
+    assert wanted <= colours
+
+
+def test_more_methods_than_colours_have_other_dashes(tmp_path: Path) -> None:
+    assert over_time(tmp_path / "picture.svg", methods=12).stat().st_size > 10_000
+
+
+def test_no_number_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="given 0 streams with numbers; allowed: 1 to 40"):
+        over_time(tmp_path / "a.png", "published_final")

@@ -39,7 +39,8 @@ def test_records_are_read_and_reported() -> None:
     assert (whole.run_id, stopped.status, stopped.config["output"]["notes"]) == ("whole", "interrupted", "naïve €")
     outcome = call("report", WRITTEN / "runs")
     assert (outcome.code, outcome.err) == (0, "")
-    assert "whole" in outcome.out and "stopped" in outcome.out
+    assert "rot-digits (domain-IL), percent, mean ± 95 % interval over n seeds" in outcome.out
+    assert call("report", WRITTEN / "runs" / "stopped").out.startswith("stopped: er on rot-digits, seed 0 (")
 
 
 @pytest.mark.filterwarnings("default:begun with")

@@ -469,7 +469,7 @@ def test_a_torn_line_among_all_results_stops_nobody(tmp_path: Path, whole: tuple
     results.write_bytes(torn)
     # Its record is in its folder.
     reported = call("report", tmp_path / "copy")
-    assert reported.code == 0 and run.name in reported.out
+    assert reported.code == 0 and reported.out.startswith(f"{run.name}: ")
     assert reported.err.count("\n") == 1 and f"{results}: line 1 (" in reported.err
     assert "the run is finished" in call("resume", run).err
     (line,) = results.read_bytes().removeprefix(torn).splitlines()[1:]

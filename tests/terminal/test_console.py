@@ -1,4 +1,4 @@
-"""What a terminal shows: tables, the opening block, the progress of a run, and the comparison of several."""
+"""What a terminal shows: tables, the opening block, the progress of a run, and what came of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import termios
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +19,6 @@ from hypothesis import strategies as st
 from synergy.runs.config import build
 from synergy.runs.evaluate import Evaluation, Evaluations
 from synergy.runs.prepare import prepare
-from synergy.runs.records import Record
 from synergy.terminal import console
 from tests.commands import BRIEF, call, run
 from tests.data.parquet_files import pictures, png, write_parquet
@@ -250,14 +248,6 @@ def test_the_line_after_a_task_has_the_averages_over_the_tasks_seen() -> None:
     assert said == ["task  2/10  class-IL: semantic 70.50, working 50.00   task-IL: semantic 50.00"]
 
 
-def averages(predictor: str, *values: float) -> Record:
-    """A record whose answer has these accuracies after one task."""
-    accuracies = replace(
-        RECORD.accuracies[0], predictor=predictor, matrix=(values,), baseline=values, metrics={"final_average": 50.0}
-    )
-    return replace(RECORD, run_id=predictor, accuracies=(accuracies,))
-
-
 def test_a_matrix_shows_the_tasks_seen() -> None:
     accuracies = replace(RECORD.accuracies[0], matrix=((90.0, 10.0, 11.0), (60.04, 80.0, 12.0)))
     assert console.matrix(accuracies).splitlines()[1:] == ["        1     2", "  1  90.0", "  2  60.0  80.0"]
@@ -266,50 +256,6 @@ def test_a_matrix_shows_the_tasks_seen() -> None:
 def test_a_matrix_of_one_split_is_a_column() -> None:
     accuracies = replace(RECORD.accuracies[0], matrix=((90.0,), (None,), (60.0,)))
     assert console.matrix(accuracies).splitlines()[1:] == ["        1", "  1  90.0", "  2     -", "  3  60.0"]
-
-
-def test_a_comparison_has_a_line_for_each_protocol_of_the_answer() -> None:
-    lines = console.comparison([RECORD, averages("working", 40.0, 60.0)]).splitlines()
-    assert len(lines) == 2 + 2 + 1
-    assert lines[1].split()[:3] == ["run", "method", "answer"]
-    assert lines[2].split()[:4] == ["seq-digits-synergy-0", "synergy", "semantic,", "class-IL"]
-    assert lines[3].split()[:4] == ["seq-digits-synergy-0", "synergy", "semantic,", "task-IL"]
-    assert lines[4].split()[:5] == ["working", "synergy", "working,", "class-IL", "50.00"]
-
-
-def seeded(seed: int, final: float, **changes: Any) -> Record:
-    answer, *others = RECORD.accuracies
-    config = {**RECORD.config, "training": {**RECORD.config["training"], "seed": seed}}
-    metrics = {**answer.metrics, "final_average": final}
-    accuracies = (replace(answer, metrics=metrics), *others)
-    return replace(RECORD, run_id=f"run{seed}", seed=seed, config=config, accuracies=accuracies, **changes)
-
-
-def test_runs_that_differ_in_their_seed_are_summed_up() -> None:
-    runs = [seeded(0, 50.0), seeded(1, 53.0), seeded(2, 59.0), seeded(2, 56.0), seeded(3, 0.0, status="interrupted")]
-    title, *_, first, _ = console.over_seeds(runs).splitlines()
-    assert title == "mean ± standard deviation over seeds"
-    assert first.split()[:9] == ["run0", "and", "2", "more", "synergy", "semantic,", "class-IL", "53.00", "±"]
-    assert first.split()[9] == "3.00"  # of 50, 53 and 56: a seed that was run again counts once
-    assert first.split()[-1] == "3"
-
-
-def test_one_seed_and_other_options_are_no_repetition() -> None:
-    other = replace(seeded(1, 50.0), config={**RECORD.config, "method": {**RECORD.config["method"], "lr": 0.5}})
-    elsewhere = replace(seeded(1, 50.0), source={**RECORD.source, "origin": "another place"})
-    assert console.over_seeds([seeded(0, 50.0), elsewhere])
-    smaller = replace(seeded(2, 50.0), source={**RECORD.source, "train_samples": 7})
-    assert console.over_seeds([seeded(0, 50.0), other, smaller]) == ""
-
-
-def test_a_comparison_tells_runs_that_are_not_whole() -> None:
-    failed = replace(RECORD, run_id="a", status="failed", error="nan", accuracies=())
-    stopped = replace(RECORD, run_id="b", status="interrupted", partial=True)
-    text = console.comparison([failed, stopped, replace(RECORD, run_id="c", partial=True)])
-    first, second, *_ = text.splitlines()[2:]
-    assert first.split()[:5] == ["a", "(failed)", "synergy", "none", "-"]
-    assert second.split()[:3] == ["b", "(partial,", "interrupted)"]
-    assert "  c (partial) " in text
 
 
 def test_classes_have_the_names_of_the_data_set() -> None:
@@ -325,13 +271,11 @@ def test_classes_have_the_names_of_the_data_set() -> None:
     assert console.by_class(replace(record, accuracies=())) == ""
 
 
-def test_a_comparison_says_why_forward_transfer_is_missing() -> None:
-    changes = {"backward_transfer": -30.0}
-    class_il = replace(RECORD.accuracies[0], metrics=changes)
-    task_il = replace(class_il, protocol="task-IL", metrics={**changes, "forward_transfer": 4.0})
-    assert "class-IL" in console.comparison([replace(RECORD, accuracies=(class_il, task_il))]).splitlines()[-1]
-    whole = replace(RECORD, accuracies=(task_il,))
-    assert len(console.comparison([whole]).splitlines()) == 3
+def test_the_metrics_say_why_forward_transfer_is_missing() -> None:
+    class_il = replace(RECORD.accuracies[0], metrics={"backward_transfer": -30.0})
+    task_il = replace(class_il, protocol="task-IL", metrics={"backward_transfer": -30.0, "forward_transfer": 4.0})
+    assert "class-IL" in console.metrics(replace(RECORD, accuracies=(class_il, task_il))).splitlines()[-1]
+    assert len(console.metrics(replace(RECORD, accuracies=(task_il,))).splitlines()) == 4
 
 
 def test_a_run_without_evaluation_has_nothing_to_show() -> None:
@@ -340,14 +284,9 @@ def test_a_run_without_evaluation_has_nothing_to_show() -> None:
 
 def test_a_metric_is_shown_because_a_record_holds_it() -> None:
     answer = replace(RECORD.accuracies[0], metrics={"a_new_one": 12.345, "plasticity": 50.0})
-    record = replace(RECORD, accuracies=(answer,))
-    for text in (
-        console.metrics(record),
-        console.comparison([record]),
-        console.over_seeds([record, replace(record, seed=1)]),
-    ):
-        assert text.index("plasticity") < text.index("one", text.index("a new")), text
-        assert re.search(r"12\.3[45]", text)
+    text = console.metrics(replace(RECORD, accuracies=(answer,)))
+    assert text.index("plasticity") < text.index("a new one")
+    assert re.search(r"12\.3[45]", text)
 
 
 def test_untuned_runs_are_told_of_tuned_values(tmp_path: Path) -> None:

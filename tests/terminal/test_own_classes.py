@@ -185,7 +185,7 @@ def test_a_report_needs_no_code() -> None:
     Path("my.py").unlink()
     report = call("report", "runs")
     assert (report.code, report.err) == (0, "")
-    assert "my.py:Smoothed" in report.out and "mean ± standard deviation over seeds" in report.out
+    assert "my.py:Smoothed (working)" in report.out and "mean ± 95 % interval over n seeds" in report.out
 
 
 @pytest.mark.parametrize(
@@ -299,4 +299,5 @@ def test_a_record_from_before_networks_were_a_group_is_reported_beside_a_new_one
     file.write_text(json.dumps(old))
     report = call("report", *sorted(Path("runs").iterdir()))
     assert (report.code, report.err) == (0, "")
-    assert "rot-digits-sgd-seed0 (partial) and 1 more" in report.out
+    (line,) = [line.split() for line in report.out.splitlines() if "sgd (working)" in line]
+    assert line[line.index("±") + 2] == "2"
