@@ -4,6 +4,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DEMO := runs/demo
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALL := $(PIP) install --no-deps --require-hashes
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --default-index https://pypi.org/simple
 
 .PHONY: demo test test-all lint docs lock audit clean
 
@@ -35,14 +36,18 @@ docs: .venv/installed
 
 # Every file is checked against its hash in the locks, the build backend's as well.
 # torch comes first: the build that pip is set up for here (CPU or CUDA) if the lock knows it, else one that the lock knows.
+# uv installs the rest in a fraction of pip's time; where it finds no index (it does not read pip's settings), pip does.
 # A CUDA build needs packages of its own. The package itself is a link to this folder: a change needs no new installation.
 .venv/installed: requirements.lock requirements-cuda.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	awk '/^[a-z]/ {of_torch = /^torch==/} of_torch' requirements.lock > .venv/torch.lock
+	awk '/^[a-z]/ {of_torch = /^torch==/} !of_torch' requirements.lock > .venv/rest.lock
+	awk '/^[a-z]/ {of_uv = /^uv==/} of_uv' requirements.lock > .venv/uv.lock
 	$(PIP) download --no-deps --only-binary :all: --dest .venv/torch $$(grep -o '^torch==[0-9.]*' .venv/torch.lock)
 	$(INSTALL) --no-index --find-links .venv/torch --requirement .venv/torch.lock || $(INSTALL) --requirement .venv/torch.lock
 	rm -r .venv/torch
-	$(INSTALL) --requirement requirements.lock
+	$(INSTALL) --requirement .venv/uv.lock
+	$(UV) --requirement .venv/rest.lock || $(INSTALL) --requirement .venv/rest.lock
 	if $(PIP) show torch | grep -q '^Requires: .*nvidia'; then $(INSTALL) --requirement requirements-cuda.lock; fi
 	PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
