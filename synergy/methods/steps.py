@@ -1,14 +1,18 @@
-"""Decisions that several methods share: a replay step, a coin, an update of an averaged network."""
+"""What several methods share: a replay step, a coin, an update of an averaged network, sums over features."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from synergy.memory.base import Draw
 from synergy.ops.averaging import new_weight, warm_decay
+from synergy.ops.growth import classifier, classifier_name
+from synergy.ops.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,37 @@ def short_average(name: str, steps: int, probability: float, decay: float, warmu
         f"the network '{name}' averages over the last {horizon} updates and has seen {updates}, so that it still holds "
         "early weights; raise ema_warmup (30 follows the stream), lower its alpha, or train longer"
     ]
+
+
+UNSEEN = -1e4
+"""Score of a class without a sample: below any that has some, and finite."""
+
+
+def frozen_features(net: nn.Module, inputs: Tensor) -> Tensor:
+    """What the last linear layer of a network that is never trained sees: `[B, D]`, in evaluation mode, no gradient.
+
+    They are in float64, in which sums over a stream are exact to many digits; on a device without it in float32.
+    """
+    seen: list[Tensor] = []
+    hook = head(net).register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    try:
+        with torch.no_grad(), evaluating(net):
+            net(inputs)
+    finally:
+        hook.remove()
+    return seen[-1].flatten(1).to(sum_dtype(inputs.device))
+
+
+def head(net: nn.Module) -> nn.Linear:
+    """The last linear layer of a network. Raises UsageError if it has none."""
+    return classifier(net, classifier_name(net))
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """The type of sums over a stream on a device."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def one_hot(labels: Tensor, n_classes: int, like: Tensor) -> Tensor:
+    """`int64 [B]` -> `[B, n_classes]` in the type of `like`. A product with it sums by class, on a GPU repeatably."""
+    return F.one_hot(labels, n_classes).to(like.dtype)

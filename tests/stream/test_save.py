@@ -23,7 +23,7 @@ from synergy.methods import method_class
 from synergy.methods.er import ER
 from synergy.state import same
 from synergy.stream.labels import restored, saved
-from tests.stream.test_learner import FEATURES, FREE, batches, few, method_of, net, same_scores
+from tests.stream.test_learner import FEATURES, FREE, TRAINED, batches, few, method_of, net, same_scores
 
 
 def adam(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -54,7 +54,7 @@ def teach(learner: Learner, steps: int, labels: int, seed: int = 0) -> None:
 def test_it_goes_on_bit_by_bit(name: str, tmp_path: Path) -> None:
     """Saved after classes have come, loaded with a network of other weights, and more classes come afterwards."""
     given: dict[str, Any] = {"optimizer": adam, "transform": half}
-    if name != "gdumb":
+    if name in TRAINED:
         given["scheduler"] = decay
     learner = Learner(net(2), name, **few(name), **given)
     teach(learner, 5, labels=4)

@@ -73,7 +73,7 @@ class TableModel:
     Examples:
         >>> model = TableModel("er", None, (8,), 100, lr=0.1, clip_norm=1.0, device=None, options={"minibatch_size": 4})
         >>> learner = model.new_learner(n_features=3, n_classes=2, seed=0)
-        >>> learner.observe(torch.zeros(5, 3), ["a"] * 5)
+        >>> _ = learner.observe(torch.zeros(5, 3), ["a"] * 5)
         >>> learner.memory.summary()["capacity"]
         100
     """
