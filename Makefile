@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALL := $(PIP) install --no-deps --require-hashes
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --default-index https://pypi.org/simple
 
-.PHONY: demo test test-all lint docs lock audit clean
+.PHONY: demo test test-all lint docs site lock audit clean
 
 # One thread: to share such small steps out takes longer than to make them as soon as another process wants a core.
 demo: export OMP_NUM_THREADS = 1
@@ -33,6 +33,10 @@ lint: .venv/installed
 # The tables, rules and options that the pages take from the code. A test says when they are out of date.
 docs: .venv/installed
 	$(BIN)/python -m docs.generate
+
+# The site, in site/. A warning is an error; the network is not needed.
+site: .venv/installed
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # Every file is checked against its hash in the locks, the build backend's as well.
 # torch comes first: the build that pip is set up for here (CPU or CUDA) if the lock knows it, else one that the lock knows.

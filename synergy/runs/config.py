@@ -124,7 +124,8 @@ def build(
     """Put a configuration together: what is given wins over the preset, that over the file, that over the defaults.
 
     Args:
-        scenario_name, method_name: in any form that `synergy.registry` knows.
+        scenario_name: in any form that `synergy.registry` knows.
+        method_name: likewise.
         given: values by option, of any group; `net` names the network, by default the scenario's usual one.
         preset_choice: whether to start from tuned values.
         from_file: the same as `given`, from the `config.toml` of another run.

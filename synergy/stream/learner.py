@@ -264,7 +264,10 @@ class Learner:
             net: a network like the one the learner was made with, compiled or not. Its weights do not matter, but for
                 frozen ones: no file holds these.
             method: its class, or its name as in the constructor, if it is not one of the library's.
-            transform, augment, optimizer, scheduler: as the learner was made with.
+            transform: as the learner was made with.
+            augment: likewise.
+            optimizer: likewise.
+            scheduler: likewise.
             device: as in the constructor.
 
         Raises:
