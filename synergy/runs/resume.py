@@ -96,11 +96,11 @@ def _is_run(folder: Path) -> bool:
 def _refuse_finished(record: Record, folder: Path) -> None:
     if record.status == "finished":
         with writing(folder.parent):
-            _publish_late(record, folder.parent)
+            publish_late(record, folder.parent)
         raise UsageError(f"{folder}: the run is finished; see it with: synergy report {shell_word(folder)}")
 
 
-def _publish_late(record: Record, output_dir: Path) -> None:
+def publish_late(record: Record, output_dir: Path) -> None:
     """Put a run into the tables that it is missing from: it was killed between its record and its tables."""
     path = output_dir / records.RESULTS_NAME
     known = records.read_all(path) if path.exists() else []

@@ -1,4 +1,4 @@
-"""The command line: `synergy run | resume | list | report`. A mistake ends in one line and an exit code."""
+"""The command line: `synergy run | resume | study | list | report`. A mistake ends in one line and an exit code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.release import release
-from synergy.terminal import commands, report
+from synergy.terminal import commands, report, study
 from synergy.terminal.commands import FAILED_EXIT, INTERRUPTED_EXIT
 from synergy.terminal.output import Outlet, complain, occupy_standard_files, warn
 from synergy.terminal.parser import Parser
@@ -24,6 +24,8 @@ Continual learning: SYNERgy, its baselines and its benchmarks.
   synergy run --dataset rot-digits --model synergy --buffer_size 200 --load_best_args
                                                        train and evaluate (no data needed for *-digits)
   synergy resume RUN                                   go on with a run that was stopped
+  synergy study --models A,B --datasets C,D --seeds 0-2 --output_dir S
+                                                       many runs; goes on where it was stopped
   synergy list                                         methods, scenarios, networks and tuned values
   synergy report RUN [RUN ...]                         compare runs, draw a picture
 """
@@ -31,6 +33,7 @@ Continual learning: SYNERgy, its baselines and its benchmarks.
 COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "run": commands.run,
     "resume": commands.resume,
+    "study": study.study,
     "list": commands.list_names,
     "report": report.report,
 }

@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
         say(hint)
     say("")
     progress = console.Progress(prepared.schedule.tasks(prepared.scenario), say, quiet=not sys.stderr.isatty())
-    with _stopping_on_interrupt() as should_stop:
+    with stopping_on_interrupt() as should_stop:
         record, folder = execute(prepared, progress, should_stop)
     return _close(record, folder, prepared.method.remarks())
 
@@ -56,7 +56,7 @@ def resume(arguments: list[str]) -> int:
     from synergy.terminal import console
 
     keep_freed_memory()
-    with _stopping_on_interrupt() as should_stop, reopened(Path(parsed.run)) as run:
+    with stopping_on_interrupt() as should_stop, reopened(Path(parsed.run)) as run:
         prepared, training = run.session.prepared, run.session.training
         say(console.opening(prepared))
         for reason in run.skipped:
@@ -140,7 +140,7 @@ def _tuned_values() -> list[list[str]]:
 
 
 @contextmanager
-def _stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
+def stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C or SIGTERM asks the run to stop between two steps; the second one ends it at once."""
     asked = False
     signals = (signal.SIGINT, signal.SIGTERM)

@@ -1,0 +1,25 @@
+"""What runs import one by one otherwise, at once: the fork server loads this, so that each run starts warm."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import sklearn.datasets
+from torch import nn
+
+from synergy.methods import METHOD_CLASSES
+from synergy.nets import NET_CLASSES
+from synergy.scenarios import SCENARIO_CLASSES
+from synergy.studies import pool
+
+LOADED = (
+    pool,
+    sklearn.datasets,
+    nn.Linear(1, 1, device="meta"),  # torch loads a quarter of itself for its first such layer
+    *(
+        import_module(entry.partition(":")[0])
+        for classes in (METHOD_CLASSES, SCENARIO_CLASSES, NET_CLASSES)
+        for entry in classes.table.values()
+    ),
+)
+"""Modules in memory. No number is computed: threads of a process do not survive a fork."""
