@@ -131,7 +131,7 @@ def test_none_imports_another_of_its_kind(package: str) -> None:
         ("matplotlib", "synergy.report.pictures"),
         ("tensorboard", "synergy.runs.tensorboard_log"),
         ("ray", "synergy.studies.cluster"),
-        ("datasets", "synergy.data.decode"),
+        ("datasets", "synergy.data.hub"),
         ("river", "synergy.stream.faces.river"),
     ],
 )

@@ -7,14 +7,15 @@ again.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,18 @@ from synergy.disk import files, folders, strict_json
 from synergy.errors import UsageError
 
 _LOG = logging.getLogger(__name__)
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
+"""Changes when the same source gives other arrays: since 2, images are turned by their EXIF orientation."""
 _MANIFEST = "manifest.json"
 
 
 class Decoded(NamedTuple):
-    """A data set as arrays: images `uint8 [N, C, H, W]`, labels `int64 [N]`.
+    """A data set as arrays: images `uint8 [N, C, H, W]` or features `float32 [N, F]`, labels `int64 [N]`.
+
+    Attributes:
+        classes: the name of each label; empty where the labels have no names.
+        domains: the names of the domains; empty where the data have none.
+        train_domains, test_domains: the number of each sample's domain, `int64 [N]`.
 
     Examples:
         >>> from synergy.data import bundled
@@ -37,18 +44,20 @@ class Decoded(NamedTuple):
         array([1, 2, 3, 4, 6])
     """
 
-    train: NDArray[np.uint8]
+    train: NDArray[Any]
     train_labels: NDArray[np.int64]
-    test: NDArray[np.uint8]
+    test: NDArray[Any]
     test_labels: NDArray[np.int64]
+    classes: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    train_domains: NDArray[np.int64] | None = None
+    test_domains: NDArray[np.int64] | None = None
 
 
-_FILES = tuple(f"{field.replace('_', '-')}.npy" for field in Decoded._fields)
-
+_ARRAYS = ("train", "train_labels", "test", "test_labels", "train_domains", "test_domains")
+_FILES = {f"{field.replace('_', '-')}.npy": field for field in _ARRAYS}
+"""Name of a file -> the field of `Decoded` that it holds."""
 _NAMES = frozenset((*_FILES, _MANIFEST))
-
-Describe: TypeAlias = Callable[[Decoded], Mapping[str, object]]
-"""Describes the source of these arrays for the manifest, in JSON's types."""
 
 
 @dataclass(frozen=True)
@@ -86,70 +95,111 @@ def default_parent() -> Path:
         raise UsageError("no home folder for decoded data; set SYNERGY_CACHE to a folder") from error
 
 
-def read(place: Place, describe: Describe) -> Decoded | None:
-    """The cached arrays, memory-mapped copy-on-write; None if the cache is missing or damaged."""
+def read(place: Place) -> tuple[Decoded, str] | None:
+    """The cached arrays, memory-mapped copy-on-write, and their `checksum`; None if the cache is missing or damaged."""
     try:
-        return _checked(place, describe) if place.folder.exists() else None
+        return _checked(place) if place.folder.exists() else None
     except (OSError, ValueError) as error:  # ValueError: a checksum or the manifest does not match
         _LOG.info("the cache %s is damaged and will be rebuilt (%s)", place.folder, error)
         return None
 
 
-def write(place: Place, decoded: Decoded, describe: Describe) -> None:
-    """Write the cache, unless another process has written it meanwhile.
+def write(place: Place, decoded: Decoded) -> str:
+    """Write the cache, unless another process has written it meanwhile. Returns the `checksum`.
 
     A folder that cannot be written gives a warning: the data are in memory and the run goes on.
     """
-    if read(place, describe) is not None:
-        return
+    if (present := read(place)) is not None:
+        return present[1]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with folders.replacing(place.folder, _NAMES) as draft:
-            _fill(draft, place, decoded, describe)
+            return _checksum(decoded, _fill(draft, place, decoded))
     except OSError as error:
         warnings.warn(
             f"decoded {place.name} is not cached: {place.parent} cannot be written ({error.strerror or error}); "
             "set SYNERGY_CACHE to a folder that can",
             stacklevel=2,
         )
+        return checksum(decoded)
 
 
-def _checked(place: Place, describe: Describe) -> Decoded:
+def checksum(decoded: Decoded) -> str:
+    """Such as "sha256 2cf2…": of all arrays and names. It is the same for a cache and for arrays in memory."""
+    digests = {}
+    for name, array in _by_file(decoded).items():
+        hashed = _Hashed()
+        np.save(hashed, array, allow_pickle=False)
+        digests[name] = hashed.sha256.hexdigest()
+    return _checksum(decoded, digests)
+
+
+class _Hashed(io.RawIOBase):
+    """A file that keeps nothing but the hash of what is written."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self.sha256.update(data)
+        return memoryview(data).nbytes
+
+
+def _checksum(decoded: Decoded, digests: Mapping[str, str]) -> str:
+    return f"sha256 {_hash_of([decoded.classes, decoded.domains, digests])}"
+
+
+def _hash_of(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _checked(place: Place) -> tuple[Decoded, str]:
     manifest = strict_json.parse((place.folder / _MANIFEST).read_bytes())
-    digests = {file: _sha256(place.folder / file) for file in _FILES}
+    if not isinstance(manifest, dict) or manifest.get("seal") != _seal(manifest):
+        raise ValueError("the manifest is not what was written")
+    if (manifest["format_version"], manifest["fingerprint"]) != (_FORMAT_VERSION, place.fingerprint):
+        raise ValueError("it is of another version, or of other data")
+    digests = {name: _sha256(place.folder / name) for name in manifest["sha256"]}
     # Checked before any array is opened, so that NumPy's header parser sees no damaged bytes.
-    if not isinstance(manifest, dict) or manifest.get("sha256") != digests:
+    if manifest["sha256"] != digests:
         raise ValueError("a checksum does not match")
     # Copy-on-write: torch shares the memory as if it were writable, and the file stays as it is.
-    decoded = Decoded(*(np.load(place.folder / file, mmap_mode="c", allow_pickle=False) for file in _FILES))
-    if manifest != _manifest(place, decoded, describe, digests):
-        raise ValueError("the manifest does not match")
-    return decoded
+    arrays = {_FILES[name]: np.load(place.folder / name, mmap_mode="c", allow_pickle=False) for name in digests}
+    decoded = Decoded(**arrays)._replace(classes=tuple(manifest["classes"]), domains=tuple(manifest["domains"]))
+    return decoded, _checksum(decoded, digests)
 
 
-def _manifest(place: Place, decoded: Decoded, describe: Describe, digests: dict[str, str]) -> dict[str, Any]:
-    """All facts about a cache. A reader builds them again and compares the whole."""
-    return {
-        "format_version": _FORMAT_VERSION,
-        "fingerprint": place.fingerprint,
-        "source": dict(describe(decoded)),
-        "shapes": {file: list(array.shape) for file, array in _by_file(decoded)},
-        "sha256": digests,
-    }
+def _seal(manifest: Mapping[str, Any]) -> str:
+    """The hash of all other entries of a manifest."""
+    return _hash_of({name: value for name, value in manifest.items() if name != "seal"})
 
 
-def _by_file(decoded: Decoded) -> list[tuple[str, NDArray[Any]]]:
-    arrays: tuple[NDArray[Any], ...] = decoded
-    return list(zip(_FILES, arrays, strict=True))
+def _by_file(decoded: Decoded) -> dict[str, NDArray[Any]]:
+    fields = decoded._asdict()
+    return {name: fields[field] for name, field in _FILES.items() if fields[field] is not None}
 
 
-def _fill(draft: Path, place: Place, decoded: Decoded, describe: Describe) -> None:
-    for name, array in _by_file(decoded):
+def _fill(draft: Path, place: Place, decoded: Decoded) -> dict[str, str]:
+    """Write all files into an empty folder. Returns the hash of each array's."""
+    arrays = _by_file(decoded)
+    for name, array in arrays.items():
         with files.synced(draft / name) as file:
             np.save(file, array, allow_pickle=False)
-    digests = {name: _sha256(draft / name) for name in _FILES}
-    manifest = _manifest(place, decoded, describe, digests)
+    digests = {name: _sha256(draft / name) for name in arrays}
+    manifest: dict[str, Any] = {
+        "format_version": _FORMAT_VERSION,
+        "fingerprint": place.fingerprint,
+        "classes": list(decoded.classes),
+        "domains": list(decoded.domains),
+        "shapes": {name: list(array.shape) for name, array in arrays.items()},
+        "sha256": digests,
+    }
+    manifest["seal"] = _seal(manifest)
     files.write_synced(draft / _MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    return digests
 
 
 def _sha256(path: Path) -> str:

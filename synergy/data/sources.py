@@ -1,6 +1,6 @@
-"""Three sources of data: a folder of Parquet files, the hub, and the digits bundled with scikit-learn.
+"""One way in for all data: the digits bundled with scikit-learn, published data sets, and data of the user's own.
 
-All give raw `uint8` images and labels in the order of the source, and the counts that a run record keeps.
+All give raw samples and labels in the order of the source, and the facts that a run record keeps.
 """
 
 from __future__ import annotations
@@ -8,18 +8,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from synergy.data import bundled, cache, decode
+from synergy.data import bundled, cache, hub, parquet
 from synergy.data.cache import Decoded
-from synergy.data.decode import Files, HubError
+from synergy.data.hub import HubError
+from synergy.data.parquet import Files
 from synergy.data.published import PUBLISHED, Published
 from synergy.errors import UsageError, unknown
 from synergy.randomness import generator
@@ -32,9 +35,11 @@ class SourceInfo:
 
     Attributes:
         name: of the data set.
-        origin: "folder", "hub <id>" or "bundled with scikit-learn".
+        origin: such as "folder", "hub <id>" or "bundled with scikit-learn".
         train_samples, test_samples: numbers of samples in this source.
-        complete: whether these are the counts of the published data set.
+        complete: whether these are the counts of the published data set. Data of one's own are complete.
+        classes: the names of the labels 0, 1, …; empty where they have none.
+        checksum: of all samples, labels and names; empty if nobody took it.
     """
 
     name: str
@@ -42,15 +47,90 @@ class SourceInfo:
     train_samples: int
     test_samples: int
     complete: bool
+    classes: tuple[str, ...] = ()
+    checksum: str = ""
+
+    def as_mapping(self) -> dict[str, Any]:
+        """All facts, in types that JSON has."""
+        return {**asdict(self), "classes": list(self.classes)}
+
+
+@dataclass(frozen=True)
+class Domains:
+    """Which domain each sample is from, such as the camera that took it.
+
+    Attributes:
+        names: of the domains 0, 1, …
+        train, test: the domain of each sample, `int64 [N]`, on the host.
+    """
+
+    names: tuple[str, ...]
+    train: Tensor
+    test: Tensor
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: raw `uint8 [N, C, H, W]` images and `int64 [N]` labels, on the host."""
+    """A data set: raw images `uint8 [N, C, H, W]` or features `float32 [N, F]`, and `int64 [N]` labels, on the host."""
 
     info: SourceInfo
     train: Split
     test: Split
+    domains: Domains | None = None
+
+
+class Reader(Protocol):
+    """Reads one data set. What it reads is cached until its facts change."""
+
+    @property
+    def name(self) -> str:
+        """Of the data set."""
+
+    @property
+    def origin(self) -> str:
+        """Where the data come from, for the record."""
+
+    @property
+    def labels(self) -> int | None:
+        """Number of labels; None for as many as there are names of classes."""
+
+    def facts(self) -> object:
+        """What changes when the source does, in JSON's types. Every start asks for it: it opens no file."""
+
+    def read(self) -> Decoded:
+        """Decode everything. Raises UsageError if the data are missing, damaged or not what they must be."""
+
+    def complete(self, counts: tuple[int, int]) -> bool:
+        """Whether this is all there is, from the numbers of training and test samples."""
+
+
+def read(reader: Reader, cache_dir: Path | None = None) -> Source:
+    """A data set: from the cache of decoded data, or else from its reader.
+
+    Args:
+        reader: knows where the data are.
+        cache_dir: folder of all caches; by default `SYNERGY_CACHE`, or `synergy` in the user's cache folder.
+
+    Raises:
+        UsageError: as `Reader.facts` and `Reader.read` do.
+    """
+    parent = cache_dir.expanduser() if cache_dir is not None else cache.default_parent()
+    fingerprint = hashlib.sha256(json.dumps([reader.origin, reader.facts()]).encode()).hexdigest()
+    place = cache.Place(parent, reader.name, fingerprint)
+    if (cached := cache.read(place)) is not None:
+        decoded, checksum = cached
+    else:
+        decoded = reader.read()
+        checksum = cache.write(place, decoded)
+    counts = (len(decoded.train), len(decoded.test))
+    complete = reader.complete(counts)
+    info = SourceInfo(reader.name, reader.origin, *counts, complete, decoded.classes, checksum)
+    return _source(info, decoded, len(decoded.classes) if reader.labels is None else reader.labels)
+
+
+def stamps(paths: Iterable[Path]) -> list[Sequence[object]]:
+    """Name, size and time of each file: they change when its content does, and no file is opened."""
+    return [[path.name, (stat := path.stat()).st_size, stat.st_mtime_ns] for path in paths]
 
 
 NAMES = (*PUBLISHED, "digits")
@@ -76,13 +156,12 @@ def load(name: str, data_dir: Path | None = None, cache_dir: Path | None = None)
     """
     if name == "digits":
         decoded = bundled.digits()
-        published_counts = (bundled.DIGITS_TRAIN_SAMPLES, bundled.DIGITS_TEST_SAMPLES)
-        info = _info(name, "bundled with scikit-learn", decoded, published_counts)
+        counts = (bundled.DIGITS_TRAIN_SAMPLES, bundled.DIGITS_TEST_SAMPLES)
+        info = SourceInfo(name, "bundled with scikit-learn", *counts, True, checksum=cache.checksum(decoded))
         return _source(info, decoded, bundled.DIGITS_CLASSES)
     if name not in PUBLISHED:
         raise unknown("data set", name, NAMES)
-    cache_parent = cache_dir.expanduser() if cache_dir is not None else cache.default_parent()
-    return _load_published(PUBLISHED[name], _data_folder(data_dir), cache_parent)
+    return read(_published(PUBLISHED[name], _data_folder(data_dir)), cache_dir)
 
 
 def hold_out(source: Source, seed: int, fraction: float = 0.1) -> Source:
@@ -112,49 +191,72 @@ def hold_out(source: Source, seed: int, fraction: float = 0.1) -> Source:
     held_out = np.zeros(total, bool)
     held_out[generator(seed, "validation").permutation(total)[:count]] = True
     info = replace(source.info, train_samples=total - count, test_samples=count, complete=False)
-    return Source(info, _rows(source.train, ~held_out), _rows(source.train, held_out))
+    domains = source.domains
+    if domains is not None:
+        mask = torch.from_numpy(held_out)
+        domains = replace(domains, train=domains.train[~mask], test=domains.train[mask])
+    return Source(info, _rows(source.train, ~held_out), _rows(source.train, held_out), domains)
 
 
 def _rows(split: Split, chosen: NDArray[np.bool_]) -> Split:
     return split.select(torch.from_numpy(np.flatnonzero(chosen)))
 
 
-def _load_published(published: Published, data_folder: Path | None, cache_parent: Path) -> Source:
-    folder = data_folder / published.name if data_folder is not None else None
-    if (
-        data_folder is not None
-        and folder is not None
-        and not folder.is_dir()
-        and any(data_folder.glob("train-*.parquet"))
-    ):
+@dataclass(frozen=True)
+class PublishedReader:
+    """Reads a published data set from Parquet files, or from the hub where there are none.
+
+    Attributes:
+        folder: where files were looked for; None if no data folder is set.
+        files: what was found there.
+    """
+
+    published: Published
+    folder: Path | None
+    files: Files | None
+
+    @property
+    def name(self) -> str:
+        return self.published.name
+
+    @property
+    def origin(self) -> str:
+        return f"hub {self.published.hub_id}" if self.files is None else "folder"
+
+    @property
+    def labels(self) -> int:
+        return self.published.classes
+
+    def facts(self) -> object:
+        return [] if self.files is None else stamps((*self.files.train, *self.files.test))
+
+    def read(self) -> Decoded:
+        if self.files is not None:
+            return parquet.from_files(self.published, self.files)
+        try:
+            return hub.from_hub(self.published)
+        except HubError as error:
+            unset = self.folder is None
+            looked = "neither --data_dir nor SYNERGY_DATA is set" if unset else f"no Parquet files in {self.folder}"
+            raise UsageError(
+                f"no data for '{self.name}': {looked}, and the hub did not give {self.published.hub_id} ({error}); "
+                "scenarios on the bundled digits, such as rot-digits, need neither"
+            ) from error
+
+    def complete(self, counts: tuple[int, int]) -> bool:
+        return counts == (self.published.train_samples, self.published.test_samples)
+
+
+def _published(published: Published, data_folder: Path | None) -> PublishedReader:
+    if data_folder is None:
+        return PublishedReader(published, None, None)
+    folder = data_folder / published.name
+    if not folder.is_dir() and any(data_folder.glob("train-*.parquet")):
         raise UsageError(
             f"{data_folder} holds Parquet files itself; allowed: the folder above it, which holds {published.name}/"
             "train-*.parquet"
         )
-    files = _find(folder, published) if folder is not None else None
-    origin = "folder" if files is not None else f"hub {published.hub_id}"
-    counts = (published.train_samples, published.test_samples)
-
-    def describe(decoded: Decoded) -> dict[str, object]:
-        return asdict(_info(published.name, origin, decoded, counts))
-
-    place = cache.Place(cache_parent, published.name, _fingerprint(origin, files))
-    decoded = cache.read(place, describe)
-    if decoded is None:
-        decoded = decode.from_files(published, files) if files is not None else _from_hub(published, folder)
-        cache.write(place, decoded, describe)
-    return _source(_info(published.name, origin, decoded, counts), decoded, published.classes)
-
-
-def _from_hub(published: Published, folder: Path | None) -> Decoded:
-    try:
-        return decode.from_hub(published)
-    except HubError as error:
-        looked = "neither --data_dir nor SYNERGY_DATA is set" if folder is None else f"no Parquet files in {folder}"
-        raise UsageError(
-            f"no data for '{published.name}': {looked}, and the hub did not give {published.hub_id} ({error}); "
-            "scenarios on the bundled digits, such as rot-digits, need neither"
-        ) from error
+    return PublishedReader(published, folder, _find(folder, published))
 
 
 def _data_folder(given: Path | None) -> Path | None:
@@ -183,21 +285,11 @@ def _find(folder: Path, published: Published) -> Files | None:
     return Files(train, held_out)
 
 
-def _fingerprint(origin: str, files: Files | None) -> str:
-    """Changes when the source does. It looks at names, sizes and times alone, since every start computes it."""
-    facts: list[Sequence[object]] = [[origin]]
-    for path in (*files.train, *files.test) if files is not None else ():
-        stat = path.stat()
-        facts.append([path.name, stat.st_size, stat.st_mtime_ns])
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _info(name: str, origin: str, decoded: Decoded, published_counts: tuple[int, int]) -> SourceInfo:
-    counts = (len(decoded.train), len(decoded.test))
-    return SourceInfo(name, origin, *counts, complete=counts == published_counts)
-
-
 def _source(info: SourceInfo, decoded: Decoded, n_classes: int) -> Source:
-    train, train_labels, test, test_labels = (torch.from_numpy(array) for array in decoded)
     classes = tuple(range(n_classes))
-    return Source(info, Split(train, train_labels, classes), Split(test, test_labels, classes))
+    train = Split(torch.from_numpy(decoded.train), torch.from_numpy(decoded.train_labels), classes)
+    test = Split(torch.from_numpy(decoded.test), torch.from_numpy(decoded.test_labels), classes)
+    if decoded.train_domains is None or decoded.test_domains is None:
+        return Source(info, train, test)
+    of_samples = (torch.from_numpy(each) for each in (decoded.train_domains, decoded.test_domains))
+    return Source(info, train, test, Domains(decoded.domains, *of_samples))

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from synergy.data.published import CLASS_NAMES
 from synergy.disk import files, strict_json
 from synergy.errors import UsageError, unknown
 from synergy.runs.config_file import in_present_form
@@ -95,7 +96,7 @@ class Record:
         partial: whether the budget was reduced. Tables keep partial and full runs apart.
         config: the complete configuration, nested as in `config.toml`.
         provenance: the origin of the value of each option ("flag", "default", "preset: <source>").
-        source: the data: name, origin, train_samples, test_samples, complete.
+        source: the data: name, origin, train_samples, test_samples, complete, the names of the classes, a checksum.
         task_classes: the labels of each task.
         steps: learned batches of the stream. A method may take more or fewer optimiser steps.
         versions: releases of Python and the libraries, by name; of a user's file (`my.py`) the hash.
@@ -161,6 +162,13 @@ class Record:
             if name == protocol:
                 return accuracies
         raise unknown(f"protocol of predictor '{predictor}' of run {self.run_id}", protocol, of_predictor)
+
+    def class_name(self, number: str) -> str:
+        """The name of a class of the stream, by its number; its label in the data set if it has no name."""
+        label = dict(zip(map(str, range(len(self.source_labels))), self.source_labels, strict=True)).get(number, number)
+        given = self.source.get("classes")
+        names = given if isinstance(given, list) and given else CLASS_NAMES.get(str(self.source.get("name")), ())
+        return dict(zip(map(str, range(len(names))), map(str, names), strict=True)).get(str(label), str(label))
 
     def name_of(self, section: str) -> str:
         """The name of the "scenario" or the "method" of the run.
@@ -299,23 +307,39 @@ def repetitions(records: Iterable[Record]) -> list[list[Record]]:
 
     If several runs of a group have one seed, the last counts. Output options and the place of the data may differ.
     """
+    records = list(records)
+    changed = _changed_data(records)
     groups: dict[str, dict[int, Record]] = {}
     for record in records:
         if record.status == "finished":
-            groups.setdefault(json.dumps(setup(record), sort_keys=True), {})[record.seed] = record
+            key: dict[str, Any] = setup(record)
+            if str(record.source.get("name")) in changed:
+                key["checksum"] = record.source.get("checksum")
+            groups.setdefault(json.dumps(key, sort_keys=True), {})[record.seed] = record
     return [list(of_seed.values()) for of_seed in groups.values() if len(of_seed) > 1]
+
+
+_SAME_DATA = ("name", "train_samples", "test_samples", "complete")
+"""Facts in which runs on the same data agree. So does the checksum, but records of the first release have none."""
 
 
 def setup(record: Record) -> dict[str, dict[str, Any]]:
     """All that decides the result of a run but its seed: the options of every group, and facts about the data.
 
-    Output options, the device and the place of the data are left out. A configuration of an earlier release comes in
-    the form of this one.
+    Output options, the device and the place of the data are left out, and the checksum of the data, which records of
+    the first release lack. A configuration of an earlier release comes in the form of this one.
     """
     config = {group: dict(options) for group, options in in_present_form(record.config).items() if group != "output"}
     training = {name: v for name, v in config.get("training", {}).items() if name not in OF_A_RUN}
-    source = {name: fact for name, fact in record.source.items() if name != "origin"}
+    source = {name: fact for name, fact in record.source.items() if name in _SAME_DATA}
     return config | {"training": training, "source": source}
+
+
+def _changed_data(records: Iterable[Record]) -> set[str]:
+    """The names of data sets whose content was another one in some of the runs."""
+    checksums = {(str(each.source.get("name")), str(each.source.get("checksum") or "")) for each in records}
+    names = [name for name, checksum in checksums if checksum]
+    return {name for name in names if names.count(name) > 1}
 
 
 def is_of_many(path: Path) -> bool:

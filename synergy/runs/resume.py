@@ -180,6 +180,9 @@ def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mappi
             raise UsageError(
                 f"{what}: made with data of {name} {_bounded(str(then))}, given {there}; set SYNERGY_DATA to those data"
             )
+    # Records and checkpoints of the first release have no checksum.
+    if source.get("checksum") and now["source"]["checksum"] and source["checksum"] != now["source"]["checksum"]:
+        raise UsageError(f"{what}: made with other data, their checksum differs; put those data back, or train again")
     config = in_present_form(config)
     for table in (group.name for group in GROUPS if group.name != "output"):
         then, there = config.get(table, {}), now["config"][table]

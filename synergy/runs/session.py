@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +156,7 @@ def publish(record: Record, output_dir: Path) -> None:
 def origin(prepared: Prepared) -> dict[str, Any]:
     """What a state of this run goes together with: its configuration, data, device and versions."""
     config = prepared.config.as_mapping()
-    source = asdict(prepared.source)
+    source = prepared.source.as_mapping()
     return {"config": config, "source": source, "device": device_name(prepared.device), "versions": versions(prepared)}
 
 
@@ -173,7 +172,7 @@ def _record(
         partial=config.partial,
         config=config.as_mapping(),
         provenance=dict(config.provenance),
-        source=asdict(prepared.source),
+        source=prepared.source.as_mapping(),
         task_classes=_task_classes(scenario),
         n_parameters=prepared.n_parameters,
         steps=training.steps,

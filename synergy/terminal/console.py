@@ -12,7 +12,6 @@ import numpy as np
 from tqdm import tqdm
 
 from synergy import presets
-from synergy.data.published import CLASS_NAMES
 from synergy.device import device_name
 from synergy.runs.config import RunConfig
 from synergy.runs.evaluate import Evaluations
@@ -203,10 +202,7 @@ def by_class(record: Record) -> str:
     if not record.accuracies or not record.accuracies[0].per_class:
         return ""
     answer = record.answer()
-    labels = {str(number): str(label) for number, label in enumerate(record.source_labels)}
-    names = {str(label): name for label, name in enumerate(CLASS_NAMES.get(str(record.source.get("name")), ()))}
-    of_source = {labels.get(number, number): accuracy for number, accuracy in answer.per_class.items()}
-    cells = [f"{names.get(label, label)} {accuracy:.1f}" for label, accuracy in of_source.items()]
+    cells = [f"{record.class_name(number)} {accuracy:.1f}" for number, accuracy in answer.per_class.items()]
     lines = textwrap.wrap(", ".join(cells), WIDTH, initial_indent="  ", subsequent_indent="  ")
     return "\n".join([f"accuracy of '{answer.predictor}' ({answer.protocol}) by class at the end, percent", *lines])
 

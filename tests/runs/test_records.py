@@ -378,3 +378,23 @@ def test_an_empty_file_has_no_records_and_gives_no_warning(tmp_path: Path) -> No
 def test_all_protocols_can_be_stored(tmp_path: Path, protocol: ProtocolName) -> None:
     record = replace(RECORD, accuracies=(replace(SEMANTIC, protocol=protocol),))
     assert records.read(records.write(record, tmp_path)).answer().protocol == protocol
+
+
+def test_a_class_has_the_name_that_the_data_give_it() -> None:
+    named = replace(RECORD, source={**RECORD.source, "classes": ["zero", "one"]})
+    assert [named.class_name(number) for number in ("0", "1", "7")] == ["zero", "one", "7"]
+    assert replace(named, source_labels=(1, 0)).class_name("0") == "one"
+    assert replace(RECORD, source={"name": "cifar10"}).class_name("3") == "cat"
+    assert RECORD.class_name("3") == "3"
+
+
+def test_runs_on_other_content_of_the_same_name_are_kept_apart() -> None:
+    def of(seed: int, checksum: str | None) -> Record:
+        source = RECORD.source if checksum is None else {**RECORD.source, "checksum": checksum}
+        return replace(RECORD, run_id=f"{seed}", seed=seed, source=source)
+
+    def seeds(*runs: Record) -> list[list[int]]:
+        return [[each.seed for each in group] for group in records.repetitions(runs)]
+
+    assert seeds(of(0, "a"), of(1, "a"), of(2, None)) == [[0, 1, 2]], "the first release took no checksum"
+    assert seeds(of(0, "a"), of(1, "b"), of(2, "a")) == [[0, 2]]

@@ -577,6 +577,18 @@ def test_another_configuration_is_refused(tmp_path: Path, change: Callable[[Path
     assert "buffer_size was 40, and is 41 in config.toml; undo the change, or begin a new run with it" in outcome.err
 
 
+def test_data_with_another_content_are_refused(tmp_path: Path) -> None:
+    run = rewritten(stopped(tmp_path, 9), put("run.source.checksum", "sha256 0"))
+    with pytest.raises(UsageError, match=r"made with other data, their checksum differs; put those data back, or"):
+        resume(run)
+
+
+def test_data_without_a_checksum_are_taken(tmp_path: Path) -> None:
+    """The first release took none."""
+    record, _ = resume(rewritten(stopped(tmp_path, 9), put("run.source.checksum", "")))
+    assert record.status == "finished"
+
+
 def test_other_data_than_the_record_has_are_refused(tmp_path: Path) -> None:
     run = stopped(tmp_path, 9, checkpoint_every=None)
     content = json.loads((run / "record.json").read_text())

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synergy.data import decode
+from synergy.data import hub
 from synergy.errors import UsageError
 from synergy.methods import METHODS
 from synergy.methods.er import ER
@@ -45,7 +45,7 @@ def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SYNERGY_DATA", raising=False)
     monkeypatch.setenv("SYNERGY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(decode, "require_hub", unreachable)
+    monkeypatch.setattr(hub, "require_hub", unreachable)
 
 
 def assert_refused(outcome: Outcome, *parts: str) -> None:
