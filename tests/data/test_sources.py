@@ -236,7 +236,8 @@ class TestFolder:
     def test_datasets_need_not_be_installed(self, data: Path) -> None:
         write_mnist(data)
         program = (
-            "import sys; from pathlib import Path; from synergy.data.sources import load; sys.modules['datasets'] = None;"
+            "import sys; from pathlib import Path; from synergy.data.sources import load;"
+            "sys.modules['datasets'] = None;"
             f"print(len(load('mnist', Path({str(data)!r})).train), len(load('digits').test))"
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
