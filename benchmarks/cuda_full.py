@@ -1,138 +1,371 @@
-"""Everything that only a GPU can show, in one command of less than nine minutes, in parts that can be run one by one.
+"""Everything that only a GPU can show, in parts of at most nine minutes, for a machine at hand for minutes only.
 
-    SYNERGY_DATA=folder python benchmarks/cuda_full.py --out records [--parts parity sync step seq-cifar10 gcil]
-    python benchmarks/cuda_full.py --device cpu --tiny --out records     # does it run at all
+    python benchmarks/cuda_full.py --out records --parts parity replay sync          # about 3 minutes
+    python benchmarks/cuda_full.py --out records --parts step fisher                 # about 5 minutes
+    SYNERGY_DATA=folder python benchmarks/cuda_full.py --out records --parts run --runs seq-cifar10:clser:500:0
+    python benchmarks/cuda_full.py --out records --device cpu --tiny                 # does it run at all
 
-Parts: `parity` compares a step on the device with the same step on the CPU; `sync` takes SYNERgy steps while any wait
-for the device is an error; `step` is benchmarks/resnet_step.py there; `seq-cifar10` and `gcil` (unif and longtail) are
-whole runs with tuned values, their records written to `--out`.
+- `parity` (1 minute): SYNERGy in float64 on the device and on the CPU; weights and Fisher differ by at most 1e-9.
+- `replay` (1 minute): replayed steps give the bits of steps computed anew, in every precision.
+- `sync` (1 minute): steps during which any wait for the device is an error.
+- `step` (4 minutes): a step computed anew, the same replayed, and the convolutions alone.
+- `fisher` (1 minute): a Fisher pass over 500 samples.
+- `run` (as long as `--minutes`, 8 by default): whole runs, `scenario:method:buffer:seed[:weight_dist]`. A run that is
+  not done by then is stopped with a checkpoint in `--out`, and goes on from it at the next call, on this machine or the
+  next.
+
+The parts exit with an error if what they check does not hold. The times of the parts are estimates: no GPU has run this
+script in its present form.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
+import itertools
+import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from synergy.data.view import CIFAR
-from synergy.device import device_name
+from synergy.data.view import CIFAR, ImageView
+from synergy.decisions import rows
+from synergy.device import device_name, exactness
+from synergy.engine.replay import CudaGraphs, Recorder, StaticBuffers
+from synergy.engine.worker import Means, Worker
+from synergy.memory.store import Samples
 from synergy.methods.base import Setting
 from synergy.methods.synergy import Synergy, SynergyConfig
+from synergy.nets.mlp import MLP
 from synergy.nets.resnet import ResNet18
-from synergy.ops.vectors import parameter_vector
+from synergy.ops.fisher import fisher_diagonal
+from synergy.ops.vectors import channels_last
 from synergy.runs.config import PresetChoice, build
 from synergy.runs.prepare import prepare
+from synergy.runs.resume import resume
 from synergy.runs.session import execute
+from synergy.state import same
 from synergy.terminal.console import closing
-from synergy.types import Batch
+from synergy.types import Batch, Step
 
-FULL = {"memory_format": "channels_last"}
-TINY = {"width": 4, "max_tasks": 2, "max_steps_per_task": 3}
-
-
-def learner(device: torch.device, width: int) -> Synergy:
-    """SYNERgy on a ResNet with a small memory, every update at every step."""
-
-    def net(name: str) -> torch.nn.Module:
-        return ResNet18(10, width, generator=torch.Generator().manual_seed(0)).to(device)
-
-    options = {"ema_update_freq": 1.0, "fisher_update_freq": 1.0, "penalty_weight": 1.0}
-    config = SynergyConfig(buffer_size=40, minibatch_size=16, lr=0.02, **options)
-    return Synergy(config, Setting(net, CIFAR, 10))
+BOUND = 1e-9
+"""Largest relative difference between devices in float64."""
+PRECISIONS = ("fp32", "tf32", "bf16")
+TINY = {"max_tasks": 2, "max_steps_per_task": 3}
+FULL = {"precision": "tf32", "memory_format": "channels_last", "fisher_memory_mb": 16384}
+CHECKPOINT_EVERY = 2000
 
 
-def batches(device: torch.device, n: int) -> list[Batch]:
-    """Batches of noise, the same on every device."""
-    generator = torch.Generator().manual_seed(3)
-    made = []
-    for _ in range(n):
-        raw = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=generator).to(device)
-        labels = torch.randint(0, 10, (16,), generator=generator).to(device)
-        made.append(Batch(raw, CIFAR.plain(raw), labels))
-    return made
+class Bench:
+    """A network at work on noise.
+
+    Args:
+        device: of the network.
+        kind: "resnet" or "mlp".
+        tiny: a narrow network and a small memory.
+        dtype: of the network.
+        last: channels last.
+        fisher: probability of a Fisher pass per step.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        kind: str,
+        tiny: bool,
+        dtype: torch.dtype = torch.float32,
+        last: bool = False,
+        fisher: float = 0.0,
+    ) -> None:
+        self.device, self.last = device, last
+        self.images = kind == "resnet"
+        self.size = 32 if self.images else 128
+        self.shape = (3, 32, 32) if self.images else (1, 28, 28)
+        self.view = replace(CIFAR if self.images else ImageView(), dtype=dtype)
+        self.width = 4 if tiny else 64
+        self.memory = 40 if tiny else 500
+        draw = min(self.size, self.memory)
+        self.config = SynergyConfig(
+            buffer_size=self.memory, minibatch_size=draw, lr=0.02, penalty_weight=1.0, fisher_update_freq=fisher
+        )
+        self.dtype = dtype
+
+    def net(self, name: str) -> nn.Module:
+        """The network, the same on every device."""
+        generator = torch.Generator().manual_seed(0)
+        made = ResNet18(10, self.width, generator=generator) if self.images else MLP(784, 10, generator=generator)
+        placed: nn.Module = made.to(self.device, self.dtype)
+        return channels_last(placed) if self.last and self.width >= 16 else placed
+
+    def worker(self, precision: str, recorder: Recorder | None) -> Worker:
+        """SYNERGy with a full memory."""
+        method = Synergy(self.config, Setting(self.net, self.view, 10, fisher_memory_mb=8192))
+        raw, labels = self.samples(0, self.memory)
+        method.memory.offer(Samples(raw, labels))
+        means = Means(self.device, precision, eager=recorder is None)
+        return Worker(method, means, recorder=recorder)
+
+    def samples(self, seed: int, n: int) -> tuple[Tensor, Tensor]:
+        """Noise, the same on every device."""
+        generator = torch.Generator().manual_seed(seed)
+        raw = torch.randint(0, 256, (n, *self.shape), dtype=torch.uint8, generator=generator)
+        return raw.to(self.device), torch.randint(0, 10, (n,), generator=generator).to(self.device)
+
+    def learn(self, worker: Worker, steps: int) -> Step:
+        """Steps as a run takes them: decided together where that is possible."""
+        rng = np.random.default_rng(0)
+        raw, labels = self.samples(1, self.size)
+        for start in range(0, steps, worker.reach):
+            count = min(worker.reach, steps - start)
+            draws = [self.view.decide(self.size, rng) for _ in range(count)]
+            for planned in worker.plan([self.size] * count, draws):
+                step = worker.take(raw, labels, planned, self.view)
+        return step
+
+
+def recorder_of(device: torch.device) -> Recorder:
+    """A recorder of graphs; on the CPU static buffers alone."""
+    return CudaGraphs(device) if device.type == "cuda" else StaticBuffers()
+
+
+def wait(device: torch.device) -> None:
+    """Until the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(device: torch.device, work: Callable[[], object], turns: int) -> float:
+    """Median time of a turn, ms."""
+    work()
+    times = []
+    for _ in range(turns):
+        wait(device)
+        began = time.perf_counter()
+        work()
+        wait(device)
+        times.append(1e3 * (time.perf_counter() - began))
+    return statistics.median(times)
 
 
 def parity(device: torch.device, tiny: bool) -> None:
-    """Relative difference of weights and Fisher after a few steps on both devices."""
-    width = 4 if tiny else 16
-    host, other = learner(torch.device("cpu"), width), learner(device, width)
-    for a, b in zip(batches(torch.device("cpu"), 4), batches(device, 4), strict=True):
-        host.observe(a)
-        other.observe(b)
-    assert host.fisher.is_set and other.fisher.is_set
-    for name, mine, theirs in (
-        ("working", parameter_vector(host.net), parameter_vector(other.net).cpu()),
-        ("semantic", parameter_vector(host.semantic), parameter_vector(other.semantic).cpu()),
-        ("fisher", host.fisher.values, other.fisher.values.cpu()),
-    ):
-        print(f"  {name}: relative difference {float((mine - theirs).norm() / mine.norm()):.2e}")
+    """Weights and Fisher after a few steps in float64, on the device and on the CPU."""
+    found = []
+    for each in (torch.device("cpu"), device):
+        bench = Bench(each, "resnet", True, torch.float64, fisher=1.0)
+        worker = bench.worker("fp32", None)
+        with exactness("fp32"):
+            bench.learn(worker, 3)
+        method = worker.method
+        assert isinstance(method, Synergy) and method.fisher.is_set
+        found.append([vector.cpu() for vector in (method.theta.values, method.phi.values, method.fisher.values)])
+    for name, mine, theirs in zip(("working", "semantic", "fisher"), *found, strict=True):
+        difference = float((mine - theirs).norm() / mine.norm())
+        print(f"  {name}: relative difference {difference:.1e}, allowed {BOUND:.0e}")
+        if not difference <= BOUND:
+            raise SystemExit(f"{name} differs too much between {device.type} and cpu")
+
+
+def replay(device: torch.device, tiny: bool) -> None:
+    """The state after steps computed anew and after replayed ones, bit by bit."""
+    for kind, precision in itertools.product(("mlp", "resnet"), PRECISIONS):
+        states = []
+        for recorder in (None, recorder_of(device)):
+            bench = Bench(device, kind, tiny, fisher=0.2)
+            worker = bench.worker(precision, recorder)
+            bench.learn(worker, 24 if tiny else 60)
+            states.append(worker.state_dict())
+            if recorder is not None:
+                assert worker.replays is not None
+                refusal = worker.replays.refusal
+                print(f"  {kind} {precision}: {worker.replays.recordings} kinds of steps recorded")
+                if refusal is not None or not worker.replays.recordings:
+                    raise SystemExit(f"{kind} {precision}: nothing was replayed ({refusal})")
+        if not same(*states):
+            raise SystemExit(f"{kind} {precision}: replayed steps gave other bits")
 
 
 def sync(device: torch.device, tiny: bool) -> None:
-    """Steps in which a wait for the device would be an error (on CUDA; elsewhere they only run)."""
-    method, stream = learner(device, 4 if tiny else 64), batches(device, 8)
-    for batch in stream[:3]:
-        method.observe(batch)
+    """Steps, eager and replayed, in which a wait for the device is an error (on CUDA; elsewhere they only run)."""
     cuda = device.type == "cuda"
+    bench = Bench(device, "resnet", tiny, fisher=1.0)
+    raw, labels = bench.samples(1, bench.size)
+    method = bench.worker("fp32", None).method
+    decided = [method.decide(bench.size) for _ in range(5)]
+    batch = Batch(raw, bench.view.plain(raw), labels)
+    for now in decided[:2]:
+        method.compute(batch, on(now, device))
+    placed = [on(now, device) for now in decided[2:]]
     if cuda:
         torch.cuda.set_sync_debug_mode("error")
-    began = time.perf_counter()
-    for batch in stream[3:]:
-        method.observe(batch)
-    queued = time.perf_counter() - began
+    for now in placed:
+        method.compute(batch, now)
     if cuda:
         torch.cuda.set_sync_debug_mode("default")
-        torch.cuda.synchronize()
-    print(f"  5 steps queued in {1e3 * queued:.1f} ms, done in {1e3 * (time.perf_counter() - began):.1f} ms, no wait")
+    wait(device)
+    print("  3 steps without a wait")
+
+
+def on(decided: Any, device: torch.device) -> Any:
+    """Decisions on the device."""
+    (row,) = rows([decided], device)
+    return row.on_device()
 
 
 def step(device: torch.device, tiny: bool) -> None:
-    """benchmarks/resnet_step.py on the device."""
-    arguments = ["--device", device.type, *(["--width", "16", "--turns", "1"] if tiny else [])]
-    subprocess.run([sys.executable, str(Path(__file__).with_name("resnet_step.py")), *arguments], check=True)
+    """A table of steps, ms."""
+    turns, steps = (1, 2) if tiny else (5, 100)
+    print("  | step | anew, ms | replayed, ms | convolutions alone, ms | replayed / convolutions |")
+    print("  |---|---|---|---|---|")
+    for kind, precision, fisher in (
+        *(("resnet", precision, 0.0) for precision in PRECISIONS),
+        ("mlp", "fp32", 0.0),
+        ("mlp", "fp32", 1.0),
+    ):
+        last = kind == "resnet" and precision != "fp32"
+        bench = Bench(device, kind, tiny, last=last, fisher=fisher)
+        times = []
+        for recorder in (None, recorder_of(device)):
+            worker = bench.worker(precision, recorder)
+            bench.learn(worker, 8)
+            times.append(timed(device, partial(bench.learn, worker, steps), turns) / steps)
+        floor = convolutions(bench, precision, turns) if kind == "resnet" else None
+        label = f"{kind} {precision}{', channels last' * last}{', with a Fisher pass' * bool(fisher)}"
+        alone = "| |" if floor is None else f"{floor:.3f} | {times[1] / floor:.2f} |"
+        print(f"  | {label} | {times[0]:.3f} | {times[1]:.3f} | {alone}", flush=True)
 
 
-def whole_run(device: torch.device, tiny: bool, out: Path, scenario: str, **options: Any) -> None:
-    """A run with tuned values; its record stays in `out`."""
-    given: dict[str, Any] = {"device": device.type, "output_dir": str(out), **options, **(TINY if tiny else FULL)}
-    record, folder = execute(prepare(build(scenario, "synergy", given, PresetChoice(wanted=True))))
+def convolutions(bench: Bench, precision: str, turns: int) -> float:
+    """The convolutions of a step alone, recorded: 64 and 32 samples with a backward pass, 32 without, ms."""
+    net, layers = bench.net("net"), list[tuple[nn.Conv2d, tuple[int, ...]]]()
+    hooks = [
+        module.register_forward_hook(lambda layer, given, _: layers.append((layer, given[0].shape[1:])))
+        for module in net.modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    with torch.no_grad():
+        net(torch.zeros(1, *bench.shape, device=bench.device))
+    for hook in hooks:
+        hook.remove()
+    work = [
+        _convolution(layer, shape, n, backward, precision, bench.last)
+        for layer, shape in layers
+        for n, backward in ((64, True), (32, True), (32, False))
+    ]
+
+    def all_of_them() -> Step:
+        for each in work:
+            each()
+        return Step({})
+
+    recorder = recorder_of(bench.device)
+    with exactness(precision):
+        with recorder.warming():
+            all_of_them()
+        return timed(bench.device, recorder.record(all_of_them), turns)
+
+
+def _convolution(
+    layer: nn.Conv2d, shape: tuple[int, ...], n: int, backward: bool, precision: str, last: bool
+) -> Callable[[], object]:
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    inputs = torch.rand(n, *shape, device=layer.weight.device, dtype=dtype)
+    if last:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    weight = layer.weight.detach().to(dtype)
+    stride, padding = layer.stride, layer.kernel_size[0] // 2
+    if not backward:
+        return lambda: F.conv2d(inputs, weight, stride=stride, padding=padding)
+    leaves = [weight.requires_grad_(), *([inputs.requires_grad_()] if shape[0] > 3 else [])]
+
+    def both() -> object:
+        out = F.conv2d(inputs, weight, stride=stride, padding=padding)
+        return torch.autograd.grad(out, leaves, torch.ones_like(out))
+
+    return both
+
+
+def fisher(device: torch.device, tiny: bool) -> None:
+    """A Fisher pass over the memory, computed anew and recorded, ms."""
+    for precision in ("tf32", "fp32"):
+        bench = Bench(device, "resnet", tiny, last=precision == "tf32")
+        work = partial(_fisher_pass, bench, bench.net("net"), *bench.samples(0, bench.memory))
+        recorder = recorder_of(device)
+        with exactness(precision):
+            anew = timed(device, work, 1 if tiny else 5)
+            with recorder.warming():
+                work()
+            recorded = timed(device, recorder.record(work), 1 if tiny else 5)
+        print(f"  {precision}: over {bench.memory} samples {anew:.1f} ms anew, {recorded:.1f} ms recorded", flush=True)
+
+
+def _fisher_pass(bench: Bench, net: nn.Module, raw: Tensor, labels: Tensor) -> Step:
+    squares = fisher_diagonal(net, bench.view.plain(raw), labels, filter_means=True, memory_mb=16384)
+    return Step({"loss": squares[0].sum()})
+
+
+def whole_run(device: torch.device, tiny: bool, out: Path, described: str, deadline: float) -> None:
+    """A run with tuned values, from its checkpoint if there is one, until it is done or the time is over."""
+    scenario, method, buffer, seed, *weights = described.split(":")
+    name = "-".join([scenario, method, buffer, seed, *weights])
+    folder = out / name
+
+    def is_over() -> bool:
+        return time.monotonic() > deadline
+
+    if folder.exists():
+        record, folder = resume(folder, should_stop=is_over)
+    else:
+        given: dict[str, Any] = {"device": device.type, "output_dir": str(out), "experiment_id": name}
+        given |= {"buffer_size": int(buffer), "seed": int(seed), "checkpoint_every": CHECKPOINT_EVERY}
+        given |= {"weight_dist": weights[0]} if weights else {}
+        given |= TINY if tiny else {"precision": "tf32", "memory_format": "channels_last", "fisher_memory_mb": 16384}
+        record, folder = execute(
+            prepare(build(scenario, method, given, PresetChoice(wanted=not tiny))), should_stop=is_over
+        )
     print(closing(record))
-    print(f"  {record.status}, {record.measured.wall_s:.0f} s, {folder}")
+    more = "" if record.status == "finished" else "; the next call goes on"
+    print(f"  {record.status}, {record.measured.wall_s:.0f} s, {folder}{more}", flush=True)
 
 
-def main() -> None:
+CHECKS: dict[str, Callable[[torch.device, bool], None]] = {
+    "parity": parity,
+    "replay": replay,
+    "sync": sync,
+    "step": step,
+    "fisher": fisher,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
     """Run the parts asked for, each with its time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ["parity", "sync", "step", "seq-cifar10", "gcil"]
+    names = [*CHECKS, "run"]
     parser.add_argument("--parts", nargs="+", choices=names, default=names)
-    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu", "mps"))
+    parser.add_argument("--runs", nargs="+", default=["seq-cifar10:clser:500:0"], metavar="SCENARIO:METHOD:BUFFER:SEED")
+    parser.add_argument("--minutes", type=float, default=8.0, help="for all runs together")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tiny", action="store_true", help="narrow networks, a few steps")
-    parsed = parser.parse_args()
-    device, tiny, out = torch.device(parsed.device), parsed.tiny, parsed.out
+    parsed = parser.parse_args(arguments)
+    device, tiny = torch.device(parsed.device), parsed.tiny
     print(f"device {device_name(device)}, torch {torch.__version__}")
-    parts: dict[str, list[Callable[[], None]]] = {
-        "parity": [lambda: parity(device, tiny)],
-        "sync": [lambda: sync(device, tiny)],
-        "step": [lambda: step(device, tiny)],
-        "seq-cifar10": [lambda: whole_run(device, tiny, out, "seq-cifar10", buffer_size=500)],
-        "gcil": [
-            lambda: whole_run(device, tiny, out, "gcil-cifar100", weight_dist="unif", buffer_size=500),
-            lambda: whole_run(device, tiny, out, "gcil-cifar100", weight_dist="longtail", buffer_size=500),
-        ],
-    }
     for name in parsed.parts:
-        for part in parts[name]:
-            began = time.perf_counter()
-            print(f"{name}", flush=True)
-            part()
-            print(f"  {name}: {time.perf_counter() - began:.1f} s", flush=True)
+        began = time.perf_counter()
+        print(name, flush=True)
+        if name == "run":
+            deadline = time.monotonic() + 60 * parsed.minutes
+            for described in parsed.runs:
+                whole_run(device, tiny, parsed.out, described, deadline)
+        else:
+            CHECKS[name](device, tiny)
+        print(f"  {name}: {time.perf_counter() - began:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

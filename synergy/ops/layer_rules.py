@@ -88,18 +88,23 @@ def convolution(
     - Filter means need only a filter's squared norm `|d U^T|^2 = d (U^T U) d^T`. The Gram matrix `U^T U` is a sum of
       parts of the Gram matrix of the padded input.
     - On a CPU the library computes all gradients as those of one convolution with a group for each sample.
-    - With few positions, and on other devices, each position of the kernel takes one matrix product with a stretch of
-      the padded input.
+    - With few positions each position of the kernel takes one matrix product with a stretch of the padded input.
+
+    On other devices an operation costs a launch, and large ones cost no cache: there U is built, for as many samples as
+    the budget allows, so that a layer takes a handful of operations.
     """
     assert isinstance(layer, nn.Conv2d)
     padded = _padded(layer, inputs).unflatten(1, (layer.groups, -1))
     grads = grads.unflatten(1, (layer.groups, -1))
-    if inputs.device.type == "cpu":
+    few = launches_cost(inputs.device)
+    if not few:
         budget = min(budget, CACHE_BYTES)
-    if filter_means and gram_is_cheaper(layer, padded.shape[-2:], grads.shape[-2:]):
+    if few:
+        squares = {"weight": _by_unfolding(layer, padded, grads, weights, budget, filter_means=filter_means)}
+    elif filter_means and gram_is_cheaper(layer, padded.shape[-2:], grads.shape[-2:]):
         squares = {"weight": _means_by_gram(layer, padded, grads, weights, budget)}
     else:
-        by_library = inputs.device.type == "cpu" and math.prod(grads.shape[-2:]) >= padded.shape[2]
+        by_library = math.prod(grads.shape[-2:]) >= padded.shape[2]
         way = _squares_by_library if by_library else _squares_by_stretches
         single = way(layer, padded, grads, weights, budget)
         squares = {"weight": single.mean((1, 2, 3), keepdim=True) if filter_means else single}
@@ -150,6 +155,41 @@ def gram_is_cheaper(layer: nn.Conv2d, padded: Sequence[int], positions: Sequence
     pixels = [len(range(*p.rows.indices(padded[0]))) * len(range(*p.columns.indices(padded[1]))) for p in phases(layer)]
     through_gram = channels * sum(count**2 for count in pixels) + n**2 * (kernel + filters)
     return through_gram < filters * n * channels * kernel
+
+
+def launches_cost(device: torch.device) -> bool:
+    """Whether few large operations are quicker there than many that stay in a cache."""
+    return device.type != "cpu"
+
+
+def _by_unfolding(
+    layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights: Tensor, budget: int, *, filter_means: bool
+) -> Tensor:
+    """The weighted sum of squares, `[G * O, C, *kernel]`, or its filter means, `[G * O, 1, 1, 1]`."""
+    (groups, filters), kernel = grads.shape[1:3], layer.weight[0].numel()
+    positions = math.prod(grads.shape[-2:])
+    # Filter means need products of positions with positions, or of filters with inputs, whatever are fewer.
+    by_positions = filter_means and positions * (kernel + filters) < filters * kernel
+    products = positions * (positions + filters) if by_positions else 2 * filters * kernel
+    values = groups * (positions * (kernel + filters) + products)
+    total = grads.new_zeros(groups * filters, 1 if filter_means else kernel)
+    for part in _chunks(len(weights), values * grads.element_size(), budget):
+        unfolded, flat = _unfolded(layer, padded[part]), grads[part].flatten(-2)
+        if by_positions:
+            sums = torch.linalg.vecdot(flat @ (unfolded.mT @ unfolded), flat).clamp_(min=0)
+        else:
+            single = flat @ unfolded.mT
+            sums = torch.linalg.vecdot(single, single) if filter_means else single.square_()
+        total += _weighted_sum(weights[part], sums).view(total.shape)
+    return total.div_(kernel).view(-1, 1, 1, 1) if filter_means else total.view(layer.weight.shape)
+
+
+def _unfolded(layer: nn.Conv2d, padded: Tensor) -> Tensor:
+    """The inputs that each position sees: `[N, G, C, H, W]` -> `[N, G, C * kernel, h * w]`."""
+    (height, width), (down, right) = layer.kernel_size, layer.dilation
+    seen = padded.unfold(3, down * (height - 1) + 1, layer.stride[0])
+    seen = seen.unfold(4, right * (width - 1) + 1, layer.stride[1])[..., ::down, ::right]
+    return seen.permute(0, 1, 2, 5, 6, 3, 4).flatten(2, 4).flatten(-2)
 
 
 def _squares_by_library(layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights: Tensor, budget: int) -> Tensor:

@@ -17,6 +17,9 @@ from synergy.types import Predictor, ProtocolName, Split
 
 CALIBRATION_BINS = 15
 BATCH = 1000
+MOST = 10_000
+INPUT_BYTES = 32 * 2**20
+"""On an accelerator a batch has up to `MOST` samples, if their inputs take no more than that."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,10 @@ def evaluate(
     tallies: dict[tuple[str, ProtocolName], list[Tensor]] = {(n, p): [] for n in predictors for p in protocols}
     for split in splits:
         of_split: dict[tuple[str, ProtocolName], Tensor] = {}
-        for start in range(0, len(split), BATCH):
-            inputs = view.plain(split.raw[start : start + BATCH])
-            labels = split.labels[start : start + BATCH]
+        size = batch_size(split, view)
+        for start in range(0, len(split), size):
+            inputs = view.plain(split.raw[start : start + size])
+            labels = split.labels[start : start + size]
             for name, predictor in predictors.items():
                 scores = predictor(inputs)
                 for protocol in protocols:
@@ -70,6 +74,13 @@ def evaluate(
         for key, tally in of_split.items():
             tallies[key].append(tally)
     return {key: _evaluation(torch.stack(per_split).cpu()) for key, per_split in tallies.items()}
+
+
+def batch_size(split: Split, view: ImageView) -> int:
+    """Samples that are answered at once: on an accelerator many, since every batch costs its launches."""
+    if split.raw.device.type == "cpu":
+        return BATCH
+    return max(BATCH, min(MOST, INPUT_BYTES // view.plain(split.raw[:1]).nbytes))
 
 
 def to_state(evaluations: Evaluations) -> list[State]:
@@ -107,9 +118,9 @@ def from_state(state: list[State]) -> Evaluations:
 
 
 def _own_classes(scores: Tensor, classes: tuple[int, ...]) -> Tensor:
-    masked = torch.full_like(scores, -torch.inf)
-    masked[:, list(classes)] = scores[:, list(classes)]
-    return masked
+    own = torch.zeros(scores.shape[1], dtype=torch.bool)
+    own[list(classes)] = True
+    return scores.masked_fill(~own.to(scores.device, non_blocking=True), -torch.inf)
 
 
 def _tally(scores: Tensor, labels: Tensor) -> Tensor:

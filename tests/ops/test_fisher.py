@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from synergy.nets.resnet import ResNet18
 from synergy.ops import layer_rules
@@ -246,3 +249,59 @@ def test_is_not_the_square_of_the_mean_gradient() -> None:
     mean = torch.autograd.grad(-F.cross_entropy(net(inputs), labels), list(net.parameters()))
     ours = fisher_diagonal(net, inputs, labels, weighted=False)
     assert all(float((a - b**2).abs().max()) > 1e-3 for a, b in zip(ours, mean, strict=True))
+
+
+class Counting(TorchDispatchMode):
+    """Counts operations that an accelerator would launch."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.launched = 0
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        free = func.is_view or func.overloadpacket.__name__ in ("squeeze_", "_unsafe_view", "empty", "empty_like")
+        self.launched += not free
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def few_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an accelerator."""
+    monkeypatch.setattr(layer_rules, "launches_cost", lambda device: True)
+
+
+@pytest.mark.usefixtures("few_launches")
+def test_an_accelerator_launches_a_few_hundred_operations() -> None:
+    net = ResNet18(CLASSES, 4, generator=torch.Generator().manual_seed(0)).double()
+    with Counting() as counting:
+        fisher_diagonal(net, *samples((6, 3, 32, 32)), filter_means=True)
+    assert counting.launched <= 650
+
+
+@pytest.mark.usefixtures("few_launches")
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    groups=st.sampled_from([1, 2]),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.integers(1, 2),
+    dilation=st.integers(1, 2),
+    padding=st.integers(0, 2),
+    side=st.integers(5, 7),
+    filters=st.sampled_from([2, 8]),
+)
+def test_convolutions_on_an_accelerator(
+    groups: int, kernel: tuple[int, int], stride: int, dilation: int, padding: int, side: int, filters: int
+) -> None:
+    def build() -> nn.Module:
+        layer = nn.Conv2d(2, filters, kernel, stride, padding, dilation, groups)
+        return nn.Sequential(layer, nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(filters, CLASSES))
+
+    assert_equals_oracle(seeded(build), *samples((4, 2, side, side)), 1e-10)
+
+
+@pytest.mark.usefixtures("few_launches")
+def test_a_resnet_on_an_accelerator_in_small_memory() -> None:
+    net = ResNet18(CLASSES, 3, generator=torch.Generator().manual_seed(0)).double()
+    assert_equals_oracle(net, *samples((3, 3, 32, 32)), 1e-9, memory_mb=1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from synergy.data.view import ImageView
 from synergy.runs import evaluate as evaluate_module
-from synergy.runs.evaluate import CALIBRATION_BINS, Evaluation, evaluate
+from synergy.runs.evaluate import CALIBRATION_BINS, Evaluation, batch_size, evaluate
 from synergy.types import ProtocolName, Split
 
 PLAIN = ImageView(dtype=torch.float64)
@@ -182,3 +182,18 @@ def test_predictors_see_the_plain_view() -> None:
 
 def test_nothing_to_evaluate() -> None:
     assert evaluate({}, splits_of([[0]], [(0,)]), PLAIN, ("general",)) == {}
+
+
+def test_an_accelerator_answers_many_samples_at_once() -> None:
+    def size(*shape: int) -> int:
+        raw = torch.empty(20_000, *shape, dtype=torch.uint8, device="meta")
+        return batch_size(Split(raw, torch.empty(20_000, dtype=torch.int64, device="meta"), (0,)), Shaped())
+
+    assert size(1, 28, 28) == 10_000 and size(3, 32, 32) == 2730 and size(3, 64, 64) == 1000
+
+
+class Shaped(ImageView):
+    """A view without values."""
+
+    def plain(self, raw: Tensor) -> Tensor:
+        return raw.float()
