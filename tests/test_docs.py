@@ -19,7 +19,7 @@ from synergy.methods import METHODS
 from synergy.scenarios import SCENARIOS
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/streams.md", "docs/python.md")
+PAGES = ("README.md", "docs/streams.md", "docs/python.md", "docs/cheatsheet.md")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 
