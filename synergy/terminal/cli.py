@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.release import release
-from synergy.terminal import commands, report, study
+from synergy.terminal import check, commands, report, study
 from synergy.terminal.commands import FAILED_EXIT, INTERRUPTED_EXIT
 from synergy.terminal.output import Outlet, complain, occupy_standard_files, warn
 from synergy.terminal.parser import Parser
@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "study": study.study,
     "list": commands.list_names,
     "report": report.report,
+    "check": check.check,
 }
 
 
