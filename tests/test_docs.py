@@ -65,7 +65,7 @@ def close(printed: str, shown: str) -> bool:
     return all(math.isclose(float(one), float(other), rel_tol=0.1, abs_tol=5) for one, other in pairs)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, pytest.param("docs/own_networks.md", marks=pytest.mark.slow)])
 def test_the_code_prints_what_is_shown(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

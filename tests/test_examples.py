@@ -71,6 +71,21 @@ def test_own_data_own_network() -> None:
     assert text.splitlines()[-1].startswith("200 photos in memory, 14 KiB")
 
 
+@pytest.mark.slow
+def test_the_trainer_forgets_alone_and_less_with_replay(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("accelerate")
+    run(monkeypatch, "trainer_replay", "--steps", "80", "--seeds", "1")
+    rows = dict(
+        re.findall(r"^(alone|replay|replay \+ anchor) +\d+\.\d +(\d+\.\d)$", capsys.readouterr().out, re.MULTILINE)
+    )
+    assert list(rows) == ["alone", "replay", "replay + anchor"]
+    assert (
+        float(rows["replay"]) > float(rows["alone"]) + 10 and float(rows["replay + anchor"]) > float(rows["alone"]) + 10
+    )
+
+
 @pytest.mark.parametrize(("steps", "rows"), [("1", 1), ("3", 3), ("7", 7), ("12", 6)])
 def test_a_short_stream_of_digits(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: str, rows: int
