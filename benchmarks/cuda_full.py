@@ -325,10 +325,11 @@ def whole_run(device: torch.device, tiny: bool, out: Path, described: str, deadl
         given: dict[str, Any] = {"device": device.type, "output_dir": str(out), "experiment_id": name}
         given |= {"buffer_size": int(buffer), "seed": int(seed), "checkpoint_every": CHECKPOINT_EVERY}
         given |= {"weight_dist": weights[0]} if weights else {}
-        given |= TINY if tiny else {"precision": "tf32", "memory_format": "channels_last", "fisher_memory_mb": 16384}
-        record, folder = execute(
-            prepare(build(scenario, method, given, PresetChoice(wanted=not tiny))), should_stop=is_over
-        )
+        given |= TINY if tiny else FULL
+        if tiny and "cifar" in scenario:
+            given["width"] = 4
+        prepared = prepare(build(scenario, method, given, PresetChoice(wanted=not tiny)))
+        record, folder = execute(prepared, should_stop=is_over)
     print(closing(record))
     more = "" if record.status == "finished" else "; the next call goes on"
     print(f"  {record.status}, {record.measured.wall_s:.0f} s, {folder}{more}", flush=True)
