@@ -27,6 +27,7 @@ Continual learning: SYNERgy, its baselines and its benchmarks.
   synergy study --models A,B --datasets C,D --seeds 0-2 --output_dir S
                                                        many runs; goes on where it was stopped
   synergy list                                         methods, scenarios, networks and tuned values
+  synergy check FILE.py:CLASS                          try the contract of a class of your own
   synergy report RUN [RUN ...]                         compare runs, draw a picture
 """
 
