@@ -53,6 +53,7 @@ def report(arguments: list[str]) -> int:
         text = _single(gathered)
     else:
         text = "\n\n".join(_lines(gathered, found, choice, by_run=parsed.by_run))
+    missing = _missing(gathered, found, choice)
     # The files come first: a table in front of an error would look like the whole answer.
     left = []
     if parsed.picture is not None:
@@ -64,6 +65,10 @@ def report(arguments: list[str]) -> int:
             else pictures.methods_over_time(found, choice, path)
         )
         left.append(f"picture: {drawn}")
+    if parsed.html is not None:
+        from synergy.report import page
+
+        left.append(f"page: {page.write(gathered, choice, Path(parsed.html), missing)}")
     say("\n\n".join([text, *left]))
     return 0
 
@@ -78,6 +83,7 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--by_run", action="store_true", help="also a line for each run")
     parser.add_argument("--format", metavar="FORMAT", help=f"a table with methods as rows: {', '.join(FORMAT_NAMES)}")
     parser.add_argument("--picture", metavar="FILE", help="draw methods over time, a panel a stream (png, pdf or svg)")
+    parser.add_argument("--html", metavar="FILE", help="write a page with tables, charts and data, in one file")
     parsed = parser.parse_strictly(arguments)
     if parsed.format is not None and parsed.format not in FORMAT_NAMES:
         raise unknown("format of a table", parsed.format, FORMAT_NAMES)
