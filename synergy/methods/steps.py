@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synergy.memory.base import Draw
@@ -93,4 +92,5 @@ def sum_dtype(device: torch.device) -> torch.dtype:
 
 def one_hot(labels: Tensor, n_classes: int, like: Tensor) -> Tensor:
     """`int64 [B]` -> `[B, n_classes]` in the type of `like`. A product with it sums by class, on a GPU repeatably."""
-    return F.one_hot(labels, n_classes).to(like.dtype)
+    # `F.one_hot` looks at the labels, which a step cannot wait for.
+    return (labels[:, None] == torch.arange(n_classes, device=labels.device)).to(like.dtype)
