@@ -40,8 +40,12 @@ CODE_OR_LINK = re.compile(r"^```.*?^```$|!?\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """In the list of pages a folder, such as `methods/`, stands for its README and then all its pages."""
-    config.nav = [_expanded(entry) for entry in config.nav or []]
+    """In the list of pages a folder, such as `methods/`, stands for all its pages. A page left out joins "Use"."""
+    nav = [_expanded(entry) for entry in config.nav or []]
+    listed = {page for entry in nav for pages in entry.values() for page in pages}
+    left_out = sorted({path.name for path in (ROOT / "docs").glob("*.md")} - listed)
+    next(entry for entry in nav if "Use" in entry)["Use"].extend(left_out)
+    config.nav = nav
     return config
 
 
