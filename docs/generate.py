@@ -11,7 +11,9 @@ All text outside of regions is written by hand and stays.
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -137,6 +139,21 @@ def metric_table(_: str) -> str:
     return _table(("metric", "formula", "source and range"), rows)
 
 
+def streams(_: str) -> str:
+    """Accuracy and cost of every model on every stream of `benchmarks/streams.py`, as its record has them."""
+    record = json.loads((FOLDER.parent / "benchmarks" / "records" / "streams.json").read_text(encoding="utf-8"))
+    names = list(next(iter(record["streams"].values()))["models"])
+    accuracy, cost = [], []
+    for stream, found in record["streams"].items():
+        models = found["models"]
+        means = {name: statistics.mean(models[name]["accuracy"]) for name in names}
+        cells = [f"**{mean:.1f}**" if mean == max(means.values()) else f"{mean:.1f}" for mean in means.values()]
+        accuracy.append((f"{stream} ({found['samples']:,} x {found['features']}, {found['classes']} classes)", *cells))
+        cost.append((stream, *(f"{models[name]['microseconds']:.0f}" for name in names)))
+    tables = _table(("accuracy, %", *names), accuracy), _table(("µs a sample", *names), cost)
+    return "\n\n".join([*tables, f"Measured on {record['device']}, with river {record['versions']['river']}."])
+
+
 WRITERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
         "reference": reference,
@@ -147,6 +164,7 @@ WRITERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
         "methods": methods,
         "scenarios": scenarios,
         "metrics": metric_table,
+        "streams": streams,
     }
 )
 
