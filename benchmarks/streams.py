@@ -70,11 +70,12 @@ def abrupt() -> Iterator[Sample]:
     return iter(drift)
 
 
+SHIPPED: Any = datasets  # their classes have no annotations
 STREAMS: Mapping[str, Callable[[], Iterator[Sample]]] = {
-    "ImageSegments": lambda: iter(datasets.ImageSegments()),
-    "Phishing": lambda: iter(datasets.Phishing()),
-    "Bananas": lambda: iter(datasets.Bananas()),
-    "Shuttle": lambda: iter(datasets.Shuttle()),
+    "ImageSegments": lambda: iter(SHIPPED.ImageSegments()),
+    "Phishing": lambda: iter(SHIPPED.Phishing()),
+    "Bananas": lambda: iter(SHIPPED.Bananas()),
+    "Shuttle": lambda: iter(SHIPPED.Shuttle()),
     "RandomRBFDrift": drifting,
     "SEA, abrupt": abrupt,
 }
@@ -96,7 +97,8 @@ def of_river(make: Callable[[int], Any]) -> Callable[[list[Sample], int], Result
 
 def scikit_learn(samples: list[Sample], seed: int) -> Result:
     """The scikit-learn face, in batches, behind the same scaler."""
-    scaler, model = preprocessing.StandardScaler(), SynergyClassifier(random_state=seed)
+    scaler: Any = preprocessing.StandardScaler()
+    model = SynergyClassifier(random_state=seed)
     names = sorted(samples[0][0])
     right, began = 0, time.process_time()
     for start in range(0, len(samples), BATCH):
