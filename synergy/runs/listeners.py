@@ -25,6 +25,9 @@ class Listener:
     def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
         """The losses of step `step` (from 1 over the run), the latest of `new_steps` since the last look."""
 
+    def evaluated(self, seconds: float, of_task: bool) -> None:
+        """An evaluation took this long: after a task, or of the untrained network."""
+
     def task_ended(self, index: int, evaluations: Evaluations) -> None:
         """The method was evaluated after task `index`."""
 
@@ -52,6 +55,10 @@ class Listeners(Listener):
     def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
         for listener in self._listeners:
             listener.looked(step, new_steps, losses)
+
+    def evaluated(self, seconds: float, of_task: bool) -> None:
+        for listener in self._listeners:
+            listener.evaluated(seconds, of_task)
 
     def task_ended(self, index: int, evaluations: Evaluations) -> None:
         for listener in self._listeners:

@@ -294,7 +294,9 @@ class Training:
         predictors = fresh or self.worker.predictors()
         with self.worker.context():
             evaluations = evaluate(predictors, self._tests(after), scenario.view, self._protocols())
-        self.evaluate_s += time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        self.evaluate_s += seconds
+        self.listener.evaluated(seconds, not untrained)
         for (predictor, _), evaluation in evaluations.items():
             # Some methods train where the loop sees no loss: they are found out here.
             if evaluation.calibration_error is not None and math.isnan(evaluation.calibration_error):

@@ -19,7 +19,10 @@ from synergy.terminal.output import complain, say
 from synergy.terminal.parser import Parser, run_config
 
 if TYPE_CHECKING:  # help is printed without torch
+    from synergy.runs.prepare import Prepared
     from synergy.runs.records import Record
+    from synergy.runs.training import Training
+    from synergy.terminal.console import Progress
 
 KindT = TypeVar("KindT")
 
@@ -40,7 +43,7 @@ def run(arguments: list[str]) -> int:
     if hint := console.tuned_values_hint(config):
         say(hint)
     say("")
-    progress = console.Progress(prepared.schedule.tasks(prepared.scenario), say, quiet=not sys.stderr.isatty())
+    progress = _progress(prepared)
     with stopping_on_interrupt() as should_stop:
         record, folder = execute(prepared, progress, should_stop)
     return _close(record, folder, prepared.method.remarks())
@@ -63,10 +66,21 @@ def resume(arguments: list[str]) -> int:
             say(f"skipped: {reason}")
         say(console.reopening(run))
         say("")
-        tasks = prepared.schedule.tasks(prepared.scenario)
-        progress = console.Progress(tasks, say, quiet=not sys.stderr.isatty(), first=training.task)
+        progress = _progress(prepared, training)
         record, folder = run.session.proceed(progress, should_stop)
     return _close(record, folder, prepared.method.remarks())
+
+
+def _progress(prepared: Prepared, training: Training | None = None) -> Progress:
+    """What shows a run on its way, from its beginning or from where `training` stands."""
+    from synergy.terminal.console import Progress
+    from synergy.terminal.pace import Pace
+
+    schedule, scenario = prepared.schedule, prepared.scenario
+    tasks = schedule.tasks(scenario)
+    done, first = (0, 0) if training is None else (training.steps, training.task)
+    pace = Pace([schedule.steps(scenario.task(index)) for index in range(tasks)], done, first)
+    return Progress(tasks, say, not sys.stderr.isatty(), first, pace=pace, config=prepared.config)
 
 
 def _close(record: Record, folder: Path, remarks: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ from synergy.runs.listeners import Listener
 from synergy.runs.metrics import titles
 from synergy.runs.prepare import Prepared
 from synergy.runs.records import Accuracies, Record
+from synergy.terminal.pace import Pace, duration
 from synergy.types import Task
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ class Progress(Listener):
         say: prints a line.
         quiet: no bar, as when the output is not a terminal.
         first: task of the run, or of what is left of it.
+        pace: measures the run, for the time that is left of it.
+        config: of the run, for advice on a long one.
 
     Examples:
         >>> from synergy.runs.evaluate import Evaluation
@@ -128,7 +131,18 @@ class Progress(Listener):
         task 1/2  class-IL: working 90.00
     """
 
-    def __init__(self, n_tasks: int, say: Callable[[str], None], quiet: bool, first: int = 0) -> None:
+    def __init__(
+        self,
+        n_tasks: int,
+        say: Callable[[str], None],
+        quiet: bool,
+        first: int = 0,
+        *,
+        pace: Pace | None = None,
+        config: RunConfig | None = None,
+    ) -> None:
+        self._pace = pace
+        self._config = config
         self._n_tasks = n_tasks
         self._say = say
         self._quiet = quiet
@@ -138,14 +152,22 @@ class Progress(Listener):
     def task_begins(self, task: Task, steps: int, done: int) -> None:
         if task.index == self._first:
             self._say("average accuracy over the tasks seen so far, percent")
+        if self._pace is not None:
+            self._pace.task_begins()
         name = f"task {task.index + 1}/{self._n_tasks}"
         self._bar = tqdm(
             total=steps, initial=done, desc=name, unit="step", disable=self._quiet, leave=False, file=sys.stderr
         )
 
     def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
+        shown = {name: f"{value:.3f}" for name, value in losses.items()}
+        if self._pace is not None:
+            self._pace.looked(step, new_steps)
+            self._tell(self._pace)
+            if (left := self._pace.seconds_left()) is not None:
+                shown = {"whole run": f"{duration(left)} left", **shown}
         if self._bar is not None:
-            self._bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
+            self._bar.set_postfix(shown, refresh=False)
             self._bar.update(new_steps)
 
     def task_ended(self, index: int, evaluations: Evaluations) -> None:
@@ -158,6 +180,17 @@ class Progress(Listener):
             averages.setdefault(protocol, []).append(f"{predictor} {np.mean(seen):.2f}")
         text = "   ".join(f"{protocol}: {', '.join(each)}" for protocol, each in averages.items())
         self._say(f"task {index + 1:>{width}}/{self._n_tasks}  {text or 'no answer before the last task'}")
+
+    def evaluated(self, seconds: float, of_task: bool) -> None:
+        if self._pace is not None:
+            self._pace.evaluated(seconds, of_task)
+
+    def _tell(self, pace: Pace) -> None:
+        """Say how long the run will take, when there is news."""
+        if line := pace.line():
+            if self._bar is not None:
+                self._bar.clear()
+            self._say("\n".join([line, *(pace.advice(self._config) if self._config is not None else ())]))
 
     def close(self) -> None:
         """Remove the bar, also in the middle of a task."""

@@ -6,8 +6,9 @@ import argparse
 import re
 import reprlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +19,8 @@ from synergy.runs.config_file import FileContent, from_toml
 from synergy.runs.groups import NAMED, option_classes
 
 _HELP = ("-h", "--help")
+MOST_NAMED = 6
+"""Flags that an error names; of more it names the three nearest."""
 _KINDS = {
     "scenario": "scenario: {names}",
     "method": "method: {names}",
@@ -58,8 +61,26 @@ class Parser(argparse.ArgumentParser):
             name = rest[0].split("=")[0]
             if others := owners(name):
                 raise UsageError(f"unknown flag '{name}' here; it is an option of {', '.join(others)}")
-            raise unknown("flag" if name.startswith("-") else "argument", name, sorted(self._option_string_actions))
+            raise self._unknown(name)
         return parsed
+
+    def _unknown(self, name: str) -> UsageError:
+        flags = sorted(self._option_string_actions)
+        if not name.startswith("-") or len(flags) <= MOST_NAMED:
+            return unknown("flag" if name.startswith("-") else "argument", name, flags)
+        near = ", ".join(nearest_flags(name, flags))
+        return UsageError(f"unknown flag '{name}'; the nearest are {near}; '{self.prog} --help' shows all")
+
+
+def nearest_flags(given: str, flags: Iterable[str], n: int = 3) -> list[str]:
+    """The `n` flags that are spelt most like a given one, the nearest first.
+
+    Examples:
+        >>> nearest_flags("--sead", ["--seed", "--keep", "--notes", "--device", "--help"])
+        ['--seed', '--keep', '--help']
+    """
+    likeness = {flag: SequenceMatcher(None, given, flag).ratio() for flag in flags}
+    return sorted(likeness, key=lambda flag: -likeness[flag])[:n]
 
 
 def run_config(arguments: list[str]) -> RunConfig:
