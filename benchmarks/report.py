@@ -55,11 +55,11 @@ def main() -> None:
         record = run(build("rot-digits", "synergy", given, PresetChoice(wanted=True)))
         made = copies(record, count)
         lines = [json.dumps(dataclasses.asdict(each), allow_nan=False) for each in made]
-        (folder / "all.jsonl").write_text("\n".join(lines) + "\n")
+        (folder / "all.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         for each, line in zip(made, lines, strict=True):
             place = folder / "runs" / each.run_id
             place.mkdir(parents=True)
-            (place / records.RECORD_NAME).write_text(line)
+            (place / records.RECORD_NAME).write_text(line, encoding="utf-8")
         print(f"{count} records of {len(lines[0]) / 1000:.1f} kB")
         print(f"one file:         {seconds(folder / 'all.jsonl'):.1f} s")
         print(f"folders of runs:  {seconds(folder / 'runs'):.1f} s")

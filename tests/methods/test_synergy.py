@@ -89,7 +89,7 @@ def test_a_short_average_is_remarked() -> None:
     for synergy in (published, ours):
         synergy.steps = 284
     (remark,) = published.remarks()
-    assert "averages over the last 285 updates and has seen 114" in remark and "--ema_warmup" in remark
+    assert "averages over the last 285 updates and has seen 114" in remark and "ema_warmup" in remark
     assert ours.remarks() == []
 
 
