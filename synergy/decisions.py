@@ -57,6 +57,11 @@ class Row:
     Attributes:
         decided: the tree as it was decided, its tensors on the host.
         numbers: the bytes of its tensors, one after the other, `uint8 [N]`.
+
+    Examples:
+        >>> (row,) = rows([(torch.tensor([2, 0]), None)], torch.device("cpu"))
+        >>> row.on_device()
+        (tensor([2, 0]), None)
     """
 
     decided: Any

@@ -40,6 +40,10 @@ class SourceInfo:
         complete: whether these are the counts of the published data set. Data of one's own are complete.
         classes: the names of the labels 0, 1, …; empty where they have none.
         checksum: of all samples, labels and names; empty if nobody took it.
+
+    Examples:
+        >>> SourceInfo("flowers", "folder", 1200, 300, True, ("rose", "tulip")).as_mapping()["classes"]
+        ['rose', 'tulip']
     """
 
     name: str
@@ -203,7 +207,7 @@ def _rows(split: Split, chosen: NDArray[np.bool_]) -> Split:
 
 
 @dataclass(frozen=True)
-class PublishedReader:
+class _PublishedReader:
     """Reads a published data set from Parquet files, or from the hub where there are none.
 
     Attributes:
@@ -247,16 +251,16 @@ class PublishedReader:
         return counts == (self.published.train_samples, self.published.test_samples)
 
 
-def _published(published: Published, data_folder: Path | None) -> PublishedReader:
+def _published(published: Published, data_folder: Path | None) -> _PublishedReader:
     if data_folder is None:
-        return PublishedReader(published, None, None)
+        return _PublishedReader(published, None, None)
     folder = data_folder / published.name
     if not folder.is_dir() and any(data_folder.glob("train-*.parquet")):
         raise UsageError(
             f"{data_folder} holds Parquet files itself; allowed: the folder above it, which holds {published.name}/"
             "train-*.parquet"
         )
-    return PublishedReader(published, folder, _find(folder, published))
+    return _PublishedReader(published, folder, _find(folder, published))
 
 
 def _data_folder(given: Path | None) -> Path | None:

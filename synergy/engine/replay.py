@@ -59,7 +59,13 @@ class Recorder(Protocol):
 
 
 class StaticBuffers:
-    """No recording: every step is computed on the buffers, on any device. So the rules of replay hold on a CPU too."""
+    """No recording: every step is computed on the buffers, on any device. So the rules of replay hold on a CPU too.
+
+    Examples:
+        >>> step = Step({})
+        >>> StaticBuffers().record(lambda: step)() is step
+        True
+    """
 
     def warming(self) -> AbstractContextManager[object]:
         return nullcontext()
@@ -73,6 +79,10 @@ class CudaGraphs:
 
     Args:
         device: a CUDA device.
+
+    Examples:
+        >>> if torch.cuda.is_available():
+        ...     recorder = CudaGraphs(torch.device("cuda"))
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -35,6 +35,10 @@ class Means:
         randomness: name of the generator that networks with dropout draw from.
         memory_on: "device" or "host": where samples are kept.
         eager: compute every step anew also where steps can be recorded and replayed.
+
+    Examples:
+        >>> Means(torch.device("cpu")).recorder() is None
+        True
     """
 
     device: torch.device

@@ -72,6 +72,11 @@ class Reports(Listener):
         progress: is told how far the run is.
         after_task: is told the task, from 0, and the answer's average accuracy over the tasks seen so far, percent;
             None where the method has no answer yet.
+
+    Examples:
+        >>> reports = Reports(2, lambda progress: print(progress.done), lambda task, average: None)
+        >>> reports.looked(step=1, new_steps=1, losses={})
+        1.0
     """
 
     def __init__(

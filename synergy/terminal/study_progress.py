@@ -50,7 +50,16 @@ def _outcome(ended: Ended) -> str:
 
 
 class LiveTable(Lines):
-    """A table of the runs at work below the lines of those that ended."""
+    """A table of the runs at work below the lines of those that ended.
+
+    Examples:
+        >>> from rich.console import Console
+        >>> from rich.live import Live
+        >>> table = LiveTable(2, 0, Live(console=Console(quiet=True)))
+        >>> table.started("er")
+        >>> table.table().row_count
+        2
+    """
 
     def __init__(self, total: int, before: int, live: Live) -> None:
         super().__init__(total, before)
