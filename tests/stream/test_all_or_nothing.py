@@ -44,9 +44,9 @@ def snapshot(learner: Learner) -> State:
     return state_of(learner._progress) | {"labels": learner.classes}
 
 
-def places(call: Callable[[Learner], object], learner: Learner) -> range:
+def places(call: Callable[[Learner], object], learner: Learner, how: Callable[[], object] = interrupt) -> range:
     """Lines of a call, evenly spread."""
-    stop = Stop(0, interrupt)
+    stop = Stop(0, how)
     stop.during(call, copy.deepcopy(learner))
     return range(1, stop.lines, max(1, stop.lines // PLACES))
 
@@ -60,7 +60,7 @@ def test_a_batch_is_learned_or_not(name: str, labels: list[int], how: Callable[[
     done = copy.deepcopy(learner)
     done.observe(x, labels)
     before, after = snapshot(learner), snapshot(done)
-    for at in places(lambda each: each.observe(x, labels), learner):
+    for at in places(lambda each: each.observe(x, labels), learner, how):
         twin = copy.deepcopy(learner)
         assert Stop(at, how).during(lambda each: each.observe(x, labels), twin)
         state = snapshot(twin)
@@ -106,7 +106,7 @@ def test_samples_are_forgotten_or_not() -> None:
     done = copy.deepcopy(learner)
     assert call(done) > 0
     before, after = snapshot(learner), snapshot(done)
-    for at in places(call, learner):
+    for at in places(call, learner, accident):
         twin = copy.deepcopy(learner)
         assert Stop(at, accident).during(call, twin)
         assert same(snapshot(twin), before) or same(snapshot(twin), after), f"line {at} of the call"
@@ -117,7 +117,7 @@ def test_an_interrupt_of_the_first_batch_leaves_nothing() -> None:
     fresh = Learner(network(), "synergy", **few("synergy"))
     done = copy.deepcopy(fresh)
     done.observe(x, y)
-    for at in places(lambda each: each.observe(x, y), fresh):
+    for at in places(lambda each: each.observe(x, y), fresh, accident):
         twin = copy.deepcopy(fresh)
         assert Stop(at, accident).during(lambda each: each.observe(x, y), twin)
         if not twin.metrics()["batches"]:
