@@ -724,7 +724,7 @@ def test_the_command_to_go_on_works_in_a_shell(tmp_path: Path, monkeypatch: pyte
     asked = itertools.count()
     config = config_of(Path(name), experiment_id="i")
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "_stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 9))
+        patch.setattr(commands, "stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 9))
         patch.setattr(commands, "run_config", lambda arguments: config)
         outcome = call("run")
     hint = outcome.err.removesuffix("\n").partition("; go on with: synergy ")[2]

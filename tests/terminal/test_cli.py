@@ -60,7 +60,7 @@ def assert_refused(outcome: Outcome, *parts: str) -> None:
 RUN = "run --dataset rot-digits --model er"
 MISTAKES = [
     # what to run: the name that is unknown, the nearest, what there is
-    ("runn", "'runn' | 'run' | --help, --version, list, report, resume, run"),
+    ("runn", "'runn' | 'run' | --help, --version, check, list, report, resume, run, study, verify"),
     ("--dataset rot-digits --model er", "--dataset | 'synergy run'"),
     ("--bogus", "--bogus"),
     ("--verison", "'--verison' | '--version'"),
@@ -82,9 +82,9 @@ MISTAKES = [
     ("run --dataset rot-digits --model lwf", "lwf | class-IL, task-IL | rot-digits | domain-IL"),
     ("list everything", "'everything'"),
     # flags
-    (f"{RUN} --bufer_size 200", "flag '--bufer_size' | '--buffer_size'"),
+    (f"{RUN} --bufer_size 200", "flag '--bufer_size' | --buffer_size"),
     (f"{RUN} --ema_alpha 0.9", "flag '--ema_alpha' | synergy"),
-    (f"{RUN} --buffer 200", "flag '--buffer' | '--buffer_size'"),
+    (f"{RUN} --buffer 200", "flag '--buffer' | --buffer_size"),
     (f"{RUN} extra", "'extra'"),
     (f"{RUN} --seed", "--seed: | one"),
     (f"{RUN} --validation=yes", "--validation: | 'yes'"),
@@ -198,7 +198,7 @@ MISTAKES = [
     ("report good --picture file/a.png", "'file/a.png'"),
     ("report good --picture folder.png", "'folder.png' | Is a directory"),
     ("report one-task --picture a.png", "more than one task | given 0"),
-    ("report good --pictures a.png", "flag '--pictures' | '--picture'"),
+    ("report good --pictures a.png", "flag '--pictures' | --picture,"),
 ]
 """A line, and the names and limits that its refusal has to hold."""
 

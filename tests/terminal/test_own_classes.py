@@ -123,7 +123,7 @@ def test_help_shows_the_flags() -> None:
         (("--channels", "0"), "channels: given 0; allowed: at least 1"),
         (("--smoothing", "2"), "smoothing: given 2.0; allowed: at least 0 and at most 1"),
         (("--n_tasks", "5"), "n_tasks: given 5; allowed: at least 1 and at most 4"),
-        (("--strid", "5"), "unknown flag '--strid'; did you mean '--stride'?"),
+        (("--strid", "5"), "unknown flag '--strid'; the nearest are --stride"),
         (("--width", "5"), "unknown flag '--width' here; it is an option of resnet18"),
     ],
 )
@@ -136,7 +136,7 @@ def test_a_run_that_was_stopped_goes_on_from_another_folder(tmp_path: Path, monk
     assert whole.code == 0, whole.err
     asked = itertools.count()
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "_stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 8))
+        patch.setattr(commands, "stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 8))
         stopped = call("run", *NAMES, *SMALL, "--experiment_id", "stopped", "--checkpoint_every", 2)
     assert stopped.code == 130, stopped.err
     (tmp_path / "elsewhere").mkdir()
@@ -156,7 +156,7 @@ def test_a_file_that_moved_is_told_and_its_place_can_be_changed(
 ) -> None:
     asked = itertools.count()
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "_stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 8))
+        patch.setattr(commands, "stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 8))
         call("run", *NAMES, *SMALL, "--experiment_id", "stopped", "--checkpoint_every", 2)
     Path("my.py").rename("moved.py")
     outcome = call("resume", "runs/stopped")
@@ -171,7 +171,7 @@ def test_a_file_that_moved_is_told_and_its_place_can_be_changed(
 def test_a_file_that_changed_is_told() -> None:
     asked = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "_stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 8))
+        patch.setattr(commands, "stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 8))
         call("run", *NAMES, *SMALL, "--experiment_id", "stopped", "--checkpoint_every", 2)
     Path("my.py").write_text(OWN + "# changed\n")
     outcome = call("resume", "runs/stopped")
