@@ -212,11 +212,13 @@ class Worker:
 
     def predictors(self) -> dict[str, Predictor]:
         """What can answer. A method that trains to answer does so now, with the same random numbers each time."""
-        with self.context():
-            if not self.method.trains_to_answer:
+        if not self.method.trains_to_answer:
+            with self.context():
                 return self.method.predictors()
-            with self._fresh_chance().drawing(), torch.inference_mode(False), torch.enable_grad():
-                return self.method.predictors()
+        # The learner's own generator stays out of it: a mode around this one would draw from it beside other threads.
+        context = step_context(self.means.precision, self.means.device, self._fresh_chance())
+        with context(), torch.inference_mode(False), torch.enable_grad():
+            return self.method.predictors()
 
     def shrink(self, buffer_size: int, outputs: int) -> None:
         """Keep at most `buffer_size` samples, drawn at random, before each sample holds `outputs` logits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,25 @@ def test_it_learns_within_no_grad_and_inference_mode(name: str, tmp_path: Path) 
     plain.observe(X, Y)
     loaded.observe(frozen, Y)
     assert same_scores(plain, loaded)
+
+
+def test_a_fit_is_the_same_beside_another_thread() -> None:
+    """Whatever was fitted before."""
+    alone, beside = (Learner(dropping(), "gdumb", **few("gdumb")) for _ in range(2))
+    for _ in range(2):
+        alone.observe(X, Y)
+    scores = alone.scores(X)
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        for _ in range(2):
+            beside.observe(X, Y)
+            beside.scores(X)
+        assert torch.equal(beside.scores(X), scores)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_bytes_bound_the_memory_while_stored_logits_grow(tmp_path: Path) -> None:
