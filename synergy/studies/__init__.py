@@ -1,1 +1,1 @@
-"""Many runs: what a study asks for, where its runs work, searches for values, published tables, runs made again."""
+"""Many runs: what a study asks for, where its runs work, and runs made again."""

@@ -34,26 +34,13 @@ LOGS_NAME = "logs"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A run waits to be told whether to go on: its task ended.
-
-    Attributes:
-        index: of the task, from 0.
-        average: the answer's average accuracy over the tasks seen so far, percent; None if it has none yet.
-    """
-
-    index: int
-    average: float | None
-
-
-@dataclass(frozen=True)
 class Warned:
     """A run said something that its user should read."""
 
     text: str
 
 
-News: TypeAlias = Progress | Asked | Warned | Ended
+News: TypeAlias = Progress | Warned | Ended
 
 
 class Pool(Protocol):
@@ -67,14 +54,11 @@ class Pool(Protocol):
     def places(self) -> int:
         """How many runs work at once."""
 
-    def start(self, folder: Path, *, asks: bool = False) -> None:
-        """Let the run in `folder` work; `asks`: it waits for `answer` after each task."""
+    def start(self, folder: Path) -> None:
+        """Let the run in `folder` work."""
 
     def news(self, seconds: float) -> list[tuple[Path, News]]:
         """What has happened, after at most so many seconds. The last news of a run is `Ended`."""
-
-    def answer(self, folder: Path, go: bool) -> None:
-        """Let the run that asked go on, or stop."""
 
     def stop(self) -> None:
         """Ask all runs to stop between two steps, with a checkpoint."""
@@ -89,7 +73,6 @@ class _Worker:
     connection: Connection
     place: Mapping[str, str]
     tries: int
-    asks: bool
 
 
 class LocalPool:
@@ -124,18 +107,18 @@ class LocalPool:
     def places(self) -> int:
         return len(self._all)
 
-    def start(self, folder: Path, *, asks: bool = False) -> None:
-        self._start(folder, asks, 1)
+    def start(self, folder: Path) -> None:
+        self._start(folder, 1)
 
-    def _start(self, folder: Path, asks: bool, tries: int) -> None:
+    def _start(self, folder: Path, tries: int) -> None:
         place = self._free.pop(0)
         ours, theirs = self._context.Pipe()
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._log(folder)
-        process = self._context.Process(target=_serve, args=(theirs, str(folder), dict(place), asks, str(log)))
+        process = self._context.Process(target=_serve, args=(theirs, str(folder), dict(place), str(log)))
         process.start()
         theirs.close()
-        self._working[folder] = _Worker(process, ours, place, tries, asks)
+        self._working[folder] = _Worker(process, ours, place, tries)
 
     def news(self, seconds: float) -> list[tuple[Path, News]]:
         owners = {worker.connection: folder for folder, worker in self._working.items()}
@@ -153,10 +136,6 @@ class LocalPool:
                 self._release(folder)
         return found
 
-    def answer(self, folder: Path, go: bool) -> None:
-        with suppress(OSError):  # it died; the next news say so
-            self._working[folder].connection.send(go)
-
     def stop(self) -> None:
         for worker in self._working.values():
             worker.process.terminate()
@@ -173,16 +152,11 @@ class LocalPool:
         """A process that ended without a word is begun again; one that failed by itself is not."""
         worker = self._release(folder)
         code = worker.process.exitcode
-        said = (
-            self._log(folder).read_text(encoding="utf-8", errors="replace").split("\n")
-            if self._log(folder).exists()
-            else []
-        )
-        last = next((line.strip() for line in reversed(said) if line.strip()), "")
+        last = _last_line(self._log(folder))
         killed = code is not None and code < 0
         reason = f"its process was ended by signal {-(code or 0)}" if killed else f"its process ended with code {code}"
         if killed and worker.tries < TRIES:
-            self._start(folder, worker.asks, worker.tries + 1)
+            self._start(folder, worker.tries + 1)
             return [(folder, Warned(f"{reason}; it is begun again"))]
         return [(folder, Ended("failed", f"{reason}{': ' if last else ''}{last}"))]
 
@@ -233,7 +207,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def _serve(connection: Connection, folder: str, place: Mapping[str, str], asks: bool, log: str) -> None:
+def _serve(connection: Connection, folder: str, place: Mapping[str, str], log: str) -> None:
     """The life of a process that works on one run."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(output, 1)
@@ -251,22 +225,9 @@ def _serve(connection: Connection, folder: str, place: Mapping[str, str], asks: 
         with suppress(OSError):
             connection.send(news)
 
-    def after_task(index: int, average: float | None) -> None:
-        if asks:
-            tell(Asked(index, average))
-            if not _answered(connection):
-                stopping.set()
-
     warnings.showwarning = lambda message, *_: tell(Warned(str(message)))
-    ended = go_on(Path(folder), tell, after_task, stopping.is_set)
+    ended = go_on(Path(folder), tell, stopping.is_set)
     connection.send(ended)
-
-
-def _answered(connection: Connection) -> bool:
-    try:
-        return bool(connection.recv())
-    except (EOFError, OSError):
-        return False
 
 
 def _end_with_the_study() -> None:

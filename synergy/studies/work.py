@@ -7,13 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from synergy.disk.locks import locked
 from synergy.errors import TrainingError, UsageError
 from synergy.runs import records
 from synergy.runs.config import CONFIG_NAME
-from synergy.runs.evaluate import Evaluations
 from synergy.runs.listeners import Listener
 from synergy.runs.records import Record
 from synergy.runs.resume import reopened
@@ -65,26 +62,21 @@ class Progress:
 
 
 class Reports(Listener):
-    """Reports progress, and the average accuracy after each task.
+    """Reports progress.
 
     Args:
         tasks: of the run.
         progress: is told how far the run is.
-        after_task: is told the task, from 0, and the answer's average accuracy over the tasks seen so far, percent;
-            None where the method has no answer yet.
 
     Examples:
-        >>> reports = Reports(2, lambda progress: print(progress.done), lambda task, average: None)
+        >>> reports = Reports(2, lambda progress: print(progress.done))
         >>> reports.looked(step=1, new_steps=1, losses={})
         1.0
     """
 
-    def __init__(
-        self, tasks: int, progress: Callable[[Progress], None], after_task: Callable[[int, float | None], None]
-    ) -> None:
+    def __init__(self, tasks: int, progress: Callable[[Progress], None]) -> None:
         self._tasks = tasks
         self._progress = progress
-        self._after_task = after_task
         self._task, self._steps, self._taken = 0, 1, 0
 
     def task_begins(self, task: Task, steps: int, done: int) -> None:
@@ -95,10 +87,6 @@ class Reports(Listener):
         self._taken += new_steps
         self._tell()
 
-    def task_ended(self, index: int, evaluations: Evaluations) -> None:
-        answers = [evaluation.accuracies[: index + 1] for evaluation in evaluations.values()]
-        self._after_task(index, float(np.mean(answers[0])) if answers else None)
-
     def _tell(self) -> None:
         self._progress(Progress(self._task, self._tasks, min(1.0, self._taken / self._steps)))
 
@@ -106,7 +94,6 @@ class Reports(Listener):
 def go_on(
     folder: Path,
     progress: Callable[[Progress], None] = lambda progress: None,
-    after_task: Callable[[int, float | None], None] = lambda index, average: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Ended:
     """Finish the run in a folder: begin it, resume it from its newest checkpoint, or see that it is finished.
@@ -121,7 +108,7 @@ def go_on(
             tasks = prepared.schedule.tasks(prepared.scenario)
             for reason in run.skipped:
                 warnings.warn(f"skipped: {reason}", stacklevel=2)
-            return Ended.of(run.session.proceed(Reports(tasks, progress, after_task), should_stop)[0])
+            return Ended.of(run.session.proceed(Reports(tasks, progress), should_stop)[0])
     except (UsageError, TrainingError, OSError) as error:
         return finished(folder) or Ended("failed", str(error))
 
