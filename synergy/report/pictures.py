@@ -123,7 +123,7 @@ def _draw_methods(
         drawn.setdefault(method, handle)
     size = "" if column.buffer_size is None else f", buffer {column.buffer_size}"
     seeds = sorted({len(entry.group.runs) for entry in column.entries.values()})
-    panel.set_title(f"{column.stream}{size}\n{column.protocol}, {_range(seeds)} seeds", fontsize=9)
+    panel.set_title(f"{column.stream}{size}\n{column.protocol}, {_range(seeds)}", fontsize=9)
     _limit(panel, courses)
     panel.grid(alpha=0.25, linewidth=0.5)
     if is_over_time:
@@ -141,7 +141,13 @@ def _limit(panel: Axes, courses: Mapping[str, Sequence[Interval | None]]) -> Non
 
 
 def _range(counts: Sequence[int]) -> str:
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    """How many seeds, smallest and largest number.
+
+    >>> _range([1]), _range([3]), _range([1, 3])
+    ('1 seed', '3 seeds', '1 to 3 seeds')
+    """
+    count = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{count} seed" if list(counts) == [1] else f"{count} seeds"
 
 
 def _style(number: int) -> Mapping[str, Any]:

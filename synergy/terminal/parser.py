@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError instead of ending the process."""
-        message = re.sub("the following arguments are required: (.*)", r"\1 is missing", message)
+        message = re.sub("the following arguments are required: ([^,]*).*", r"\1 is missing", message)
         message = re.sub("expected (one|at least one) argument", r"given no value; allowed: \1", message)
         raise UsageError(message.removeprefix("argument "))
 

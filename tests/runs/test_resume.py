@@ -312,17 +312,26 @@ def test_a_damaged_checkpoint_is_skipped(tmp_path: Path, whole: tuple[Record, Pa
     assert_equal((records.read(run), run), whole)
 
 
-def test_one_that_is_whole_but_does_not_fit_is_skipped(tmp_path: Path, whole: tuple[Record, Path]) -> None:
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        # All of the method but its last part will be in there when it is found out.
+        ("nine", "it does not fit this run: 'steps' is of type str, expected of type int; use one of"),
+        (8, "the method has counted 8 steps of 9"),
+    ],
+)
+def test_one_that_is_whole_but_does_not_fit_is_skipped(
+    tmp_path: Path, whole: tuple[Record, Path], steps: object, reason: str
+) -> None:
     run = stopped(tmp_path, 9)
     path = run / "checkpoint" / checkpoints(run)[-1]
     state = checkpoint.read(path)
-    # All of the method but its last part will be in there when it is found out.
-    state["training"]["method"]["steps"] = "nine"
+    state["training"]["method"]["steps"] = steps
     checkpoint.write(state, path)
     outcome = call("resume", run)
     assert outcome.code == 0
     assert outcome.out.count("skipped: ") == 1
-    assert "it does not fit this run: 'steps' is of type str, expected of type int; use one of" in outcome.out
+    assert reason in outcome.out
     assert_equal((records.read(run), run), whole)
 
 
@@ -334,18 +343,6 @@ def test_one_of_another_name_is_skipped(tmp_path: Path, whole: tuple[Record, Pat
     outcome = call("resume", run)
     assert outcome.code == 0 and outcome.out.count("skipped: ") == 1
     assert "it holds step 9 after 1 tasks, its name says step 10 after 1 tasks" in outcome.out
-    assert_equal((records.read(run), run), whole)
-
-
-def test_a_method_that_has_counted_other_steps_is_skipped(tmp_path: Path, whole: tuple[Record, Path]) -> None:
-    run = stopped(tmp_path, 9)
-    path = run / "checkpoint" / checkpoints(run)[-1]
-    state = checkpoint.read(path)
-    state["training"]["method"]["steps"] -= 1
-    checkpoint.write(state, path)
-    outcome = call("resume", run)
-    assert outcome.code == 0 and outcome.out.count("skipped: ") == 1
-    assert "the method has counted 8 steps of 9" in outcome.out
     assert_equal((records.read(run), run), whole)
 
 

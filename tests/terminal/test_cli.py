@@ -173,6 +173,7 @@ MISTAKES = [
     ("resume around", "around: | folder of a run"),
     # reports
     ("report", "error: RUN is missing"),
+    ("check", "error: NAME is missing"),
     ("report nosuch", "nosuch: | No such file"),
     ("report nosuch.jsonl", "nosuch.jsonl: | No such file"),
     ("report killed", "killed: | record.json | synergy resume killed"),
