@@ -1,32 +1,26 @@
-"""`hf:NAME`: an image or text classifier of the library transformers. The only file that imports it for networks."""
+"""`hf:NAME`: an image or text classifier of the library transformers, trained whole, at its head or by adapters."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from synergy.errors import UsageError
 from synergy.nets.backbone import Backbone
-from synergy.nets.base import NETWORK_ERRORS, NetConfig, Network
+from synergy.nets.base import NetConfig, Network
 from synergy.nets.image_size import ImageSize
 from synergy.nets.mlp import linear
+from synergy.nets.transformers_models import PRETRAINED, RANDOM, TEXT_COLUMNS, explained, first_line, make_model
 from synergy.options import option
 from synergy.release import release
 
-TEXT_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
-"""The rows of a text sample `(K, L)`, in this order; a sample `(L,)` is the first alone."""
-PRETRAINED, RANDOM = "pretrained", "random"
 EVERYTHING, HEAD, LORA = "all", "head", "lora"
 
 
@@ -75,7 +69,15 @@ class HuggingFace(Backbone, Network[HuggingFaceConfig]):
         cls, config: HuggingFaceConfig, shape: tuple[int, ...], n_classes: int, generator: torch.Generator
     ) -> Self:
         with explained(f"net hf:{cls.source}"):
-            return cls(*make_model(cls.source, cls.place, config, shape), config, n_classes, generator)
+            model = make_model(
+                cls.source,
+                cls.place,
+                shape,
+                weights=config.weights,
+                values=config.net_values,
+                resized=config.resize,
+            )
+            return cls(*model, config, n_classes, generator)
 
     @classmethod
     def versions(cls, config: NetConfig) -> dict[str, str]:
@@ -134,108 +136,6 @@ def hugging_face(name: str, place: str | None) -> type[HuggingFace]:
     return type("HuggingFace", (HuggingFace,), {"source": name, "place": where, "__doc__": HuggingFace.__doc__})
 
 
-def make_model(
-    name: str, place: str | None, config: HuggingFaceConfig, shape: tuple[int, ...]
-) -> tuple[nn.Module, ImageSize | None]:
-    """A classifier of transformers on the CPU, and the size of images it needs; None for texts.
-
-    Raises:
-        UsageError: the library is missing, there is no such model, it has no weights in safetensors, or the samples do
-            not fit it.
-    """
-    transformers = library()
-    is_text = len(shape) < 3
-    settings = configuration(name, place, config)
-    kind = transformers.AutoModelForSequenceClassification if is_text else transformers.AutoModelForImageClassification
-    if type(settings) not in kind._model_mapping:
-        what = "texts" if is_text else "images"
-        raise UsageError(
-            f"net hf:{name}: a model of type {settings.model_type} does not classify {what}; name one that does"
-        )
-    size = None if is_text else image_size(settings)
-    if size is not None:
-        size.check(f"hf:{name}", shape, resized=config.resize)
-    else:
-        check_text(name, settings, shape)
-    with quiet():
-        if config.weights == RANDOM:
-            # Attention as plain operations: the Fisher pass vectorises them over samples.
-            return kind.from_config(settings, attn_implementation="eager"), size
-        return _pretrained(kind, name, place, settings), size
-
-
-def configuration(name: str, place: str | None, config: HuggingFaceConfig) -> Any:
-    """The configuration of a model, with the values that were given.
-
-    Raises:
-        UsageError: there is no such model, or no such value.
-    """
-    transformers = library()
-    types = transformers.CONFIG_MAPPING
-    if place is None and name in types:
-        if config.weights != RANDOM:
-            raise UsageError(
-                f"net hf:{name}: a type of model has no weights; give --weights {RANDOM}, or name a folder"
-            )
-        found = transformers.AutoConfig.for_model(name)
-    else:
-        try:
-            found = transformers.AutoConfig.from_pretrained(place or name)
-        except (OSError, ValueError, KeyError) as error:
-            near = get_close_matches(name, list(types), 1)
-            hint = f"; did you mean 'hf:{near[0]}'?" if near else ""
-            raise UsageError(
-                f"net hf:{name}: no folder with a config.json, no type of model, and the hub did not give it"
-                f"{hint} ({first_line(error)})"
-            ) from error
-    values = found.to_dict()
-    for key, value in given_values(config.net_values).items():
-        if key not in values:
-            near = get_close_matches(key, list(values), 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UsageError(f"net_values: given {key}, which a model of type {found.model_type} does not have{hint}")
-        setattr(found, key, value)
-    return found
-
-
-def given_values(given: tuple[str, ...]) -> dict[str, Any]:
-    """`("hidden_size=32",)` -> `{"hidden_size": 32}`; values as in JSON, others are text.
-
-    Examples:
-        >>> given_values(("hidden_size=32", "hidden_act=relu"))
-        {'hidden_size': 32, 'hidden_act': 'relu'}
-    """
-    found: dict[str, Any] = {}
-    for each in given:
-        key, sign, text = each.partition("=")
-        if not sign:
-            raise UsageError(f"net_values: given '{each}'; allowed: NAME=VALUE, such as hidden_size=32")
-        try:
-            found[key] = json.loads(text)
-        except ValueError:
-            found[key] = text
-    return found
-
-
-def image_size(settings: Any) -> ImageSize:
-    """The size of images in a model's configuration; open where it names none."""
-    values: Mapping[str, Any] = settings.to_dict()
-    size = values.get("image_size")
-    height, width = (size, size) if size is None or isinstance(size, int) else (int(size[0]), int(size[1]))
-    return ImageSize(values.get("num_channels"), height, width)
-
-
-def check_text(name: str, settings: Any, shape: tuple[int, ...]) -> None:
-    """Raises UsageError unless texts of `shape`, `(L,)` or `(K, L)`, fit a model's configuration."""
-    if len(shape) == 2 and shape[0] > len(TEXT_COLUMNS):
-        raise UsageError(
-            f"net hf:{name}: given texts of {shape[0]} rows; allowed: {', '.join(TEXT_COLUMNS)}, in this order"
-        )
-    longest = settings.to_dict().get("max_position_embeddings")
-    if longest is not None and shape[-1] > longest:
-        raise UsageError(f"net hf:{name}: takes texts of at most {longest} tokens, given {shape[-1]}; cut them")
-
-
 def take_head(model: nn.Module) -> int:
     """Put nothing in the place of a classifier's last linear layer; its number of inputs."""
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
@@ -261,55 +161,3 @@ def adapted(model: nn.Module, rank: int) -> nn.Module:
         except ValueError as error:
             raise UsageError(f"train lora: {first_line(error)}; allowed: a model with linear layers") from error
     return made
-
-
-def library() -> Any:
-    """The library transformers. Raises UsageError that names the extra if it is missing."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise UsageError("hf: needs transformers; install it with: pip install 'synergy-cl[transformers]'") from error
-    return transformers
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Within, transformers neither remarks a new head nor shows a bar."""
-    logging = library().utils.logging
-    before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bar:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Within, an error of a model's code is a UsageError that begins with `what`."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except (*NETWORK_ERRORS, OSError, ImportError, ArithmeticError) as error:
-        raise UsageError(f"{what}: cannot be made with these values: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, in one piece."""
-    return " ".join(next(iter(str(error).splitlines()), type(error).__name__).split())
-
-
-def _pretrained(kind: Any, name: str, place: str | None, settings: Any) -> nn.Module:
-    try:
-        model: nn.Module = kind.from_pretrained(
-            place or name, config=settings, use_safetensors=True, dtype=torch.float32, attn_implementation="eager"
-        )
-    except OSError as error:
-        raise UsageError(
-            f"net hf:{name}: no weights in safetensors ({first_line(error)}); convert them, or give --weights {RANDOM}"
-        ) from error
-    return model.train()

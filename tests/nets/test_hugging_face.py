@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from synergy import PresetChoice, UsageError, testing
 from synergy.nets import NET_CLASSES
 from synergy.nets.base import build
-from synergy.nets.hugging_face import HuggingFace, HuggingFaceConfig, given_values, hugging_face, take_head
+from synergy.nets.hugging_face import HuggingFace, HuggingFaceConfig, hugging_face, take_head
+from synergy.nets.transformers_models import given_values
 from synergy.ops.vectors import trained
 from synergy.runs.config import RunConfig
 from synergy.runs.config import build as configured
