@@ -58,6 +58,13 @@ Grid = Mapping[str, tuple[Any, ...]]
 GRIDS: Mapping[tuple[str, str], tuple[tuple[int | None, ...], Grid]] = {
     **{(d, m): ((None,), {"lr": LEARNING_RATES}) for d in DIGITS for m in ("sgd", "joint")},
     **{(d, "er"): ((200, 500), {"lr": LEARNING_RATES, "minibatch_size": (32,)}) for d in DIGITS},
+    **{
+        (d, "derpp"): (
+            (200, 500),
+            {"lr": (0.1, 0.2, 0.4), "alpha": (0.2, 0.5, 1.0), "beta": (0.5, 1.0), "minibatch_size": (32,)},
+        )
+        for d in DIGITS
+    },
     **{(d, m): ((200, 500), {**AVERAGING[m], "minibatch_size": (32,)}) for d in DIGITS for m in AVERAGING},
     **{(d, "joint"): ((None,), {"lr": (0.03, 0.1, 0.2)}) for d in ("rot-mnist", "perm-mnist", "seq-mnist")},
     ("seq-mnist", "synergy"): (

@@ -59,9 +59,9 @@ def test_what_cannot_be_learned_is_left_out_with_the_reason() -> None:
 
 
 def test_methods_without_tuned_values_run_with_their_defaults() -> None:
-    plan = planned(asked(BASE | {"models": "er,derpp", "buffer_size": 200, "load_best_args": True}))
+    plan = planned(asked(BASE | {"models": "er,der", "buffer_size": 200, "load_best_args": True}))
     assert [run.config.method.as_mapping()["lr"] for run in plan.runs] == [0.4, 0.1]
-    assert plan.remarks == ("no tuned values for derpp on rot-digits: it runs with its defaults",)
+    assert plan.remarks == ("no tuned values for der on rot-digits: it runs with its defaults",)
 
 
 @pytest.mark.parametrize(
