@@ -1,6 +1,7 @@
 """A SYNERgy step and an exact Fisher pass on the ResNet-18, against the convolutions they are made of.
 
     python benchmarks/resnet_step.py [--device cuda] [--width 64] [--turns 5]
+    OMP_NUM_THREADS=1 python benchmarks/resnet_step.py --widths 64 32 16      # what a smaller width saves, nothing else
 
 The floor of a step (stream 32, replay 32) is the time that the library's own convolutions take, forward and backward,
 on the shapes of that step, measured in the same process: the joint pass of 64, the replay's own pass of 32, and the
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -102,6 +103,24 @@ def _convolve(inputs: Tensor, layer: nn.Conv2d, backward: bool) -> None:
 
 def step(width: int, device: torch.device, last: bool, precision: str, turns: int) -> float:
     """Seconds of one step of SYNERgy without a Fisher pass, memory full."""
+    return timed(one_step(width, device, last, precision), turns, device)
+
+
+def by_width(widths: Sequence[int], turns: int) -> None:
+    """Print the processor time of a step with each width, in turns, and how many times the first takes."""
+    calls = {width: one_step(width, torch.device("cpu"), last=False, precision="fp32") for width in widths}
+    taken: dict[int, list[float]] = {width: [] for width in widths}
+    for turn in range(turns):
+        for width, call in calls.items():
+            cpu = torch.device("cpu")
+            taken[width].append(timed(call, 1, cpu, warm_up=turn == 0, clock=time.process_time))
+    for width, seconds in taken.items():
+        times = [first / own for first, own in zip(taken[widths[0]], seconds, strict=True)]
+        print(f"step, width {width:<3} {spread(seconds)} s of processor time, {spread(times)} times as fast")
+
+
+def one_step(width: int, device: torch.device, last: bool, precision: str) -> Callable[[], None]:
+    """Takes one step of SYNERgy when called."""
     config = SynergyConfig(buffer_size=FISHER, minibatch_size=REPLAY, fisher_update_freq=0.0, lr=0.01)
     method = Synergy(config, Setting(lambda name: build(width, device, last), CIFAR, 10))
     generator = torch.Generator().manual_seed(1)
@@ -116,7 +135,7 @@ def step(width: int, device: torch.device, last: bool, precision: str, turns: in
         with computing():
             method.observe(batch)
 
-    return timed(observe, turns, device)
+    return observe
 
 
 def fisher(width: int, device: torch.device, turns: int, clock: Callable[[], float]) -> None:
@@ -187,7 +206,11 @@ def main() -> None:
     parser.add_argument(
         "--cpu_time", action="store_true", help="of the Fisher pass: for a busy machine, with one thread"
     )
+    parser.add_argument("--widths", type=int, nargs="+", help="only compare steps of these widths, on the CPU")
     parsed = parser.parse_args()
+    if parsed.widths is not None:
+        by_width(parsed.widths, parsed.turns)
+        return
     device = torch.device(parsed.device)
     print(f"device {device_name(device)}, torch {torch.__version__}, width {parsed.width}")
     if not parsed.only_fisher:

@@ -134,14 +134,15 @@ class Training:
             TrainingError: a loss is no longer finite, or an answer is no number.
             Stopped: `should_stop` said so.
         """
-        if not self.baseline:
-            self.baseline = self._evaluate(-1, untrained=True)
         while self.task < self.schedule.tasks(self.scenario):
             self._counted_to = time.perf_counter()
             try:
                 self._learn(self.scenario.task(self.task))
             finally:
                 self._count()
+            if not self.baseline:
+                # Not before the first step: that tells how long the run takes, and an evaluation may be long.
+                self.baseline = self._evaluate(-1, untrained=True)
             self.evaluations.append(self._evaluate(self.task))
             self.online.end_task()
             self.listener.task_ended(self.task, self.evaluations[-1])

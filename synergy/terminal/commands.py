@@ -79,7 +79,8 @@ def _progress(prepared: Prepared, training: Training | None = None) -> Progress:
     schedule, scenario = prepared.schedule, prepared.scenario
     tasks = schedule.tasks(scenario)
     done, first = (0, 0) if training is None else (training.steps, training.task)
-    pace = Pace([schedule.steps(scenario.task(index)) for index in range(tasks)], done, first)
+    evaluations = tasks - first + (training is None or not training.baseline)
+    pace = Pace([schedule.steps(scenario.task(index)) for index in range(tasks)], done, evaluations=evaluations)
     return Progress(tasks, say, not sys.stderr.isatty(), first, pace=pace, config=prepared.config)
 
 

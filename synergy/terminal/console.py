@@ -183,7 +183,7 @@ class Progress(Listener):
 
     def evaluated(self, seconds: float, of_task: bool) -> None:
         if self._pace is not None:
-            self._pace.evaluated(seconds, of_task)
+            self._pace.evaluated(seconds)
 
     def _tell(self, pace: Pace) -> None:
         """Say how long the run will take, when there is news."""

@@ -12,6 +12,15 @@ LEAST_STEPS, LEAST_SECONDS = 3, 5.0
 WORTH_TELLING, LONG = 60.0, 3600.0
 """Seconds. A shorter run is over before a line would help; a longer one gets advice."""
 
+RESNET, FULL_WIDTH, NARROW = "resnet18", 64, 16
+"""The network, and its widths, for which docs/benchmarks.md has the figures below."""
+STEP_S_ON_H100 = 0.0313
+"""Seconds of a SYNERgy step in fp32 on an H100, without a Fisher pass."""
+TIMES_BF16 = (1.4, 2.0)
+"""How many times as fast as fp32 a step is on a processor with bfloat16 instructions: the least, the most."""
+TIMES_NARROW = 11.0
+"""How many times as fast a step of width 16 is as one of width 64, on a processor."""
+
 
 class Pace:
     """Measures steps and evaluations, and estimates the time of the whole run.
@@ -19,39 +28,47 @@ class Pace:
     Args:
         steps: of each task of the run.
         done: steps that were taken before the run was resumed.
-        tasks_done: tasks that were evaluated by then.
+        evaluations: that are still to come, of the untrained network and after tasks.
         clock: in seconds.
 
     Examples:
         >>> now = iter([0.0, 2.0, 12.0]).__next__
-        >>> pace = Pace([100, 100], clock=now)
-        >>> pace.evaluated(30.0)
+        >>> pace = Pace([100, 100], evaluations=3, clock=now)
         >>> pace.task_begins()
         >>> pace.looked(1, 1)  # the first steps are slower and do not count
         >>> pace.looked(11, 10)
-        >>> pace.seconds_left(), pace.line()
-        (249.0, 'time         about 4 min are left: 189 steps of 1.00 s, 2 evaluations of 30 s')
+        >>> pace.line()
+        'time         about 3 min are left: 189 steps of 1.00 s; 3 evaluations come on top'
+        >>> pace.evaluated(30.0)
+        >>> pace.seconds_left()
+        249.0
     """
 
     def __init__(
-        self, steps: Sequence[int], done: int = 0, tasks_done: int = 0, clock: Callable[[], float] = time.perf_counter
+        self,
+        steps: Sequence[int],
+        done: int = 0,
+        *,
+        evaluations: int,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._total = sum(steps)
+        self._first_task = steps[0]
         self._step = done
-        self._evaluations = len(steps) - tasks_done
+        self._evaluations = evaluations
         self._clock = clock
         self._since = 0.0
         self._warm = False
         self._measured_s = 0.0
         self._measured_steps = 0
-        self._evaluation_s = 0.0
+        self._evaluation_s: float | None = None
         self._told: float | None = None
         self._tell_after = LEAST_SECONDS
 
-    def evaluated(self, seconds: float, of_task: bool = False) -> None:
-        """An evaluation took so long; the one before the first step belongs to no task."""
+    def evaluated(self, seconds: float) -> None:
+        """An evaluation took so long."""
         self._evaluation_s = seconds
-        self._evaluations -= of_task
+        self._evaluations -= 1
 
     def task_begins(self) -> None:
         """Training goes on from now."""
@@ -66,10 +83,10 @@ class Pace:
         self._step, self._since, self._warm = step, now, self._warm or new_steps > 0
 
     def seconds_left(self) -> float | None:
-        """Seconds until the end of the last evaluation; None before the first measurement."""
+        """Seconds until the end of the run; None before the first measurement. Evaluations count once one was seen."""
         if not self._measured_steps:
             return None
-        return (self._total - self._step) * self._step_s() + self._evaluations * self._evaluation_s
+        return self._steps_left() * self._step_s() + self._evaluations * (self._evaluation_s or 0.0)
 
     def line(self) -> str:
         """A line for the user when there is news: the first estimate, or one that moved by half. Else empty."""
@@ -80,34 +97,40 @@ class Pace:
         if left < WORTH_TELLING or (self._told is not None and 2 / 3 < left / self._told < 3 / 2):
             return ""
         self._told = left
-        parts = f"{self._total - self._step:,} steps of {_brief(self._step_s())}"
-        return f"time         about {duration(left)} are left: {parts}, {self._evaluations} evaluations of " + _brief(
-            self._evaluation_s
-        )
+        steps = f"{self._steps_left():,} steps of {_brief(self._step_s())}"
+        evaluations = f"{self._evaluations} evaluation" + "s" * (self._evaluations != 1)
+        seen = self._evaluation_s is not None
+        cost = f", {evaluations} of {_brief(self._evaluation_s or 0)}" if seen else f"; {evaluations} come on top"
+        return f"time         about {duration(left)} are left: {steps}{cost}"
 
     def advice(self, config: RunConfig) -> list[str]:
-        """What would shorten a run of more than an hour, each with the time that would be left."""
+        """What would shorten a run of more than an hour, each with the time that the steps of such a run would take."""
         left = self.seconds_left()
         if left is None or left < LONG:
             return []
-        steps_s = (self._total - self._step) * self._step_s()
-        other_s = left - steps_s
-        options, training = config.net.as_mapping(), config.training
+        training, whole = config.training, self._total * self._step_s()
+        width = config.net.as_mapping().get("width") if config.net_name == RESNET else None
         found = []
         if training.device in ("auto", "cpu"):
-            found.append("--device cuda, if there is a GPU, also with --precision bf16 (times in docs/benchmarks.md)")
-        width = options.get("width")
-        if isinstance(width, int) and width > 1:
-            narrow = max(1, width // 4)
-            share = (narrow / width) ** 2
-            time_left = duration(share * steps_s + other_s)
-            found.append(f"--width {narrow}: {share:.0%} of the arithmetic of a step, about {time_left}")
-        epochs = training.n_epochs or 1
-        if epochs > 1:
-            found.append(f"--n_epochs 1: about {duration(steps_s / epochs + other_s)}")
-        if self._evaluations > 1:
-            found.append(f"--max_tasks 1: about {duration(left / self._evaluations)}")
+            found.append("--device cuda, if there is a GPU" + (self._on_a_gpu() if width == FULL_WIDTH else ""))
+        if width is not None and training.precision == "fp32":
+            shortest, longest = (duration(whole / times) for times in reversed(TIMES_BF16))
+            found.append(f"--precision bf16: about {shortest} to {longest}, if the processor has bfloat16 instructions")
+        if width == FULL_WIDTH:
+            found.append(f"--width {NARROW}: about {duration(whole / TIMES_NARROW)}, with a smaller network")
+        if (epochs := training.n_epochs or 1) > 1 and training.max_steps_per_task is None:
+            found.append(f"--n_epochs 1: about {duration(whole / epochs)}")
+        if self._first_task < self._total:
+            found.append(f"--max_tasks 1: about {duration(self._first_task * self._step_s())}")
         return [f"{'shorter' if not number else '':<13}{text}" for number, text in enumerate(found)]
+
+    def _on_a_gpu(self) -> str:
+        """What the same number of steps took on a GPU."""
+        seconds = self._total * STEP_S_ON_H100
+        return f": an H100 took {1e3 * STEP_S_ON_H100:.0f} ms for a step of SYNERgy, {duration(seconds)} for so many"
+
+    def _steps_left(self) -> int:
+        return self._total - self._step
 
     def _step_s(self) -> float:
         return self._measured_s / self._measured_steps

@@ -259,6 +259,26 @@ def test_the_baseline_is_of_the_untrained_network() -> None:
     assert loop.evaluations[0]["working", "domain-IL"].accuracies != pytest.approx((expected,))
 
 
+class Order(Listener):
+    """What came after what."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
+        self.events.append("step")
+
+    def evaluated(self, seconds: float, of_task: bool) -> None:
+        self.events.append("task" if of_task else "untrained")
+
+
+def test_the_untrained_network_is_evaluated_after_the_first_steps() -> None:
+    order = Order()
+    loop, _ = training(schedule=Schedule(max_steps_per_task=1, max_tasks=2), listener=order)
+    loop.run()
+    assert [event for event, _ in itertools.groupby(order.events)] == ["step", "untrained", "task", "step", "task"]
+
+
 def untrained_accuracy(loop: Training) -> float:
     (split,) = loop.scenario.tests(-1)
     net = loop.method.setting.build_net("net")

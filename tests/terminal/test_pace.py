@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from synergy.runs.config import build
+from synergy.terminal import pace as pace_module
 from synergy.terminal.pace import Pace, duration
 
 
@@ -29,8 +30,7 @@ class Clock:
 def measured(seconds_a_step: float, steps: int = 1000, tasks: int = 2) -> tuple[Pace, Clock]:
     """A pace after eleven steps, the first of them slow."""
     clock = Clock()
-    pace = Pace([steps] * tasks, clock=clock)
-    pace.evaluated(10.0)
+    pace = Pace([steps] * tasks, evaluations=tasks + 1, clock=clock)
     pace.task_begins()
     clock.now += 50
     pace.looked(1, 1)
@@ -39,10 +39,17 @@ def measured(seconds_a_step: float, steps: int = 1000, tasks: int = 2) -> tuple[
     return pace, clock
 
 
-def test_steps_and_evaluations_are_counted_and_the_first_steps_are_not_measured() -> None:
+def test_steps_are_counted_and_the_first_ones_are_not_measured() -> None:
     pace, _ = measured(2.0)
+    assert pace.seconds_left() == 1989 * 2.0
+    assert pace.line() == "time         about 66 min are left: 1,989 steps of 2.00 s; 3 evaluations come on top"
+
+
+def test_evaluations_count_once_one_was_seen() -> None:
+    pace, _ = measured(2.0)
+    pace.evaluated(10.0)
     assert pace.seconds_left() == 1989 * 2.0 + 2 * 10.0
-    assert pace.line() == "time         about 67 min are left: 1,989 steps of 2.00 s, 2 evaluations of 10 s"
+    assert pace.line().endswith("1,989 steps of 2.00 s, 2 evaluations of 10 s")
 
 
 def test_nothing_is_said_twice_unless_it_changed() -> None:
@@ -61,10 +68,11 @@ def test_a_short_run_is_not_told() -> None:
     assert pace.line() == ""
 
 
-def test_an_evaluation_of_a_task_leaves_one_less_and_is_no_training() -> None:
+def test_an_evaluation_is_no_training() -> None:
     pace, clock = measured(2.0)
-    clock.now += 1000
-    pace.evaluated(40.0, of_task=True)
+    for seconds in (20.0, 40.0):
+        clock.now += 1000
+        pace.evaluated(seconds)
     pace.task_begins()
     clock.now += 2.0
     pace.looked(12, 1)
@@ -74,11 +82,28 @@ def test_an_evaluation_of_a_task_leaves_one_less_and_is_no_training() -> None:
 def test_a_long_run_gets_advice_with_times() -> None:
     config = build("seq-cifar10", "er", {"device": "cpu"})
     pace, _ = measured(20.0, steps=5000, tasks=5)
-    advice = "\n".join(pace.advice(config))
-    assert advice.startswith("shorter      --device cuda")
-    times = dict(re.findall(r"--(width 16|n_epochs 1|max_tasks 1):.* about (.*)", advice))
-    assert times == {"width 16": "8.7 h", "n_epochs 1": "2.8 h", "max_tasks 1": duration(24989 * 4 + 10)}
+    whole = 25_000 * 20.0
+    first, *more = pace.advice(config)
+    assert first.startswith("shorter      --device cuda")
+    assert first.endswith(f"31 ms for a step of SYNERgy, {duration(25_000 * pace_module.STEP_S_ON_H100)} for so many")
+    assert [line.split(",")[0].strip() for line in more] == [
+        f"--precision bf16: about {duration(whole / 2)} to {duration(whole / 1.4)}",
+        f"--width 16: about {duration(whole / pace_module.TIMES_NARROW)}",
+        "--n_epochs 1: about 2.8 h",
+        "--max_tasks 1: about 27.8 h",
+    ]
     assert not measured(0.01)[0].advice(config)
+
+
+def test_advice_has_figures_only_for_the_network_that_was_measured() -> None:
+    pace, _ = measured(20.0, steps=5000, tasks=5)
+    own = pace.advice(build("seq-cifar10", "er", {"device": "cpu", "net": "mlp", "n_epochs": 1}))
+    assert own == [
+        "shorter      --device cuda, if there is a GPU",
+        "             --max_tasks 1: about 27.8 h",
+    ]
+    narrow = "\n".join(pace.advice(build("seq-cifar10", "er", {"device": "cpu", "width": 16})))
+    assert "--width" not in narrow and "H100" not in narrow and "--precision bf16" in narrow
 
 
 @pytest.mark.slow
@@ -91,12 +116,13 @@ def test_a_run_of_a_day_says_so_within_its_first_steps(tmp_path: Path) -> None:
         try:
             assert process.stdout is not None
             *_, line = until(process.stdout, r"^time ")
-            advice = [next(process.stdout) for _ in range(4)]
+            advice = [next(process.stdout) for _ in range(5)]
         finally:
             process.kill()
-    assert re.match(r"time +about [\d.]+ (h|days) are left: [\d,]+ steps of [\d.]+ m?s, 5 evaluations of", line)
+    assert re.match(r"time +about [\d.]+ (h|days) are left: [\d,]+ steps of [\d.]+ m?s; 6 evaluations come", line)
     assert "shorter      --device cuda" in advice[0]
-    assert [re.search(r"--\w+", each)[0] for each in advice[1:]] == ["--width", "--n_epochs", "--max_tasks"]  # type: ignore[index]
+    flags = [re.search(r"--\w+", each)[0] for each in advice[1:]]  # type: ignore[index]
+    assert flags == ["--precision", "--width", "--n_epochs", "--max_tasks"]
 
 
 def until(lines: Iterator[str], pattern: str, patience: float = 540) -> Iterator[str]:
