@@ -18,7 +18,7 @@ from synergy.methods import METHODS, method_class
 from synergy.methods.base import Method
 from synergy.nets import NET_CLASSES, NETS, net_class
 from synergy.runs.groups import OutputConfig, TrainingConfig
-from synergy.scenarios import SCENARIOS, scenario_class
+from synergy.scenarios import FAMILIES, SCENARIOS, scenario_class
 
 PACKAGE = Path(__file__).parent.parent / "synergy"
 
@@ -236,7 +236,7 @@ def test_a_method_overrides_nothing_that_is_done_already(name: str) -> None:
 
 
 def test_the_tables_name_every_file_once() -> None:
-    for package, table in {"methods": METHODS, "scenarios": SCENARIOS}.items():
+    for package, table in {"methods": METHODS, "scenarios": {**SCENARIOS, **FAMILIES}}.items():
         shared = {f"synergy.{package}{part}" for part in ("", ".base", ".steps")}
         there = {m for m in TREES if is_of(m, f"synergy.{package}")} - shared
         assert {entry.partition(":")[0] for entry in table.values()} == there

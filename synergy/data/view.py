@@ -71,6 +71,44 @@ class ImageView:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class FeatureView:
+    """Features with mean 0 and standard deviation 1, each by itself. Nothing is random.
+
+    Attributes:
+        mean, std: of each feature, `float32 [F]`, on the device of the samples.
+
+    Examples:
+        >>> view = FeatureView.of(torch.tensor([[0.0, 5.0], [4.0, 5.0]]))
+        >>> view.plain(torch.tensor([[4.0, 6.0]]))
+        tensor([[1., 1.]])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> FeatureView:
+        """The view that brings these samples, `float32 [N, F]`, to mean 0 and standard deviation 1.
+
+        A feature that is the same in all samples becomes 0.
+        """
+        exact = features.double()
+        std = exact.std(0, correction=0)
+        return cls(exact.mean(0).float(), torch.where(std > 0, std, 1.0).float())
+
+    def decide(self, n: int, rng: np.random.Generator) -> None:
+        """Nothing is random."""
+
+    def __call__(self, raw: Tensor, draws: ViewDraws) -> Tensor:
+        """View for training of `float32 [B, F]`, the same as `plain`."""
+        return self.plain(raw)
+
+    def plain(self, raw: Tensor) -> Tensor:
+        """The view for evaluation."""
+        return (raw - self.mean) / self.std
+
+
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _DIVISORS = {dtype: torch.tensor(255, dtype=dtype, device="cpu") for dtype in _FLOATS}
 """On the host, where a scalar costs no transfer."""

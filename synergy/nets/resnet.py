@@ -17,6 +17,7 @@ from synergy.nets.base import NetConfig, Network
 from synergy.options import option
 
 FULL_WIDTH = 64
+COLOURS = 3
 STRIDES = (1, 2, 2, 2)
 
 
@@ -39,6 +40,7 @@ class ResNet18(Backbone, Network[ResNetConfig]):
     Args:
         n_classes: outputs.
         width: channels of the first stage; the others have 2, 4 and 8 times as many.
+        channels: of an image.
         generator: draws the initial weights, on the CPU.
 
     Examples:
@@ -51,13 +53,16 @@ class ResNet18(Backbone, Network[ResNetConfig]):
 
     @classmethod
     def build(cls, config: ResNetConfig, shape: tuple[int, ...], n_classes: int, generator: torch.Generator) -> Self:
-        return cls(n_classes, config.width, generator=generator)
+        channels = shape[0] if len(shape) == 3 else COLOURS
+        return cls(n_classes, config.width, channels, generator=generator)
 
-    def __init__(self, n_classes: int, width: int = FULL_WIDTH, *, generator: torch.Generator) -> None:
+    def __init__(
+        self, n_classes: int, width: int = FULL_WIDTH, channels: int = COLOURS, *, generator: torch.Generator
+    ) -> None:
         super().__init__()
         # On meta the layers have no values: their own initialisation would draw from the global generator.
         with torch.device("meta"):
-            self.conv1 = _convolution(3, width, 3)
+            self.conv1 = _convolution(channels, width, 3)
             self.bn1 = nn.BatchNorm2d(width)
             self.channels = (width, *(width * 2**stage for stage in range(4)))
             """Output channels of the stem and of each stage."""
@@ -69,15 +74,16 @@ class ResNet18(Backbone, Network[ResNetConfig]):
         initialise(self, generator)
 
     def features(self, inputs: Tensor) -> Tensor:
-        """`[B, 3, H, W]` -> `[B, 8 * width]`, averaged over positions.
+        """`[B, channels, H, W]` -> `[B, 8 * width]`, averaged over positions.
 
         Raises:
-            UsageError: the inputs are not images of three channels.
+            UsageError: the inputs are not images of so many channels.
         """
-        if inputs.dim() != 4 or inputs.shape[1] != 3:
+        channels = self.conv1.in_channels
+        if inputs.dim() != 4 or inputs.shape[1] != channels:
+            hint = " (give grey images three equal channels)" if channels == COLOURS else ""
             raise UsageError(
-                f"inputs: given the shape {tuple(inputs.shape)}; allowed for a ResNet18: [B, 3, H, W] "
-                "(give grey images three equal channels)"
+                f"inputs: given the shape {tuple(inputs.shape)}; allowed for this ResNet18: [B, {channels}, H, W]{hint}"
             )
         out = self.stem(inputs)
         for stage in self.stages:
@@ -85,7 +91,7 @@ class ResNet18(Backbone, Network[ResNetConfig]):
         return out.mean((2, 3))
 
     def stem(self, inputs: Tensor) -> Tensor:
-        """`[B, 3, H, W]` -> inputs of the first stage, `[B, width, H, W]`."""
+        """`[B, channels, H, W]` -> inputs of the first stage, `[B, width, H, W]`."""
         return F.relu(self.bn1(self.conv1(inputs)), inplace=True)
 
     @property

@@ -10,10 +10,9 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from synergy.data.view import ImageView
 from synergy.runs.metrics import expected_calibration_error
 from synergy.state import State
-from synergy.types import Predictor, ProtocolName, Split
+from synergy.types import Predictor, ProtocolName, Split, View
 
 CALIBRATION_BINS = 15
 BATCH = 1000
@@ -43,7 +42,7 @@ Evaluations = dict[tuple[str, ProtocolName], Evaluation]
 def evaluate(
     predictors: Mapping[str, Predictor],
     splits: Sequence[Split],
-    view: ImageView,
+    view: View,
     protocols: Sequence[ProtocolName],
 ) -> Evaluations:
     """Evaluate all predictors. The host waits for the device once, at the end.
@@ -76,7 +75,7 @@ def evaluate(
     return {key: _evaluation(torch.stack(per_split).cpu()) for key, per_split in tallies.items()}
 
 
-def batch_size(split: Split, view: ImageView) -> int:
+def batch_size(split: Split, view: View) -> int:
     """Samples that are answered at once: on an accelerator many, since every batch costs its launches."""
     if split.raw.device.type == "cpu":
         return BATCH

@@ -79,7 +79,7 @@ def prepare(config: RunConfig) -> Prepared:
         only = method_type.only_batch_size
         raise UsageError(f"batch_size: given {training.batch_size}; allowed for {config.method_name}: {only}")
     data_dir = None if training.data_dir is None else Path(training.data_dir)
-    source = scenario_type.load_source(data_dir)
+    source = scenario_type.read_source(config.scenario, data_dir)
     if config.output.tensorboard:
         tensorboard_log.check_installed()
     if config.output.csv_log:
@@ -88,6 +88,7 @@ def prepare(config: RunConfig) -> Prepared:
     if training.validation:
         source = sources.hold_out(source, training.seed)
     scenario = scenario_type(config.scenario, StreamSetting(source, training.seed, training.batch_size, device))
+    check_compatible(config.method_name, method_type, config.scenario_name, scenario)
 
     def build_net(name: str) -> nn.Module:
         generator = torch_generator(training.seed, f"net/{name}")
@@ -189,9 +190,13 @@ def _tried(build_net: Callable[[], nn.Module], name: str, scenario: AnyScenario)
 
 
 def check_compatible(
-    method_name: str, method: type[Method[MethodConfig]], scenario_name: str, scenario: type[AnyScenario]
+    method_name: str, method: type[Method[MethodConfig]], scenario_name: str, scenario: type[AnyScenario] | AnyScenario
 ) -> None:
-    """Raises UsageError if the method cannot learn from the scenario, with the reason."""
+    """Raises UsageError if the method cannot learn from the scenario, with the reason.
+
+    Args:
+        scenario: the class, which says what may be; or a scenario, whose options have decided.
+    """
     if method.needs_boundaries and not scenario.boundaries:
         raise UsageError(
             f"method {method_name} needs task boundaries and {scenario_name} has none; allowed there: "

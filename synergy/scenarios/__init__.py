@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from synergy.registry import Registry
+from synergy.registry import FORMS, Registry
 
 if TYPE_CHECKING:
     from synergy.scenarios.base import Scenario
@@ -28,6 +28,9 @@ SCENARIOS: Mapping[str, str] = MappingProxyType(
 )
 """Name -> "module:Class", imported when asked for: listing the names needs no torch."""
 
+FAMILIES: Mapping[str, str] = MappingProxyType({"split": "synergy.scenarios.own:own_scenario"})
+"""Prefix of a name -> "module:function" that makes the class: `split:FOLDER` is a stream of your own data."""
+
 SCENARIO_CLASSES: Registry[Scenario[Any]] = Registry(
     "scenario",
     SCENARIOS,
@@ -35,8 +38,10 @@ SCENARIO_CLASSES: Registry[Scenario[Any]] = Registry(
     "synergy.scenarios.base:ScenarioConfig",
     "synergy.scenarios",
     required=("protocols",),
+    families=FAMILIES,
+    forms=f"split:FOLDER, {FORMS}",
 )
-"""Our names, `module:Class`, `file.py:Class` and entry points."""
+"""Our names, `split:FOLDER`, `module:Class`, `file.py:Class` and entry points."""
 
 
 def scenario_class(name: str) -> type[Scenario[Any]]:

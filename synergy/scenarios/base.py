@@ -20,7 +20,7 @@ from synergy.nets import NET_CLASSES, net_class
 from synergy.nets.base import NetConfig, build
 from synergy.options import Options
 from synergy.randomness import generator
-from synergy.types import ProtocolName, Split, Task
+from synergy.types import ProtocolName, Split, Task, View
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,16 @@ class Scenario(ABC, Generic[ConfigT]):
     """For messages; the name of the class, unless it says another."""
     dataset: ClassVar[str] = "its own"
     """A data set that `data.sources.load` knows, unless `load_source` brings another."""
-    protocols: ClassVar[tuple[ProtocolName, ...]]
-    """How accuracy is taken, the usual protocol first. Every scenario names at least one."""
-    boundaries: ClassVar[bool] = True
+    protocols: tuple[ProtocolName, ...]
+    """How accuracy is taken, the usual protocol first. Every scenario names at least one. A class whose options decide
+    names all it may have."""
+    boundaries: bool = True
     """Whether a method may know where a task ends."""
     default_batch_size: ClassVar[int] = 32
     default_epochs: ClassVar[int] = 1
     default_net: ClassVar[str] = "mlp"
     """Name of the usual network, in any form that `--net` takes."""
-    view: ClassVar[ImageView] = ImageView()
+    view: View = ImageView()
     variant_option: ClassVar[str | None] = None
     """The option that tuned values depend on; None if they depend on no option."""
 
@@ -112,6 +113,19 @@ class Scenario(ABC, Generic[ConfigT]):
             UsageError: the data are missing or damaged.
         """
         return sources.load(cls.dataset, data_dir)
+
+    @classmethod
+    def read_source(cls, config: ConfigT, data_dir: Path | None) -> Source:
+        """The data set, for a scenario whose options decide how it is read; by default what `load_source` gives.
+
+        Args:
+            config: the options of the scenario.
+            data_dir: the option `--data_dir`.
+
+        Raises:
+            UsageError: the data are missing, damaged, or not what the options ask for.
+        """
+        return cls.load_source(data_dir)
 
     def __init__(self, config: ConfigT, setting: StreamSetting) -> None:
         self.config = config

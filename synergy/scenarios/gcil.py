@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -79,7 +78,7 @@ class GcilCifar100(Scenario[GcilConfig]):
     Config = GcilConfig
     name = "gcil-cifar100"
     dataset = "cifar100"
-    protocols: ClassVar[tuple[ProtocolName, ...]] = ("class-IL",)
+    protocols: tuple[ProtocolName, ...] = ("class-IL",)
     boundaries = False
     default_batch_size = 32
     default_epochs = 50

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ class Mnist360(Scenario[ScenarioConfig]):
 
     name = "mnist-360"
     dataset = "mnist"
-    protocols: ClassVar[tuple[ProtocolName, ...]] = ("general",)
+    protocols: tuple[ProtocolName, ...] = ("general",)
     boundaries = False
     default_batch_size = 16
 

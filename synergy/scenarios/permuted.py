@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -41,7 +40,7 @@ class Permuted(Scenario[PermutedConfig]):
     """
 
     Config = PermutedConfig
-    protocols: ClassVar[tuple[ProtocolName, ...]] = ("domain-IL",)
+    protocols: tuple[ProtocolName, ...] = ("domain-IL",)
 
     @property
     def n_tasks(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -52,7 +51,7 @@ class Rotated(Scenario[RotatedConfig]):
     """
 
     Config = RotatedConfig
-    protocols: ClassVar[tuple[ProtocolName, ...]] = ("domain-IL",)
+    protocols: tuple[ProtocolName, ...] = ("domain-IL",)
 
     def __init__(self, config: RotatedConfig, setting: StreamSetting) -> None:
         super().__init__(config, setting)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,7 +50,7 @@ class SplitScenario(Scenario[SplitConfig]):
     """
 
     Config = SplitConfig
-    protocols: ClassVar[tuple[ProtocolName, ...]] = ("class-IL", "task-IL")
+    protocols: tuple[ProtocolName, ...] = ("class-IL", "task-IL")
 
     def __init__(self, config: SplitConfig, setting: StreamSetting) -> None:
         super().__init__(config, setting)

@@ -34,8 +34,8 @@ def scenario(name: str, *, seed: int = 0, batch_size: int = 8, options: Mapping[
         3
     """
     kind = scenario_class(name)
-    setting = StreamSetting(kind.load_source(None), seed, batch_size, torch.device("cpu"))
-    return kind(kind.Config(**(options or {})), setting)
+    config = kind.Config(**(options or {}))
+    return kind(config, StreamSetting(kind.read_source(config, None), seed, batch_size, torch.device("cpu")))
 
 
 def setting(of: AnyScenario, seed: int = 0) -> Setting:

@@ -16,6 +16,8 @@ from synergy.types import Task
 
 BATCHES = 3
 """Batches of each task that a check looks at."""
+STORED = (torch.uint8, torch.float32, torch.int64)
+"""Types of stored samples: pixels, features, tokens."""
 
 
 def scenario_checks(build: Callable[[int], AnyScenario]) -> list[Check]:
@@ -62,7 +64,11 @@ class _ScenarioTrial:
         return [
             Check("tasks", "Every task knows its place in the stream and the tasks before it.", self.tasks),
             Check("epochs", "An epoch shows every sample at most once.", self.epochs),
-            Check("samples", "Batches hold uint8 samples and int64 labels of the task's classes.", self.samples),
+            Check(
+                "samples",
+                "Batches hold bytes or numbers, and int64 labels of the task's classes.",
+                self.samples,
+            ),
             Check("classes", "Every class has an output.", self.classes),
             Check("entering", "A stream entered at a batch goes on as one that came there.", self.entering),
             Check("tests", "The number of test splits stays; none is empty or has foreign labels.", self.tests),
@@ -91,7 +97,7 @@ class _ScenarioTrial:
         most = self.scenario.setting.batch_size
         for task in self._tasks():
             for raw, labels in itertools.islice(task.batches(0), BATCHES):
-                require(raw.dtype == torch.uint8, f"raw samples are {raw.dtype}, expected uint8")
+                require(raw.dtype in STORED, f"raw samples are {raw.dtype}, expected uint8, float32 or int64")
                 require(labels.dtype == torch.int64, f"labels are {labels.dtype}, expected int64")
                 right = 0 < len(labels) == len(raw) <= most
                 require(right, f"a batch of {len(raw)} samples with {len(labels)} labels, expected 1 to {most} of both")

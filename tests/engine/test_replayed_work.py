@@ -207,7 +207,7 @@ def run(
     known = {key: value for key, value in OPTIONS.items() if key in kind.Config.names()}
     stream = testing.scenario("seq-digits", batch_size=kind.only_batch_size or 30)
     view = replace(ImageView(), padding=1, flip=True)
-    stream.view = view  # type: ignore[misc]
+    stream.view = view
     method = make_method(
         kind, kind.Config(**known), replace(testing.setting(stream), view=view), testing.budget(stream)
     )

@@ -122,7 +122,7 @@ def test_augmentation_goes_on() -> None:
 
     def augmented(**options: Any) -> Training:
         loop = training("rot-digits", "er", **options)
-        loop.scenario.view = ImageView(padding=1, flip=True)  # type: ignore[misc]
+        loop.scenario.view = ImageView(padding=1, flip=True)
         return loop
 
     whole = augmented(save=lambda loop: kept.append(loop.state_dict()), save_every=5)

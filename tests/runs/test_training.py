@@ -149,7 +149,7 @@ def test_the_last_batch_of_a_split_scenario_is_left_out() -> None:
 class Mirrored(SplitDigits):
     """Digits with an augmentation that draws."""
 
-    view: ClassVar[ImageView] = ImageView(padding=1, flip=True, mean=(0.5,), std=(0.5,))
+    view = ImageView(padding=1, flip=True, mean=(0.5,), std=(0.5,))
 
 
 def test_inputs_are_the_augmented_view_from_the_streams_own_generator() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from synergy import testing
+from synergy.data.view import ImageView
 from synergy.nets.resnet import ResNet18
 from synergy.randomness import torch_generator
 from synergy.scenarios import scenario_class
@@ -48,7 +49,7 @@ def test_the_contract_on_real_data(name: str) -> None:
     raw, labels = next(whole.task(1).batches(0))
     assert raw.shape == (32, 3, side, side)
     assert set(labels.tolist()) <= set(whole.task(1).classes)
-    assert whole.view.padding == 4 and whole.view.flip
+    assert isinstance(whole.view, ImageView) and whole.view.padding == 4 and whole.view.flip
     view = whole.view.plain(whole.train.raw[:2000])
     # Normalised by figures that were measured on these images (for the part of Tiny-ImageNet, on the whole).
     assert float(view.mean((0, 2, 3)).abs().max()) < 0.1

@@ -201,7 +201,6 @@ def test_a_report_needs_no_code() -> None:
             ["network my.py:Bars: is another class; allowed: a class derived from Mod"],
         ),
         (("my.py:Bars", "er", "no.py:Net"), ["cannot read the file", "no.py: No such file or directory"]),
-        (("my.py:Bars", "er", "resnet18"), ["inputs: given the shape (2, 1, 12, 12); allowed for a ResNet18"]),
         (("my.py:Bars", "lwf", "nets.py:Plain"), ["lwf answers under class-IL, task-IL only; my.py:Bars is judged un"]),
         (("my.py:Bars", "hal", "nets.py:Plain"), ["network: given Plain; allowed for hal: a Backbone"]),
         (

@@ -54,9 +54,9 @@ class Repeats(SoundStream):
         return self.remade(task, order=lambda epoch: [*task.order(epoch), task.order(epoch)[0]])
 
 
-class Floats(SoundStream):
+class Doubles(SoundStream):
     def broken(self, task: Task) -> Task:
-        return self.remade(task, transform=lambda raw, _: raw.float())
+        return self.remade(task, transform=lambda raw, _: raw.double())
 
 
 class NarrowLabels(SoundStream):
@@ -151,7 +151,7 @@ BROKEN: list[tuple[type[SoundStream], str, str]] = [
     (Misnumbered, "tasks", "task 0 calls itself 1"),
     (LooksAhead, "tasks", r"before task 0 .* \[0, 1, 2, 3, 4\]"),
     (Repeats, "epochs", "task 0 shows a sample twice"),
-    (Floats, "samples", r"torch\.float32, expected uint8"),
+    (Doubles, "samples", r"torch\.float64, expected uint8, float32 or int64"),
     (NarrowLabels, "samples", r"torch\.int32, expected int64"),
     (LargeBatches, "samples", "a batch of 16 samples"),
     (ForeignLabels, "samples", "task 0 shows the labels"),

@@ -1,0 +1,133 @@
+"""`split:…` on the command line: run, record, resume, report, verify, study, and one line for every mistake."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from synergy.runs import records
+from synergy.terminal import commands
+from tests.commands import Outcome, call
+from tests.data import own_images
+from tests.data.parquet_files import pictures, png
+
+RUN = ("run", "--model", "er", "--net", "mlp", "--dataset")
+SMALL = ("--buffer_size", 20, "--minibatch_size", 8, "--batch_size", 8, "--n_epochs", 1)
+
+
+@pytest.fixture(autouse=True)
+def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNERGY_CACHE", str(tmp_path / "cache"))
+    own_images.stripes(Path("bars"), {"low": 20, "middle": 20, "high": 20})
+
+
+def refused(outcome: Outcome, *parts: str) -> None:
+    assert outcome.code == 2 and outcome.err.count("\n") == 1, outcome.err
+    for part in parts:
+        assert part in outcome.err
+    assert not Path("runs").exists()
+
+
+def stopped(*arguments: object) -> None:
+    """A run that is interrupted after four steps."""
+    asked = itertools.count()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "stopping_on_interrupt", lambda: nullcontext(lambda: next(asked) == 4))
+        outcome = call(*arguments, "--experiment_id", "stopped", "--checkpoint_every", 2)
+    assert outcome.code == 130, outcome.err
+
+
+def test_a_run_names_classes_and_data() -> None:
+    outcome = call(*RUN, "split:bars", *SMALL, "--n_tasks", 3, "--class_order", "low,high,middle")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "data         bars (folder, 20 % of each class held out by seed 0 as test set): 48 training" in outcome.out
+    (record,) = records.read_all(Path("runs"))
+    assert record.run_id == "bars-er-buffer20-seed0" and not record.partial
+    assert record.config["scenario"]["name"] == "split:bars"
+    assert record.source["classes"] == ["high", "low", "middle"]
+    assert record.task_classes == ((1,), (0,), (2,))
+    assert [record.class_name(number) for number in record.answer().per_class] == ["high", "low", "middle"]
+    assert (record.source["train_samples"], record.source["test_samples"]) == (48, 12)
+    report = call("report", "runs")
+    assert report.code == 0 and "split:bars" in report.out
+    assert "identical to the bit" in call("verify", "runs/bars-er-buffer20-seed0").out
+
+
+def test_a_run_that_was_stopped_goes_on_from_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(*RUN, "split:bars", *SMALL, "--experiment_id", "whole").code == 0
+    stopped(*RUN, "split:bars", *SMALL)
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    resumed = call("resume", "../runs/stopped")
+    assert (resumed.code, resumed.err) == (0, "")
+    one, other = (records.read(Path("../runs") / name) for name in ("whole", "stopped"))
+    assert one.accuracies == other.accuracies and one.source == other.source
+
+
+def test_data_that_changed_are_refused() -> None:
+    stopped(*RUN, "split:bars", *SMALL)
+    path = Path("bars/low/003.png")
+    path.write_bytes(png(pictures(1, 8, 8)[0]))
+    os.utime(path, (1, 1))
+    outcome = call("resume", "runs/stopped")
+    assert outcome.code == 2 and outcome.err.count("\n") == 1
+    assert "made with other data, their checksum differs" in outcome.err
+
+
+def test_a_study_over_own_data() -> None:
+    lists = ("--models", "er,sgd", "--seeds", "0-1", "--output_dir", "S", "--n_epochs", 1, "--net", "mlp")
+    outcome = call("study", "--datasets", "split:bars", *lists, "--n_tasks", 3, "--jobs", 1)
+    assert outcome.code == 0, outcome.err
+    assert len(records.read_all(Path("S"))) == 4
+
+
+def test_help_shows_the_flags_before_there_are_data() -> None:
+    text = " ".join(call(*RUN, "split:nowhere", "--help").out.split())
+    for part in ("options of split:nowhere", "--first_task INT", "--image_size INT", "--class_order STR [STR ...]"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("split:bar", ["split:bar: there is no ", "did you mean '", "/bars'?"]),
+        ("split:no/where", ["split:no/where: there is no ", "allowed: a folder of images"]),
+        ("split:", ["allowed: split:FOLDER"]),
+        ("spilt:bars", ["no module 'spilt' (for 'bars')"]),
+    ],
+)
+def test_a_name_of_nothing(name: str, parts: list[str]) -> None:
+    refused(call(*RUN, name, *SMALL), *parts)
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (("--class_order", "low,high"), ["class_order: given 2 of 3 classes, without middle"]),
+        (("--class_order", "low,high,midle"), ["unknown class in class_order 'midle'; did you mean 'middle'?"]),
+        (("--n_tasks", 4), ["n_tasks: given 4; allowed: at most 3"]),
+        (("--n_tasks", 2, "--first_task", 3), ["first_task: given 3; allowed: 1 to 2"]),
+        (("--test_share", 1), ["test_share: given 1.0; allowed: at least 0.01 and at most 0.9"]),
+        (("--image_size", 0), ["image_size: given 0; allowed: at least 1"]),
+    ],
+)
+def test_impossible_options(flags: tuple[str, ...], parts: list[str]) -> None:
+    refused(call(*RUN, "split:bars", *SMALL, *flags), *parts)
+
+
+def test_sizes_that_differ_are_told_and_scaled() -> None:
+    (Path("bars/low/wide.png")).write_bytes(png(pictures(1, 5, 9)[0]))
+    refused(call(*RUN, "split:bars", *SMALL), "images of several sizes", "low/wide.png is 9x5", "give --image_size")
+    assert call(*RUN, "split:bars", *SMALL, "--image_size", 6).code == 0
+
+
+def test_grey_images_are_learned_by_a_resnet() -> None:
+    outcome = call("run", "--model", "er", "--dataset", "split:bars", *SMALL, "--width", 2)
+    assert (outcome.code, outcome.err) == (0, "")
+    (record,) = records.read_all(Path("runs"))
+    assert record.config["net"] == {"name": "resnet18", "width": 2}
