@@ -2,100 +2,153 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import math
 import re
 import shlex
-from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
 
 from docs import generate
+from synergy.errors import UsageError
 from synergy.methods import METHODS
 from synergy.scenarios import SCENARIOS
-
-ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/streams.md", "docs/python.md", "docs/cheatsheet.md")
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
-
-
-BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?|```console\n\$ synergy (.*?)\n(.*?)```", re.DOTALL)
-FILE = re.compile(r"# (\w+\.py)\n")
-
-
-class Block(NamedTuple):
-    """A piece of Python on a page, and what is shown below it; of a command, only some lines are."""
-
-    code: str
-    shown: str | None
-    only_some: bool
-
-
-def blocks(page: str) -> Iterator[Block]:
-    """The pieces of Python and the commands on a page. A piece that begins with the name of a file is that file too."""
-    for code, shown, command, lines in BLOCK.findall((ROOT / page).read_text()):
-        if command:
-            yield Block(f"from synergy.terminal.cli import main\nmain({shlex.split(command)})", lines, True)
-        elif name := FILE.match(code):
-            yield Block(
-                f"{code}\nfrom pathlib import Path\nPath({name[1]!r}).write_text({code!r})", shown or None, False
-            )
-        else:
-            yield Block(code, shown or None, False)
+from synergy.terminal.cli import COMMANDS
+from tests.pages import (
+    BLOCK,
+    LANGUAGES,
+    NOT_RUN,
+    PAGES,
+    ROOT,
+    all_shown,
+    blocks,
+    called,
+    check,
+    close,
+    commands,
+    run_page,
+)
 
 
-def is_printed(printed: str, block: Block) -> bool:
-    """Whether all that is shown was printed, in this order. Of a command, three dots stand for what is left out."""
-    assert block.shown is not None
-    if not block.only_some:
-        return close(printed, block.shown)
-    lines = iter(printed.splitlines())
-    return all(any(close(line, wanted) for line in lines) for wanted in block.shown.splitlines() if wanted != "...")
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
 
 
-def close(printed: str, shown: str) -> bool:
-    """The same words, and numbers that other processors may round otherwise: within 5 or a tenth."""
-    if NUMBER.split(printed) != NUMBER.split(shown):
-        return False
-    pairs = zip(NUMBER.findall(printed), NUMBER.findall(shown), strict=True)
-    return all(math.isclose(float(one), float(other), rel_tol=0.1, abs_tol=5) for one, other in pairs)
+QUICK = ("CONTRIBUTING.md", "docs/cheatsheet.md", "docs/python.md", "docs/streams.md")
+"""Pages whose code takes a few seconds."""
+WITH_CODE = [
+    page for page in PAGES if re.search("^```(python|console|sh|toml)$", (ROOT / page).read_text("utf-8"), re.M)
+]
+COMMAND = re.compile(r"^(\$ |synergy [a-z]|python |pip )", re.M)
+INDENTED = re.compile(r"\n\n    (synergy|python|pip|make|from|import|[A-Z_]+=\S+) ")
+IN_A_SENTENCE = re.compile(r"(?<!`)`(synergy [^`]+)`(?!`)")
 
 
-@pytest.mark.parametrize("page", [*PAGES, pytest.param("docs/own_networks.md", marks=pytest.mark.slow)])
-def test_the_code_prints_what_is_shown(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[] if page in QUICK else pytest.mark.slow) for page in WITH_CODE]
+)
+def test_the_code_of_a_page_runs_and_prints_what_is_shown(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    some_shown = False
     # A user's network is initialised by torch itself, from the global generator.
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for block in blocks(page):
-            output = io.StringIO()
-            with contextlib.redirect_stdout(output):
-                exec(compile(block.code, page, "exec"), names)
-            if block.shown is not None:
-                some_shown = True
-                assert is_printed(output.getvalue(), block), (
-                    f"{page} shows\n{block.shown}\nbut this was printed:\n{output.getvalue()}"
-                )
-    assert some_shown, f"nothing is shown on {page}"
+        run_page(read(page), page)
 
 
-def test_a_difference_would_be_seen() -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_is_of_a_kind_that_is_run_or_checked(page: str) -> None:
+    text = read(page)
+    found = list(blocks(text))
+    fences = sum(4 if block.shown else 2 for block in found)
+    assert len(re.findall("^ *```", text, re.M)) == fences, f"{page}: a block is indented or not closed"
+    for block in found:
+        assert block.language in LANGUAGES, f"{page}: tests/pages.py does not know {block.language!r}:\n{block.text}"
+        if block.language == "text":
+            assert not COMMAND.search(block.text), f"{page}: these are commands, `sh` or `console`:\n{block.text}"
+    assert not INDENTED.search(BLOCK.sub("", text)), f"{page}: code without a fence"
+
+
+def test_commands_that_are_not_run_are_right_and_each_reason_is_needed() -> None:
+    needed = set()
+    for page in PAGES:
+        for block in blocks(read(page)):
+            for command in commands(block) if block.language in ("console", "sh") else ():
+                if command.reason is not None:
+                    check(command)
+                    needed.add(command.reason)
+    assert needed == set(NOT_RUN.values())
+
+
+@cache
+def help_of(*words: str) -> str:
+    return called([*words, "--help"])[1]
+
+
+def flags_of(words: list[str]) -> set[str]:
+    """The flags of a command, with those of the classes that it names, else of usual ones."""
+    given = dict(pairwise(words))
+    names = ("--dataset", given.get("--dataset", "rot-digits"), "--model", given.get("--model", "synergy"))
+    shown = help_of(words[0]) + (help_of("run", *names) if words[0] in ("run", "study") else "")
+    return set(re.findall(r"--[\w-]+", shown)) | {"--help"}
+
+
+def wrong_in_sentences(text: str) -> list[str]:
+    """The commands within sentences that do not exist, or whose flags do not."""
+    wrong = []
+    for command in IN_A_SENTENCE.findall(BLOCK.sub("", text)):
+        words = shlex.split(command.replace("…", "rot-digits"))[1:]
+        exists = words[0].startswith("-") or words[0] in COMMANDS
+        if not exists or not {word for word in words[1:] if word.startswith("--")} <= flags_of(words):
+            wrong.append(command)
+    return wrong
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_command_within_a_sentence_has_flags_that_exist(page: str) -> None:
+    assert wrong_in_sentences(read(page)) == []
+
+
+def test_a_wrong_command_is_seen() -> None:
+    text = "Say `synergy runn`, `synergy report runs --picturr a.png`, `synergy run --model er --buffer_size 3`."
+    assert wrong_in_sentences(text) == ["synergy runn", "synergy report runs --picturr a.png"]
+
+
+def test_a_difference_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_page("```python\nprint(81.2)\n```\n\n```text\n80.9\n```\n", "page")
+    for wrong in (
+        "```python\nprint(81.2)\n```\n\n```text\n61.2\n```\n",
+        "```python\nassert False\n```\n",
+        "```sh\nsynergy run --dataset rot-digits   # no method\n```\n",
+        "```console\n$ synergy list\nNo method\n```\n",
+        "```sh\nmake coffee\n```\n",
+        "```sh\nsynergy run --dataset rot-mnist --model er --penalty_weight 1\n```\n",
+        "```sh\npip install '.[reports]'\n```\n",
+        "```sh\npython benchmarks/streams.py --no_such_flag\n```\n",
+    ):
+        with pytest.raises((AssertionError, UsageError)):
+            run_page(wrong, "page")
+
+
+def test_lines_are_compared() -> None:
     assert close("accuracy 81.2 of [1, 2]\n", "accuracy 80.9 of [1, 2]\n")
     assert not close("accuracy 81.2\n", "accuracy 61.2\n")
     assert not close("accuracy 81.2\n", "precision 81.2\n")
-    assert is_printed("one 1\ntwo 2\nthree 3\n", Block("", "one 1\n...\nthree 3\n", True))
-    assert not is_printed("one 1\ntwo 2\n", Block("", "two 2\none 1\n", True))
+    assert all_shown("one 1\ntwo 2\nthree 3\n", ["one 1", "...", "th...3"])
+    assert not all_shown("one 1\ntwo 2\n", ["two 2", "one 1"])
+    assert not all_shown("one 1\ntwo 2\n", ["o...3"])
 
 
-def test_the_readme_needs_ten_lines() -> None:
-    (block,) = blocks("README.md")
-    assert len([line for line in block.code.splitlines() if line]) <= 10
+def test_the_readme_needs_ten_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = [block for block in blocks(read("README.md")) if block.language == "python"]
+    assert len([line for line in block.text.splitlines() if line]) <= 10
+    with torch.random.fork_rng():
+        run_page(f"```python\n{block.text}```\n\n```text\n{block.shown}```\n", "README.md")
 
 
 @pytest.mark.parametrize("page", generate.pages(), ids=lambda page: str(page.relative_to(generate.FOLDER)))
