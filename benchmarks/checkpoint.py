@@ -67,7 +67,7 @@ def main() -> None:
     prepared = prepare(config)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         session = Session(prepared, Path(folder))
-        stretches, checkpoints = measure(session, config.training.precision)
+        stretches, checkpoints = measure(session, session.prepared.worker.means.precision)
         size = sum(file.stat().st_size for file in session.checkpoints.newest_first()[0].iterdir())
     steps, one = statistics.median(stretches), statistics.median(checkpoints)
     print(f"{given.scenario}, {given.method}, on {device_name(prepared.device)}")

@@ -16,6 +16,8 @@ from synergy.errors import OVERFLOW, SHORTAGES, TrainingError, UsageError
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 OUT_OF_MEMORY = "out of memory; lower --batch_size, --minibatch_size, --buffer_size, --fisher_memory_mb or the network"
+FISHER_MEMORY_MB, FISHER_MEMORY_MB_CUDA = 1024, 16384
+"""Usual bound on intermediate results of a Fisher pass; on CUDA at most half of what is free."""
 TOO_LARGE = "training diverged: a number of the step is too large for float32; lower the learning rate or a loss weight"
 
 
@@ -45,6 +47,33 @@ def find_device(name: str | torch.device) -> torch.device:
         raise UsageError(f"device: given {name}, which this machine does not have; available: {there}")
     # The CPU is the same with and without a number.
     return torch.device("cpu") if found.type == "cpu" else found
+
+
+def usual_precision(device: torch.device) -> str:
+    """The precision where none is given: "tf32" on CUDA, whose cards take several times as long for "fp32"."""
+    return "tf32" if device.type == "cuda" else "fp32"
+
+
+def usual_layouts(device: torch.device) -> tuple[str, ...]:
+    """The memory layouts where none is given, the best first; a network may be unable to take it."""
+    return ("channels_last", "contiguous") if device.type == "cuda" else ("contiguous",)
+
+
+def usual_fisher_memory(device: torch.device) -> int:
+    """The bound on intermediate results of a Fisher pass where none is given, MiB."""
+    return fitting_memory(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else FISHER_MEMORY_MB
+
+
+def fitting_memory(free: int) -> int:
+    """The usual bound on a CUDA device with so many free bytes, MiB: a power of two, at most half of what is free.
+
+    Last bits of the Fisher information depend on the bound. So it is the same whatever little is taken already.
+
+    Examples:
+        >>> fitting_memory(79 * 2**30), fitting_memory(11 * 2**30), fitting_memory(9 * 2**30)
+        (16384, 4096, 4096)
+    """
+    return min(FISHER_MEMORY_MB_CUDA, 1 << max(0, (free // 2**21).bit_length() - 1))
 
 
 def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:

@@ -188,6 +188,11 @@ def twin(net: NetT) -> NetT:
     return deepcopy(net, dict[int, object](shared))
 
 
+def gains_by_channels_last(net: nn.Module) -> bool:
+    """Whether a network has 2-d convolutions, whose layout makes a difference."""
+    return any(isinstance(module, nn.Conv2d) for module in net.modules())
+
+
 def channels_last(net: nn.Module) -> nn.Module:
     """Lay out the weights of 2-d convolutions with channels last, in place. Activations follow their layout.
 

@@ -25,6 +25,8 @@ RESERVED = frozenset(
 """Names that no option can have: flags of `synergy run`, and keys of `config.toml`."""
 
 
+BY_DEVICE = ("precision", "memory_format", "fisher_memory_mb")
+"""Training options whose usual value depends on the device: it is filled in when a run is prepared."""
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
 """Optimisers of torch that are made of parameters and the option `lr`."""
 
@@ -34,8 +36,8 @@ class TrainingConfig(Options):
     """Options of the training run.
 
     Examples:
-        >>> TrainingConfig(seed=3).as_mapping()["precision"]
-        'fp32'
+        >>> TrainingConfig(seed=3).as_mapping()["memory_on"]
+        'device'
     """
 
     n_epochs: int | None = option(None, "passes over each task; by default the scenario's own number", low=1)
@@ -43,8 +45,16 @@ class TrainingConfig(Options):
     seed: int = option(0, "seed of everything random", low=0)
     data_dir: str | None = option(None, "folder of the data sets; by default SYNERGY_DATA, and if unset the hub")
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
-    precision: str = option("fp32", "precision of convolutions and matrix products", choices=("fp32", "tf32", "bf16"))
-    memory_format: str = option("contiguous", "memory layout of convolutions", choices=("contiguous", "channels_last"))
+    precision: str | None = option(
+        None,
+        "precision of convolutions and matrix products; by default tf32 on CUDA, fp32 elsewhere",
+        choices=("fp32", "tf32", "bf16"),
+    )
+    memory_format: str | None = option(
+        None,
+        "memory layout of convolutions; by default channels_last on CUDA if the network can take it, else contiguous",
+        choices=("contiguous", "channels_last"),
+    )
     validation: bool = option(False, "hold out 10 % of the training set and evaluate on it instead of the test set")
     optimizer: str = option("sgd", f"of every network: {', '.join(OPTIMIZERS)}, or a function as file.py:function")
     schedule: str | None = option(None, "learning rate schedule, a function as file.py:function, one step a batch")
@@ -54,7 +64,12 @@ class TrainingConfig(Options):
     eager: bool = option(False, "compute every step anew; by default steps that repeat are replayed on CUDA")
     max_steps_per_task: int | None = option(None, "stop every task after this many steps (a partial run)", low=1)
     max_tasks: int | None = option(None, "stop after this many tasks (a partial run)", low=1)
-    fisher_memory_mb: int = option(1024, "bound on intermediate results of a Fisher pass, MiB", low=1)
+    fisher_memory_mb: int | None = option(
+        None,
+        "bound on intermediate results of a Fisher pass, MiB; by default 16384 on CUDA, or less where less is free, "
+        "and 1024 elsewhere",
+        low=1,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

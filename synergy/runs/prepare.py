@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from synergy.data import sources
-from synergy.device import check_shortage, find_device, memory_errors
+from synergy.device import (
+    check_shortage,
+    find_device,
+    memory_errors,
+    usual_fisher_memory,
+    usual_layouts,
+    usual_precision,
+)
 from synergy.engine.context import draws_in_training
 from synergy.engine.optimizers import OptimizerMaker, optimizer_maker, schedules
 from synergy.engine.worker import Means, Worker
@@ -24,7 +33,7 @@ from synergy.nets.named import giving_logits
 from synergy.ops.frozen import Frozen
 from synergy.ops.modes import evaluating
 from synergy.ops.objectives import CROSS_ENTROPY, Objective, weighted_cross_entropy
-from synergy.ops.vectors import channels_last, trained
+from synergy.ops.vectors import channels_last, gains_by_channels_last, trained
 from synergy.randomness import TorchRandomness, torch_generator
 from synergy.registry import fingerprint, label, load_function
 from synergy.runs import csv_log, tensorboard_log
@@ -37,6 +46,9 @@ from synergy.scenarios.base import AnyScenario, StreamSetting
 @dataclass(frozen=True)
 class Prepared:
     """All the parts of a run, before its first step.
+
+    Attributes:
+        config: complete: options whose usual value depends on the device have the value that is used.
 
     Examples:
         >>> from synergy.runs.config import build
@@ -65,6 +77,8 @@ class Prepared:
 def prepare(config: RunConfig) -> Prepared:
     """Load the data and build scenario, network and method. Nothing is written.
 
+    Options whose usual value depends on the device get it, unless they were given.
+
     Raises:
         UsageError: the data or the device are missing, method, scenario and network do not fit each other, or no task
             would be learned.
@@ -74,6 +88,12 @@ def prepare(config: RunConfig) -> Prepared:
     check_compatible(config.method_name, method_type, config.scenario_name, scenario_type)
     training = config.training
     device = find_device(training.device)
+    training = replace(
+        training,
+        precision=training.precision or usual_precision(device),
+        fisher_memory_mb=training.fisher_memory_mb or usual_fisher_memory(device),
+    )
+    assert training.precision is not None and training.fisher_memory_mb is not None, "filled in by the device"
     assert training.n_epochs is not None and training.batch_size is not None, "filled in from the scenario"
     if method_type.only_batch_size not in (None, training.batch_size):
         only = method_type.only_batch_size
@@ -90,17 +110,19 @@ def prepare(config: RunConfig) -> Prepared:
     scenario = scenario_type(config.scenario, StreamSetting(source, training.seed, training.batch_size, device))
     check_compatible(config.method_name, method_type, config.scenario_name, scenario)
 
-    def build_net(name: str) -> nn.Module:
+    def build_net(name: str, layout: str) -> nn.Module:
         generator = torch_generator(training.seed, f"net/{name}")
         net = build(net_type, config.net, scenario.shape, scenario.n_classes, generator).to(device)
         if config.net_name not in NETS and not isinstance(net, torch.jit.ScriptModule):
             giving_logits(net)
-        return channels_last(net) if training.memory_format == "channels_last" else net
+        return channels_last(net) if layout == "channels_last" else net
 
-    net = _tried(lambda: build_net("net"), config.net_name, scenario)
+    layouts = usual_layouts(device) if training.memory_format is None else (training.memory_format,)
+    net, layout = _laid_out(partial(build_net, "net"), layouts, config.net_name, scenario)
+    config = replace(config, training=replace(training, memory_format=layout))
     frozen = Frozen.of(net)
     setting = Setting(
-        build_net=build_net,
+        build_net=partial(build_net, layout=layout),
         view=scenario.view,
         n_classes=scenario.n_classes,
         seed=training.seed,
@@ -161,6 +183,18 @@ def _optimizer_maker(training: TrainingConfig, name: str, method: type[Method[An
     if training.optimizer in OPTIMIZERS:
         return optimizer_maker(named=training.optimizer, clip_norm=training.clip_norm)
     return optimizer_maker(load_function("optimizer", training.optimizer), clip_norm=training.clip_norm)
+
+
+def _laid_out(
+    build_net: Callable[[str], nn.Module], layouts: Sequence[str], name: str, scenario: AnyScenario
+) -> tuple[nn.Module, str]:
+    """The network in the first of these layouts that it can take, and that layout. Errors as `_tried`, for the last."""
+    for layout in layouts[:-1]:
+        with suppress(UsageError):
+            net = _tried(partial(build_net, layout), name, scenario)
+            if gains_by_channels_last(net):
+                return net, layout
+    return _tried(partial(build_net, layouts[-1]), name, scenario), layouts[-1]
 
 
 def _tried(build_net: Callable[[], nn.Module], name: str, scenario: AnyScenario) -> nn.Module:

@@ -27,7 +27,7 @@ RECORD_NAME = "record.json"
 RESULTS_NAME = "results.jsonl"
 MAX_RUN_ID = 255
 """Most characters of a run's name, which is the name of a folder."""
-OF_A_RUN = frozenset(("seed", "data_dir", "device"))
+OF_A_RUN = frozenset(("seed", "data_dir", "device", "fisher_memory_mb"))
 """Training options in which the runs of one setup may differ."""
 MOST_NAMED = 5
 """Lines that one warning names."""

@@ -16,9 +16,9 @@ from synergy.runs import csv_log, records
 from synergy.runs.config import CONFIG_NAME, RunConfig
 from synergy.runs.config_file import in_present_form, read_config
 from synergy.runs.folder import owned, shell_word, writing, writing_into
-from synergy.runs.groups import GROUPS
+from synergy.runs.groups import BY_DEVICE, GROUPS
 from synergy.runs.listeners import Listener
-from synergy.runs.prepare import prepare
+from synergy.runs.prepare import Prepared, prepare
 from synergy.runs.records import Record
 from synergy.runs.session import Session, origin
 from synergy.state import State, restore_fresh, same
@@ -58,6 +58,12 @@ def reopened(folder: Path) -> Iterator[Reopened]:
     # The record needs the name of the folder, which "." lacks.
     folder = folder.resolve() if folder.name in ("", "..") else folder
     config = replace(config, output=replace(config.output, output_dir=str(folder.parent)))
+    prepared = None
+    if any(vars(config.training)[name] is None for name in BY_DEVICE):
+        # The file is replaced, and the lock with it.
+        with owned(folder):
+            prepared = _settled(config, folder)
+            config = prepared.config
     with owned(folder):
         record = records.read(folder) if (folder / records.RECORD_NAME).exists() else None
         if record is not None:
@@ -66,7 +72,7 @@ def reopened(folder: Path) -> Iterator[Reopened]:
             files.remove_leftovers(folder / records.RECORD_NAME)
             # A folder that cannot be written is found before the training.
             files.try_writing(folder / records.RECORD_NAME)
-        yield _restored(config, folder, record)
+        yield _restored(config, folder, record, prepared)
 
 
 def resume(
@@ -111,9 +117,24 @@ def publish_late(record: Record, output_dir: Path) -> None:
         records.append(record, output_dir)
 
 
-def _restored(config: RunConfig, folder: Path, record: Record | None) -> Reopened:
-    """Restore the run from its newest good checkpoint, else begin anew. `record` is from an earlier process, if any."""
-    session, skipped = Session(prepare(config), folder), []
+def _settled(config: RunConfig, folder: Path) -> Prepared:
+    """Prepare a run that was never prepared, and keep the values that its device decides, wherever it goes on."""
+    prepared = prepare(config)
+    with writing_into(folder):
+        files.write_atomically(folder / CONFIG_NAME, prepared.config.to_toml())
+    return prepared
+
+
+def _restored(config: RunConfig, folder: Path, record: Record | None, prepared: Prepared | None) -> Reopened:
+    """Restore the run from its newest good checkpoint, else begin anew.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        record: from an earlier process, if any.
+        prepared: the parts, fresh, if they are there.
+    """
+    session, skipped = Session(prepared or prepare(config), folder), []
     if record is not None:
         _check_same(record.config, record.source, origin(session.prepared), f"{folder / records.RECORD_NAME}")
     with writing_into(session.checkpoints.folder):

@@ -87,7 +87,7 @@ class Session:
         status: Status = "finished"
         error = None
         try:
-            with exactness(config.training.precision), memory_errors():
+            with exactness(self.prepared.worker.means.precision), memory_errors():
                 training.run()
         except TrainingError as failure:
             status, error = "failed", str(failure)

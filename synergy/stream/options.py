@@ -28,7 +28,17 @@ class StreamOptions(Options):
     memory_on: str = option(
         "device", "where memory keeps samples: beside the network, or on the host", choices=("device", "host")
     )
-    precision: str = option("fp32", "precision of convolutions and matrix products", choices=("fp32", "tf32", "bf16"))
+    precision: str | None = option(
+        None,
+        "precision of convolutions and matrix products; by default tf32 on CUDA, fp32 elsewhere",
+        choices=("fp32", "tf32", "bf16"),
+    )
+    memory_format: str | None = option(
+        None,
+        "memory layout of convolutions; by default channels_last on CUDA if the network can take it; contiguous leaves "
+        "the network's own",
+        choices=("contiguous", "channels_last"),
+    )
     eager: bool = option(False, "compute every step anew; by default steps that repeat are replayed on CUDA")
     clip_norm: float | None = option(None, "bound on the norm of a step's gradient", low=0)
     prequential: str = option(
@@ -38,7 +48,12 @@ class StreamOptions(Options):
         choices=(LEARNING, ANSWERING, OFF),
     )
     head: str | None = option(None, "name of the linear layer that gives the logits; by default the last one")
-    fisher_memory_mb: int = option(1024, "bound on intermediate results of a Fisher pass, MiB", low=1)
+    fisher_memory_mb: int | None = option(
+        None,
+        "bound on intermediate results of a Fisher pass, MiB; by default 16384 on CUDA, or less where less is free, "
+        "and 1024 elsewhere",
+        low=1,
+    )
     seed: int = option(0, "seed of everything random", low=0)
 
 

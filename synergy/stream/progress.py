@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from math import isfinite, prod
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from synergy.stream.intake import Intake, as_samples, check_finite, column_names
 from synergy.stream.labels import Labels
 from synergy.stream.options import ANSWERING, LEARNING, OFF
 from synergy.stream.recipe import Recipe
-from synergy.stream.rehearsal import rehearse
+from synergy.stream.rehearsal import rehearse_layouts
 from synergy.types import Batch, Losses, Predictor
 
 T = TypeVar("T")
@@ -139,7 +140,8 @@ class Progress:
         """Make the method, now that the first batch says what a sample and its target are like."""
         if packing is not None:
             self.recipe.template.take(packing)
-        seen = rehearse(self.recipe, raw, self.labels)
+        seen, layout = rehearse_layouts(self.recipe, raw, self.labels)
+        self.recipe = replace(self.recipe, options=replace(self.recipe.options, memory_format=layout))
         self.output = seen.output
         outputs = prod(seen.output)
         target = LABEL_BYTES if self.labels is not None else outputs * self.recipe.view.dtype.itemsize

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from synergy.data.view import ImageView
-from synergy.device import autocast, find_device
+from synergy.device import autocast, find_device, usual_fisher_memory, usual_precision
 from synergy.engine.optimizers import OptimizerFactory, SchedulerFactory, optimizer_maker, schedules
 from synergy.engine.worker import Means, Worker
 from synergy.errors import UsageError
@@ -58,6 +58,11 @@ def make_recipe(
     if optimizer is not None and "lr" in options:
         raise UsageError("lr: given beside an optimizer; allowed: one of the two")
     template = Template(net, None if device is None else find_device(device), own.head)
+    own = replace(
+        own,
+        precision=own.precision or usual_precision(template.device),
+        fisher_memory_mb=own.fisher_memory_mb or usual_fisher_memory(template.device),
+    )
     view = StreamView(transform, callables["augment"], template.dtype)
     weights = check_weights(class_weights, name, kind)
     return Recipe(name, kind, chosen, own, template, view, weights, optimizer, callables["scheduler"])
@@ -88,7 +93,7 @@ class Recipe:
 
     Attributes:
         name, kind, config: of the method.
-        options: of the learner.
+        options: of the learner; precision and bound of a Fisher pass are filled in.
         template: the network.
         view: what the network sees of stored samples.
         class_weights: by label; None where all count the same.
@@ -113,7 +118,13 @@ class Recipe:
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of a pass through the network."""
-        return autocast(self.options.precision, self.template.device)()
+        return autocast(self.precision, self.template.device)()
+
+    @property
+    def precision(self) -> str:
+        """Of convolutions and matrix products."""
+        assert self.options.precision is not None, "filled in by `make_recipe`"
+        return self.options.precision
 
     def sized(self, sample: int, target: int, outputs: int) -> Self:
         """The same with a memory of as many samples as `buffer_bytes` hold, if that was given.
@@ -151,19 +162,21 @@ class Recipe:
         options = self.options
         method = self.method(outputs, labels)
         means = Means(
-            self.template.device, options.precision, options.seed, CHANCE, options.memory_on, eager=options.eager
+            self.template.device, self.precision, options.seed, CHANCE, options.memory_on, eager=options.eager
         )
         schedulers = schedules(method, self.scheduler, self.name)
         return Worker(method, means, draws=draws, recomputes=recomputes, schedulers=schedulers)
 
     def method(self, outputs: int, labels: Labels | None) -> Method[Any]:
         """A fresh method for a network of so many outputs."""
+        memory_mb = self.options.fisher_memory_mb
+        assert memory_mb is not None, "filled in by `make_recipe`"
         setting = Setting(
             build_net=self.template.build,
             view=self.view,
             n_classes=outputs,
             seed=self.options.seed,
-            fisher_memory_mb=self.options.fisher_memory_mb,
+            fisher_memory_mb=memory_mb,
             objective=self.objective(outputs, labels),
             make_optimizer=optimizer_maker(self.optimizer, clip_norm=self.options.clip_norm),
             frozen=self.template.frozen,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
+from synergy.device import usual_layouts
 from synergy.errors import SHORTAGES, UsageError
 from synergy.nets.named import giving_logits, has_logits
 from synergy.ops.growth import classifier, widen
 from synergy.ops.modes import evaluating
+from synergy.ops.vectors import gains_by_channels_last
 from synergy.randomness import TorchRandomness
 from synergy.stream.explained import check_normalised, needs_more_samples
 from synergy.stream.labels import Labels
@@ -69,6 +72,26 @@ def rehearse(recipe: Recipe, raw: Tensor, labels: Labels | None) -> Rehearsal:
     if labels is not None and not labels.fixed:
         _check_growth(recipe, trial, inputs, output[0])
     return Rehearsal(output, noticed.drawn, noticed.recomputed)
+
+
+def rehearse_layouts(recipe: Recipe, raw: Tensor, labels: Labels | None) -> tuple[Rehearsal, str]:
+    """As `rehearse`, in the memory layout that was asked for, else in the best one that the network can take.
+
+    Returns:
+        What was shown, and the layout, which the template has from now on.
+    """
+    template, asked = recipe.template, recipe.options.memory_format
+    if asked == "channels_last":
+        template.lay_out()
+        return rehearse(recipe, raw, labels), asked
+    best = usual_layouts(template.device)[0] if asked is None and not template.is_lazy() else "contiguous"
+    if best == "channels_last" and gains_by_channels_last(template.net):
+        own = template.net
+        with suppress(UsageError):
+            template.lay_out()
+            return rehearse(recipe, raw, labels), best
+        template.net = own
+    return rehearse(recipe, raw, labels), "contiguous"
 
 
 def fill(recipe: Recipe, inputs: Tensor, labels: Labels | None) -> tuple[nn.Module, list[int]]:

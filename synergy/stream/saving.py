@@ -63,7 +63,9 @@ def read(path: str | Path, device: torch.device) -> State:
 def arguments(state: State) -> dict[str, Any]:
     """Arguments of `Learner` for a learner that was read, but for the network, the method and callables."""
     labels = labels_of(state) if state["fixed"] else None
-    return {"classes": labels, "class_weights": restored_weights(state["class_weights"]), **state["options"]}
+    # Learners of earlier releases had no other layout than their network's own.
+    options = {"memory_format": "contiguous"} | state["options"]
+    return {"classes": labels, "class_weights": restored_weights(state["class_weights"]), **options}
 
 
 def labels_of(state: State) -> list[Hashable]:
@@ -164,6 +166,8 @@ def restore_progress(progress: Progress, state: State, labels: Sequence[Hashable
     if "columns" in state["sample"]:
         progress.intake.fix_names([restored(name) for name in state["sample"]["columns"]])
     _restore_network(progress, state, example)
+    if progress.recipe.options.memory_format == "channels_last":
+        progress.recipe.template.lay_out()
     if progress.labels is not None:
         progress.labels.restore(labels)
     worker = progress.recipe.worker(state["outputs"], progress.labels, draws=state["chance"] is not None)

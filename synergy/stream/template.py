@@ -14,7 +14,7 @@ from synergy.errors import UsageError
 from synergy.nets.named import Packing, giving_logits, taking
 from synergy.ops.frozen import Frozen
 from synergy.ops.growth import classifier, classifier_name, widen
-from synergy.ops.vectors import trained, twin
+from synergy.ops.vectors import channels_last, trained, twin
 
 
 class Template:
@@ -66,6 +66,10 @@ class Template:
     def give_logits(self) -> None:
         """Let the network give the `logits` of its outputs from now on."""
         self.net = giving_logits(twin(self.net))
+
+    def lay_out(self) -> None:
+        """Lay out convolutions with channels last from now on. Raises UsageError if one has too few channels."""
+        self.net = channels_last(deepcopy(self.net))
 
     def initial(self) -> dict[str, Tensor]:
         """The weights as they were given, and buffers, without what is frozen."""

@@ -46,7 +46,7 @@ def measured(config: RunConfig) -> Cost:
     training = Training(prepared.worker, scenario, schedule, seed=config.training.seed)
     training.should_stop = lambda: training.steps >= MOST_STEPS or (time.perf_counter() > until and training.steps > 1)
     try:
-        with exactness(config.training.precision), memory_errors():
+        with exactness(prepared.worker.means.precision), memory_errors():
             training.run()
     except Stopped:
         pass

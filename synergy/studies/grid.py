@@ -15,7 +15,7 @@ from synergy.errors import UsageError
 from synergy.methods import METHOD_CLASSES
 from synergy.registry import label
 from synergy.runs.config import PresetChoice, RunConfig, build, usual_net
-from synergy.runs.groups import option_classes
+from synergy.runs.groups import BY_DEVICE, option_classes
 from synergy.runs.prepare import check_compatible
 from synergy.scenarios import SCENARIO_CLASSES
 from synergy.studies.request import SWITCHES, Request, Variant, places_of
@@ -112,9 +112,14 @@ def _order_of_seed(request: Request, run: PlannedRun) -> int:
 
 
 def identity(config: RunConfig) -> str:
-    """What makes two configurations the same run: all options but what is written and where things are."""
+    """What makes two configurations the same run: all options but what is written and where things are.
+
+    Usual values that depend on the device are not known before the run is prepared: they count as none.
+    """
     tables = config.as_mapping()
-    training = {name: value for name, value in tables["training"].items() if name not in ("data_dir", "device")}
+    usual = {name for name in BY_DEVICE if config.provenance.get(name, "default") == "default"}
+    left_out = usual | {"data_dir", "device"}
+    training = {name: value for name, value in tables["training"].items() if name not in left_out}
     kept = {name: table for name, table in tables.items() if name != "output"} | {"training": training}
     return json.dumps([kept, dict(config.files)], sort_keys=True)
 

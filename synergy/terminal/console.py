@@ -60,11 +60,17 @@ def opening(prepared: Prepared) -> str:
         "method": f"{config.method_name}{_listed(values['method'])}",
         "net": f"{config.net_name}{_listed(values['net'])}, {prepared.n_parameters:,} parameters",
         "training": f"{epochs}, batch size {config.training.batch_size}" + ", partial" * config.partial,
-        "device": device_name(prepared.device),
+        "device": ", ".join([device_name(prepared.device), *_means(config)]),
         "seed": str(config.training.seed),
         "values from": _origins(config.provenance),
     }
     return "\n".join(_paragraphs(name, text) for name, text in lines.items())
+
+
+def _means(config: RunConfig) -> list[str]:
+    """How a run computes: its precision and memory layout."""
+    training = config.training
+    return [str(training.precision), str(training.memory_format).replace("_", " ")]
 
 
 def tuned_values_hint(config: RunConfig) -> str:
