@@ -17,7 +17,7 @@ from synergy.errors import UsageError
 from synergy.ops.vectors import FEWEST_CHANNELS
 from synergy.runs import prepare as preparing
 from synergy.runs import records
-from synergy.runs.config import CONFIG_NAME, RunConfig, build
+from synergy.runs.config import RunConfig, build
 from synergy.runs.config_file import read_config
 from synergy.runs.folder import new_folder
 from synergy.runs.prepare import prepare
