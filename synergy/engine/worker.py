@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from synergy.decisions import Row
-from synergy.engine.context import step_context
+from synergy.engine.context import step_context, weights_together
 from synergy.engine.replay import CudaGraphs, Recorder, Replays
 from synergy.errors import UsageError
 from synergy.memory.base import Forgetful, check_samples
@@ -102,7 +102,10 @@ class Worker:
         self._chance = self._fresh_chance() if draws else None
         if self._chance is not None:
             self._chance.recomputes = recomputes
-        self.context = step_context(means.precision, means.device, self._chance)
+        shadowed = weights_together(means.precision, method)
+        self.answering = step_context(means.precision, means.device, shadowed=shadowed)
+        """The context of an answer."""
+        self.context = step_context(means.precision, means.device, self._chance, shadowed)
         for memory in method.memories():
             memory.store.on_host = means.memory_on == "host"
         recorder = means.recorder() if recorder is None else recorder
@@ -116,7 +119,7 @@ class Worker:
             self.method,
             recorder,
             device=means.device,
-            within=step_context(means.precision, means.device),
+            within=self.answering,
             drawing=nullcontext if chance is None else chance.drawing,
             lent=nullcontext if chance is None else chance.lent,
         )

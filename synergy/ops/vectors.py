@@ -31,6 +31,9 @@ class Flat:
         net: its trained parameters share one dtype and one device; there is at least one.
         with_grads: whether to keep gradients too; an averaged network needs none.
 
+    Attributes:
+        parameters: the trained ones, in their order.
+
     Examples:
         >>> from torch import nn
         >>> net = nn.Linear(2, 1)
@@ -42,26 +45,26 @@ class Flat:
 
     def __init__(self, net: nn.Module, with_grads: bool = True) -> None:
         self._net = net
-        self._with_grads = with_grads
+        self.with_grads = with_grads
         self._flatten()
 
     def _flatten(self) -> None:
-        with_grads = self._with_grads
-        self._parameters = trained(self._net)
-        kinds = {(p.dtype, p.device) for p in self._parameters}
+        with_grads = self.with_grads
+        self.parameters = trained(self._net)
+        kinds = {(p.dtype, p.device) for p in self.parameters}
         assert len(kinds) == 1, f"parameters of one dtype on one device are required, found {kinds}"
-        first = self._parameters[0]
-        total = sum(p.numel() for p in self._parameters)
+        first = self.parameters[0]
+        total = sum(p.numel() for p in self.parameters)
         self.values = torch.empty(total, dtype=first.dtype, device=first.device)
         self.grads = torch.zeros_like(self.values) if with_grads else self.values.new_empty(0)
         self.parameter = nn.Parameter(self.values, requires_grad=with_grads)
         self.parameter.grad = self.grads if with_grads else None
         with torch.no_grad():
-            for parameter, view in zip(self._parameters, self.views(self.values), strict=True):
+            for parameter, view in zip(self.parameters, self.views(self.values), strict=True):
                 view.copy_(parameter)
                 parameter.data = view
         if with_grads:
-            for parameter, view in zip(self._parameters, self.views(self.grads), strict=True):
+            for parameter, view in zip(self.parameters, self.views(self.grads), strict=True):
                 parameter.grad = view
 
     def follow(self) -> Tensor:
@@ -93,7 +96,7 @@ class Flat:
     def views(self, vector: Tensor) -> Iterator[Tensor]:
         """A vector `[P]` as tensors of the parameters' shapes and memory layouts, sharing its storage."""
         start = 0
-        for parameter in self._parameters:
+        for parameter in self.parameters:
             segment = vector[start : start + parameter.numel()]
             start += parameter.numel()
             yield _shaped_like(segment, parameter)

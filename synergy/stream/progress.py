@@ -230,7 +230,8 @@ class Progress:
 
     def _answered(self, answer: Predictor, inputs: Tensor) -> Tensor:
         """Outputs for `[B, ...]`. Ctrl-C waits, since the network is in evaluation mode meanwhile."""
-        with uninterrupted(), self.recipe.autocast():
+        assert self.worker is not None, "somebody answers"
+        with uninterrupted(), self.worker.answering():
             return answer(inputs)
 
     def _answers_before(self, worker: Worker, batch: Batch) -> Tensor:
