@@ -94,7 +94,8 @@ class _Copy:
             return self._views[number]
         # A weight that is used again gets a gradient of its own, as by a cast of its own: they are added in float32.
         if not self._differentiable or number in self._used:
-            self._differentiable = _Cast.apply(self.weights.parameter, self.weights, self._views)
+            cast: Any = _Cast.apply
+            self._differentiable = cast(self.weights.parameter, self.weights, self._views)
             self._used = set()
         self._used.add(number)
         return self._differentiable[number]
@@ -106,7 +107,7 @@ class _Copy:
     def _write(self) -> None:
         # A new buffer each time: a backward pass may still need the old one.
         self._views = list(_views(self.parameters))
-        torch._foreach_copy_(self._views, self.parameters)
+        torch._foreach_copy_(self._views, list[Tensor](self.parameters))
         self._versions = [self.weights.values._version, *(parameter._version for parameter in self.parameters)]
         self._differentiable, self._used = (), set()
 
