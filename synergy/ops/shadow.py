@@ -3,7 +3,7 @@
 Within `torch.autocast` a convolution or a linear layer casts its weight, and its gradient is cast back. Here all weights
 are cast in one operation when they have changed, and all gradients of a pass are cast back in one. The numbers are the
 same, bit by bit: a cast is one of single elements, and gradients of several passes are added in float32 as before. Last
-bits differ only where one forward pass uses a weight twice and there are several passes: they are added in another order.
+bits differ only where a forward pass uses a weight twice and there are several passes: they are added in another order.
 """
 
 from __future__ import annotations
