@@ -1,6 +1,6 @@
 """One bfloat16 copy of a network's parameters, in place of a cast of every weight at each of its uses.
 
-Within `torch.autocast` a convolution or a linear layer casts its weight, and its gradient is cast back. Here all weights
+Within `torch.autocast` a convolution or a linear layer casts its weight and casts its gradient back. Here all weights
 are cast in one operation when they have changed, and all gradients of a pass are cast back in one. The numbers are the
 same, bit by bit: a cast is one of single elements, and gradients of several passes are added in float32 as before. Last
 bits differ only where a forward pass uses a weight twice and there are several passes: they are added in another order.
