@@ -251,6 +251,15 @@ class _PublishedReader:
         return counts == (self.published.train_samples, self.published.test_samples)
 
 
+def published_files(published: Published, data_folder: Path) -> Files | None:
+    """The Parquet files of a data set in a data folder; None if it has none.
+
+    Raises:
+        UsageError: some of them are missing, or the folder is that of the data set itself.
+    """
+    return _published(published, data_folder).files
+
+
 def _published(published: Published, data_folder: Path | None) -> _PublishedReader:
     if data_folder is None:
         return _PublishedReader(published, None, None)

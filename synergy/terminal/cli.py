@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.release import release
-from synergy.terminal import check, commands, report, reproduce, study, verify
+from synergy.terminal import check, commands, doctor, report, reproduce, study, verify
 from synergy.terminal.commands import FAILED_EXIT, INTERRUPTED_EXIT
 from synergy.terminal.output import Outlet, complain, occupy_standard_files, warn
 from synergy.terminal.parser import Parser
@@ -31,6 +31,7 @@ Continual learning: SYNERgy, its baselines and its benchmarks.
   synergy report RUN [RUN ...]                         compare runs, draw a picture
   synergy verify RUN                                   run a record again, compare bit by bit
   synergy reproduce TABLE                              make a published table again, beside its numbers
+  synergy doctor                                       is everything here that a run needs?
 """
 
 COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
@@ -42,6 +43,7 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "check": check.check,
     "verify": verify.verify,
     "reproduce": reproduce.reproduce,
+    "doctor": doctor.doctor,
 }
 
 
