@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synergy.studies.warm import warm_up
 from synergy.terminal import study
 from synergy.terminal.output import say
 from synergy.terminal.parser import Parser
@@ -36,7 +37,7 @@ def reproduce(arguments: list[str]) -> int:
     """`synergy reproduce`: run what a table needs and is not there yet, then compare."""
     known = _parser().parse_strictly(arguments)
     if not known.dry_run:
-        study.warm_up()
+        warm_up()
     from synergy.studies.reproduce import compared, reproduction
 
     folder = Path(known.output_dir or f"reproduce-{known.table}{'-quick' if known.quick else ''}")

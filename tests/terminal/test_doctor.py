@@ -80,7 +80,8 @@ def test_a_torn_data_file_is_a_problem(mnist: Path) -> None:
 
 def test_a_damaged_image_is_a_problem(mnist: Path) -> None:
     encoded = png(pictures(1, 28, 28)[0])
-    write_parquet(mnist / "test-0.parquet", [encoded[:40]] + [encoded] * 9, [n % 10 for n in range(10)])
+    images: list[bytes | None] = [encoded[:40], *[encoded] * 9]
+    write_parquet(mnist / "test-0.parquet", images, [n % 10 for n in range(10)])
     assert of_mnist().level == "problem" and "row 0 of test-0.parquet" in of_mnist().text
 
 
