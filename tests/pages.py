@@ -28,6 +28,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from synergy.studies.reproduce import reproduction
+from synergy.terminal import reproduce
 from synergy.terminal.cli import main
 from synergy.terminal.parser import run_config
 from tests.commands import BRIEF
@@ -48,6 +50,7 @@ NOT_RUN = {
     r"make ": "sets up an environment, which takes minutes; .ci/run calls the same targets",
     r".*\bpython (-m )?benchmarks\b": "takes minutes to hours; what it prints stands on the page",
     r"python -m tests\.torture": "takes minutes; tests/torture does the same to fewer runs",
+    r"synergy reproduce ": "takes minutes; tests/terminal/test_reproduce.py makes a table of few images",
     r".*--dataset \w+-(mnist|360|cifar10|cifar100|tinyimg)\b": "needs data of many megabytes",
 }
 """Commands that no test runs, by their beginning, and why. Their flags are checked all the same (`check`)."""
@@ -186,6 +189,11 @@ def _check_run(words: list[str]) -> None:
     run_config(words[2:])
 
 
+def _check_reproduce(words: list[str]) -> None:
+    known = reproduce.parser().parse_strictly(words[2:])
+    reproduction(known.table, Path("S"), models=known.models, buffer_sizes=known.buffer_sizes, seeds=known.seeds)
+
+
 def _check_make(words: list[str]) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in words[1:]:
@@ -209,6 +217,7 @@ def _check_script(words: list[str]) -> None:
 
 CHECKS: dict[str, Callable[[list[str]], None]] = {
     "synergy run": _check_run,
+    "synergy reproduce": _check_reproduce,
     "python main.py": _check_run,
     "make": _check_make,
     "pip install": _check_install,

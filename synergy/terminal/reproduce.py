@@ -35,7 +35,7 @@ PASSED_ON = ("data_dir", "device", "precision")
 
 def reproduce(arguments: list[str]) -> int:
     """`synergy reproduce`: run what a table needs and is not there yet, then compare."""
-    known = _parser().parse_strictly(arguments)
+    known = parser().parse_strictly(arguments)
     if not known.dry_run:
         warm_up()
     from synergy.studies.reproduce import compared, reproduction
@@ -59,25 +59,26 @@ def reproduce(arguments: list[str]) -> int:
     return code
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def parser() -> Parser:
+    """The flags of `synergy reproduce`."""
+    made = Parser(
         "synergy reproduce",
         description=DESCRIPTION.format(tables=", ".join(NAMES)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("table", metavar="TABLE", help=f"one of {', '.join(NAMES)}")
-    parser.add_argument("--quick", action="store_true", help="one seed, three methods, shortened runs")
-    parser.add_argument("--models", type=_names, metavar="A,B", help="methods (by default the main ones)")
-    parser.add_argument("--buffer_sizes", type=_sizes, metavar="N,M", help="samples in memory (default 200,500)")
-    parser.add_argument("--seeds", metavar="0-9", help="seeds (default 0-2)")
-    parser.add_argument("--output_dir", metavar="DIR", help="folder of the study (default reproduce-TABLE)")
+    made.add_argument("table", metavar="TABLE", help=f"one of {', '.join(NAMES)}")
+    made.add_argument("--quick", action="store_true", help="one seed, three methods, shortened runs")
+    made.add_argument("--models", type=_names, metavar="A,B", help="methods (by default the main ones)")
+    made.add_argument("--buffer_sizes", type=_sizes, metavar="N,M", help="samples in memory (default 200,500)")
+    made.add_argument("--seeds", metavar="0-9", help="seeds (default 0-2)")
+    made.add_argument("--output_dir", metavar="DIR", help="folder of the study (default reproduce-TABLE)")
     for name in PASSED_ON:
-        parser.add_argument(f"--{name}", metavar=name.upper(), help=f"as of `synergy run --{name}`")
-    parser.add_argument("--dry_run", action="store_true", help="say what would run and how long it would take")
-    parser.add_argument("--retry_failed", action="store_true", help="try runs that failed again")
-    study.add_places(parser)
-    return parser
+        made.add_argument(f"--{name}", metavar=name.upper(), help=f"as of `synergy run --{name}`")
+    made.add_argument("--dry_run", action="store_true", help="say what would run and how long it would take")
+    made.add_argument("--retry_failed", action="store_true", help="try runs that failed again")
+    study.add_places(made)
+    return made
 
 
 def _names(text: str) -> list[str]:
