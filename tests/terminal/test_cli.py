@@ -470,22 +470,26 @@ def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     assert_refused(Outcome(2, "", err), r"runs/\xfc/\xdf: ", "finished")
 
 
-def test_help_imports_no_torch() -> None:
+def test_help_and_the_package_import_no_large_library() -> None:
     program = """
 import sys
 from synergy.terminal.cli import main
-for arguments in ([], ["--help"], ["--version"], ["run", "--help"], ["list", "--help"], ["report", "--help"]):
+for arguments in ([], ["--help"], ["--version"], ["run", "--help"], ["list", "--help"], ["report", "--help"],
+                  ["study", "--help"]):
     try:
         main(arguments)
     except SystemExit as end:
         assert end.code == 0
     for library in ("torch", "numpy", "sklearn", "matplotlib"):
         assert library not in sys.modules, (arguments, library)
+import synergy
+for library in ("torch", "numpy", "ray", "optuna", "matplotlib", "pandas", "mlflow", "datasets", "wandb", "rich"):
+    assert library not in sys.modules, library
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert (finished.returncode, finished.stderr) == (0, "")
-    assert finished.stdout.count("usage: synergy") == 5
+    assert finished.stdout.count("usage: synergy") == 6
 
 
 def test_help_of_a_method_and_a_scenario_shows_their_options() -> None:
