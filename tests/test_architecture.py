@@ -131,6 +131,7 @@ def test_none_imports_another_of_its_kind(package: str) -> None:
         ("matplotlib", "synergy.report.pictures"),
         ("tensorboard", "synergy.runs.tensorboard_log"),
         ("datasets", "synergy.data.hub"),
+        ("optuna", "synergy.studies.search"),
         ("river", "synergy.stream.faces.river"),
     ],
 )

@@ -18,8 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
+
+import tomli_w
 
 from synergy.errors import UsageError
 
@@ -116,6 +119,82 @@ def parse(scenario: str, text: str) -> tuple[Preset, ...]:
     presets = tuple(_preset(scenario, entry, f"{where}, entry {n}") for n, entry in enumerate(entries, start=1))
     _check_together(presets, where)
     return presets
+
+
+def read(path: Path) -> tuple[Preset, ...] | None:
+    """The presets in a file of a user; each entry also names its `scenario`. None if the file is of another kind.
+
+    Raises:
+        UsageError: an entry is malformed.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return None  # whoever reads the other kind says what is wrong
+    if "preset" not in document:
+        return None
+    try:
+        entries = document["preset"]
+        assert set(document) == {"preset"} and isinstance(entries, list), f"{path}: must hold [[preset]] entries only"
+        return tuple(_with_scenario(entry, f"{path}, entry {n}") for n, entry in enumerate(entries, start=1))
+    except AssertionError as error:
+        raise UsageError(str(error)) from error
+
+
+def to_toml(presets: Sequence[Preset]) -> str:
+    """The text of a file that `read` reads.
+
+    Examples:
+        >>> print(to_toml([Preset("rot-digits", None, "sgd", None, {"lr": 0.1}, "chosen here: by hand")]))
+        [[preset]]
+        scenario = "rot-digits"
+        method = "sgd"
+        source = "chosen here: by hand"
+        <BLANKLINE>
+        [preset.values]
+        lr = 0.1
+        <BLANKLINE>
+    """
+    names = ("scenario", "variant", "method", "buffer_size", "source", "note")
+    entries = []
+    for preset in presets:
+        known = {name: vars(preset)[name] for name in names}
+        tables = {"values": dict(preset.values)} | ({"unused": dict(preset.unused)} if preset.unused else {})
+        entries.append({name: value for name, value in known.items() if value not in (None, "")} | tables)
+    return tomli_w.dumps({"preset": entries})
+
+
+def choose(
+    presets: Sequence[Preset], where: str, scenario: str | None, method: str | None, buffer_size: int | None
+) -> Preset:
+    """The one of some presets that is for this scenario, method and memory size, as far as they are known.
+
+    Args:
+        where: the presets are, for errors.
+
+    Raises:
+        UsageError: there is none, or there are several.
+
+    Examples:
+        >>> choose(available("rot-mnist"), "presets", None, "synergy", 500).buffer_size
+        500
+    """
+    asked = {"scenario": scenario, "method": method, "buffer_size": buffer_size}
+    known = {name: value for name, value in asked.items() if value is not None}
+    found = [each for each in presets if all(vars(each)[name] in (value, None) for name, value in known.items())]
+    if len(found) == 1:
+        return found[0]
+    held = "; ".join(dict.fromkeys(f"{each.method} on {_label(each)}, buffer {each.buffer_size}" for each in presets))
+    given = ", ".join(f"{name} {value}" for name, value in known.items()) or "nothing"
+    flags = "--dataset, --model and --buffer_size"
+    raise UsageError(f"{where}: {len(found)} presets for {given}; it holds {held}; choose one with {flags}")
+
+
+def _with_scenario(entry: Any, where: str) -> Preset:
+    assert isinstance(entry, dict), f"{where}: must be a [[preset]] table"
+    scenario = entry.get("scenario")
+    assert isinstance(scenario, str) and scenario, f'{where}: must name its scenario, as scenario = "rot-digits"'
+    return _preset(scenario, {name: value for name, value in entry.items() if name != "scenario"}, where)
 
 
 @cache

@@ -103,6 +103,7 @@ class PresetChoice:
     Attributes:
         wanted: take the preset of this scenario, method and memory size.
         nearest: if that size has none, take the preset of the nearest size.
+        own: take this one, with its memory size and its stream.
 
     Examples:
         >>> build("rot-mnist", "er", {"buffer_size": 200}, PresetChoice(wanted=True)).method.lr
@@ -111,6 +112,7 @@ class PresetChoice:
 
     wanted: bool = False
     nearest: bool = False
+    own: presets.Preset | None = None
 
 
 def build(
@@ -155,9 +157,12 @@ def build(
     if method.only_batch_size is not None:
         values["batch_size"] = method.only_batch_size
         provenance["batch_size"] = f"default of {method_name}"
-    variant = _value(configs["scenario"], scenario.variant_option, {**from_file, **given})
-    size = _value(configs["method"], "buffer_size", {**from_file, **given})
-    preset = _preset(scenario_name, variant, method_name, size, preset_choice)
+    if preset_choice.own is not None:
+        preset = _own_preset(preset_choice, scenario.variant_option)
+    else:
+        variant = _value(configs["scenario"], scenario.variant_option, {**from_file, **given})
+        size = _value(configs["method"], "buffer_size", {**from_file, **given})
+        preset = _preset(scenario_name, variant, method_name, size, preset_choice)
     for origin, layer in ((FROM_FILE, from_file), preset, ("flag", given)):
         for name, value in layer.items():
             if name not in provenance:
@@ -197,6 +202,17 @@ def _value(options: type[Options], name: str | None, given: Mapping[str, Any]) -
     """The value given for an option, else its default; None for an option that does not exist."""
     defaults = {spec.name: spec.default for spec in options.specs()}
     return given.get(name, defaults[name]) if name in defaults else None
+
+
+def _own_preset(choice: PresetChoice, variant_option: str | None) -> tuple[str, Mapping[str, Any]]:
+    """A preset of the user's with what it is for. Raises UsageError if one of the package is asked for too."""
+    preset = choice.own
+    assert preset is not None
+    if choice.wanted or choice.nearest:
+        raise UsageError("--load_best_args: given beside a file of tuned values; allowed: one of them")
+    place = {variant_option: preset.variant, "buffer_size": preset.buffer_size}
+    known = {name: value for name, value in place.items() if name is not None and value is not None}
+    return f"preset: {preset.source}", {**known, **preset.values}
 
 
 def _preset(

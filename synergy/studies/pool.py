@@ -20,12 +20,13 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
 from synergy.device import keep_freed_memory
-from synergy.studies.work import Ended, Progress, go_on
+from synergy.errors import UsageError
+from synergy.studies.work import Ended, Evaluated, Progress, go_on
 
 TRIES = 3
 """How often a run is begun whose process dies."""
@@ -40,7 +41,7 @@ class Warned:
     text: str
 
 
-News: TypeAlias = Progress | Warned | Ended
+News: TypeAlias = Progress | Evaluated | Warned | Ended
 
 
 class Pool(Protocol):
@@ -60,8 +61,11 @@ class Pool(Protocol):
     def news(self, seconds: float) -> list[tuple[Path, News]]:
         """What has happened, after at most so many seconds. The last news of a run is `Ended`."""
 
+    def end(self, folder: Path) -> None:
+        """Ask the run in `folder` to stop between two steps, with a checkpoint."""
+
     def stop(self) -> None:
-        """Ask all runs to stop between two steps, with a checkpoint."""
+        """Ask all runs to stop so."""
 
     def close(self) -> None:
         """End what still works, at once."""
@@ -112,13 +116,24 @@ class LocalPool:
 
     def _start(self, folder: Path, tries: int) -> None:
         place = self._free.pop(0)
-        ours, theirs = self._context.Pipe()
         self._logs.mkdir(parents=True, exist_ok=True)
-        log = self._log(folder)
-        process = self._context.Process(target=_serve, args=(theirs, str(folder), dict(place), str(log)))
-        process.start()
-        theirs.close()
-        self._working[folder] = _Worker(process, ours, place, tries)
+        process, connection = self._forked(str(folder), dict(place), str(self._log(folder)))
+        self._working[folder] = _Worker(process, connection, place, tries)
+
+    def _forked(self, *arguments: Any) -> tuple[BaseProcess, Connection]:
+        """A process for a run. A fork server that was killed is begun again."""
+        for left in reversed(range(TRIES)):
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(target=_serve, args=(theirs, *arguments))
+            try:
+                process.start()
+                return process, ours
+            except (EOFError, ConnectionError) as error:
+                if not left:
+                    raise UsageError("the process that starts runs was ended; is there too little memory?") from error
+            finally:
+                theirs.close()
+        raise AssertionError("not reached")
 
     def news(self, seconds: float) -> list[tuple[Path, News]]:
         owners = {worker.connection: folder for folder, worker in self._working.items()}
@@ -135,6 +150,9 @@ class LocalPool:
             if isinstance(news, Ended):
                 self._release(folder)
         return found
+
+    def end(self, folder: Path) -> None:
+        self._working[folder].process.terminate()
 
     def stop(self) -> None:
         for worker in self._working.values():

@@ -15,7 +15,8 @@ import tomli_w
 from synergy.errors import UsageError, unknown
 from synergy.options import Option
 from synergy.runs.config import usual_net
-from synergy.runs.groups import NAMED, option_classes
+from synergy.runs.groups import NAMED, OutputConfig, option_classes
+from synergy.studies import space
 
 STUDY_NAME = "study.toml"
 """Name of the file that a study keeps in its folder."""
@@ -54,6 +55,7 @@ class Request:
         variants: each is run with all values; empty for a plain grid.
         output_dir: the folder of the study.
         switches: `load_best_args` and `nearest_best_args`, as far as they are given.
+        search: what is searched; None for a study that runs all its values.
 
     Examples:
         >>> request = asked({"models": ["er", "sgd"], "dataset": "rot-digits", "seeds": "0-2", "output_dir": "S"})
@@ -65,12 +67,14 @@ class Request:
     variants: tuple[Variant, ...]
     output_dir: Path
     switches: Mapping[str, bool] = field(default_factory=dict)
+    search: space.Search | None = None
 
     def to_toml(self) -> str:
         """The text of a study file that asks for the same. The folder is left out: the file lies in it."""
         content: dict[str, Any] = {name: _written(values) for name, values in self.values.items()} | dict(self.switches)
         variants = [{"name": each.name} | {k: _written(v) for k, v in each.values.items()} for each in self.variants]
         content |= {"variant": variants} if variants else {}
+        content |= {} if self.search is None else {"search": self.search.to_mapping()}
         return tomli_w.dumps(content)
 
 
@@ -109,6 +113,7 @@ def asked(content: Mapping[str, Any], places: Mapping[str, str] = _NO_PLACES) ->
         UsageError: a key is unknown, a value is not allowed, or a list is empty.
     """
     content = dict(content)
+    searched = content.pop("search", None)
     variants = content.pop("variant", [])
     if not isinstance(variants, list) or not all(isinstance(each, dict) for each in variants):
         raise UsageError(f"{places.get('variant', 'variant')}: must be tables, each below a line [[variant]]")
@@ -124,7 +129,8 @@ def asked(content: Mapping[str, Any], places: Mapping[str, str] = _NO_PLACES) ->
             raise UsageError(f"{name}s is missing; allowed: the name of at least one {name}")
     read_variants = tuple(_variant(tables[prefix], prefix, specs, places) for prefix in tables if prefix)
     _check_names([each.name for each in read_variants], places)
-    return Request(values, read_variants, folder, switches)
+    search = None if searched is None else space.read(searched, _searchable(specs, values, tables, places), places)
+    return Request(values, read_variants, folder, switches, search)
 
 
 def singular(key: str) -> str:
@@ -194,6 +200,26 @@ def _specs(tables: Mapping[str, Mapping[str, Any]], places: Mapping[str, str]) -
     return {name: spec for name, spec in specs.items() if name not in (*LEFT_TO_THE_STUDY, OUTPUT)}
 
 
+def _searchable(
+    specs: Mapping[str, Option],
+    values: Mapping[str, Any],
+    tables: Mapping[str, Mapping[str, Any]],
+    places: Mapping[str, str],
+) -> dict[str, Option]:
+    """The options of methods, networks and training that no line of the study gives already."""
+    given = values.keys() | {singular(name) for table in tables.values() for name in table}
+    for name in given & {key.removeprefix("search.space.") for key in places if key.startswith("search.space.")}:
+        raise UsageError(f"{places[f'search.space.{name}']}: {name} is also given in {places.get(name, 'the study')}")
+    datasets = dict.fromkeys(name for table in tables.values() for name in _names(table, "dataset"))
+    of_streams = {
+        option
+        for name in datasets
+        for option in NAMED[0].options(name, places_of({"scenario": name}).get("scenario")).names()
+    }
+    written = OutputConfig.names() | space.FIXED | of_streams
+    return {name: spec for name, spec in specs.items() if name not in written | given}
+
+
 def places_of(names: Mapping[str, str]) -> dict[str, str]:
     """Where the files of names are that have one, by group."""
     places = {group.name: group.registry.place_of(names[group.name]) for group in NAMED if group.name in names}
@@ -207,7 +233,7 @@ def _values(
     for key, given in table.items():
         name, place = singular(key), places.get(prefix + key)
         if name not in specs and name not in NAMES:
-            allowed = [*specs, *NAMES, OUTPUT, *SWITCHES] + ["name"] * bool(prefix) + ["variant"] * (not prefix)
+            allowed = [*specs, *NAMES, OUTPUT, *SWITCHES, *(["name"] if prefix else ["variant", "search"])]
             plural = ["models", "datasets", "seeds", "buffer_sizes"]
             raise unknown("option" if place is None else f"key in {place}:", key, [*allowed, *plural])
         if name in values:

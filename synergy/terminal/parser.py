@@ -12,8 +12,10 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, NoReturn
 
+from synergy import presets
 from synergy.errors import UsageError, unknown
 from synergy.options import Option, Options
+from synergy.presets import Preset
 from synergy.runs.config import PresetChoice, RunConfig, build, usual_net
 from synergy.runs.config_file import FileContent, from_toml
 from synergy.runs.groups import NAMED, option_classes
@@ -92,7 +94,10 @@ def run_config(arguments: list[str]) -> RunConfig:
     """
     first = vars(run_parser({}, option_classes({}, {})).parse_known_args([a for a in arguments if a not in _HELP])[0])
     names = {group.name: first[group.flag] for group in NAMED if first[group.flag] is not None}
-    content = None if first["config"] is None else from_toml(Path(first["config"]))
+    own = None if first["config"] is None else _own_preset(first["config"], names, arguments)
+    content = None if first["config"] is None or own is not None else from_toml(Path(first["config"]))
+    if own is not None:
+        names = {"scenario": own.scenario, "method": own.method} | names
     from_file, files = ({}, {}) if content is None else _of_file(content, names)
     if content is not None:
         names = {"scenario": content.scenario_name, "method": content.method_name} | names
@@ -113,13 +118,24 @@ def run_config(arguments: list[str]) -> RunConfig:
         parser.print_help()
         raise SystemExit(0)
     given = vars(parser.parse_strictly(arguments, _owners))
-    choice = PresetChoice(given.pop("load_best_args"), given.pop("nearest_best_args"))
+    choice = PresetChoice(given.pop("load_best_args"), given.pop("nearest_best_args"), own)
     for name in ("dataset", "model", "config"):
         del given[name]
     given = {name: value for name, value in given.items() if (name, value) != ("net", None)}
     specs = {spec.name: spec for config in configs.values() for spec in config.specs()}
     given = {name: _several(specs[name], v) if isinstance(v, list) else v for name, v in given.items()}
     return build(names["scenario"], names["method"], given, choice, from_file, files)
+
+
+def _own_preset(file: str, names: Mapping[str, str], arguments: Sequence[str]) -> Preset | None:
+    """The preset in a file of tuned values that is meant; None if the file is of another kind."""
+    found = presets.read(Path(file))
+    if found is None:
+        return None
+    size_parser = Parser("synergy run", add_help=False, allow_abbrev=False)
+    size_parser.add_argument("--buffer_size", type=_whole_number)
+    size = size_parser.parse_known_args(arguments)[0].buffer_size
+    return presets.choose(found, file, names.get("scenario"), names.get("method"), size)
 
 
 def _of_file(content: FileContent, names: Mapping[str, str]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
@@ -157,8 +173,9 @@ def run_parser(names: Mapping[str, str], configs: Mapping[str, type[Options]], h
     what.add_argument("--load_best_args", action="store_true", default=False, help="start from tuned values")
     nearest = "the same, from the nearest buffer size if the given one has none"
     what.add_argument("--nearest_best_args", action="store_true", default=False, help=nearest)
-    from_run = "start from another run (its config.toml, or its folder), except its output options and data_dir"
-    what.add_argument("--config", default=None, metavar="RUN", help=from_run)
+    from_run = "start from another run (its config.toml, or its folder), except its output options and data_dir; or "
+    from_run += "from tuned values that a search found"
+    what.add_argument("--config", default=None, metavar="FILE", help=from_run)
     for table, options in configs.items():
         _add_options(parser, f"options of {names[table]}" if table in names else table, options)
     return parser

@@ -44,12 +44,18 @@ def study(arguments: list[str]) -> int:
     from synergy.studies import request as requests
 
     request = requests.read(Path(named[0]), more) if named else requests.asked(more)
+    if request.search is not None:
+        from synergy.terminal import study_search
+
+        return study_search.run_search(request, known)
+    if known.trials is not None:
+        raise UsageError("--trials: given for a study without [search]; allowed: beside a study file with one")
     return run_study(request, known)
 
 
 def run_study(request: Request, known: argparse.Namespace) -> int:
     """Plan the runs of a study, run those that are left, and say how they ended. Returns the exit code."""
-    from synergy.studies.conduct import conduct, left
+    from synergy.studies.conduct import Queue, conduct, left
     from synergy.studies.folders import StudyFolder
     from synergy.studies.grid import planned
 
@@ -60,14 +66,15 @@ def run_study(request: Request, known: argparse.Namespace) -> int:
     if known.dry_run:
         from synergy.terminal import study_costs
 
-        return study_costs.tell(there, len(_local_places(known, there)))
-    with pool_of(known, request.output_dir, there) as pool, owned_study(request):
+        return study_costs.tell(there, len(local_places(known, _devices(there))))
+    with pool_of(known, request.output_dir, _devices(there)) as pool, owned_study(request):
         folder.complete_results(there.done)
         for standing in there.todo:
             if standing.state == "failed":
                 folder.put_record_aside(standing.run)
         with stopping() as should_stop, watching(len(plan.runs), len(there.done) + len(there.failed)) as watcher:
-            ended = conduct(folder, [each.run for each in there.todo], pool, watcher, should_stop)
+            queue = Queue(each.run for each in there.todo)
+            ended = conduct(folder, queue, pool, watcher, should_stop)
     return _close(there, ended, request.output_dir, interrupted=should_stop())
 
 
@@ -82,6 +89,7 @@ def _parser() -> Parser:
     add_places(parser)
     parser.add_argument("--dry_run", action="store_true", help="say what would run and how long it would take")
     parser.add_argument("--retry_failed", action="store_true", help="try runs that failed again")
+    parser.add_argument("--trials", type=_count, metavar="N", help="trials of the [search] in the study file")
     return parser
 
 
@@ -153,21 +161,25 @@ def _close(there: Left, ended: Mapping[str, Ended], folder: Path, interrupted: b
     return int(finished < total)
 
 
-def _local_places(known: argparse.Namespace, there: Left) -> list[dict[str, str]]:
+def _devices(there: Left) -> set[str]:
+    return {each.run.config.training.device for each in there.todo}
+
+
+def local_places(known: argparse.Namespace, devices: set[str]) -> list[dict[str, str]]:
+    """The places of this machine for runs that ask for these devices."""
     import torch
 
-    from synergy.studies.pool import local_places
+    from synergy.studies import pool
 
-    on_cpu = all(each.run.config.training.device == "cpu" for each in there.todo)
-    gpus = 0 if on_cpu or not torch.cuda.is_available() else torch.cuda.device_count()
-    return local_places(known.jobs, known.per_gpu, gpus)
+    gpus = 0 if devices <= {"cpu"} or not torch.cuda.is_available() else torch.cuda.device_count()
+    return pool.local_places(known.jobs, known.per_gpu, gpus)
 
 
-def pool_of(known: argparse.Namespace, folder: Path, there: Left) -> AbstractContextManager[Pool]:
-    """Where the runs work."""
+def pool_of(known: argparse.Namespace, folder: Path, devices: set[str]) -> AbstractContextManager[Pool]:
+    """Where runs that ask for these devices work."""
     from synergy.studies.pool import LOGS_NAME, LocalPool
 
-    return nullcontext(LocalPool(_local_places(known, there), folder / LOGS_NAME))
+    return nullcontext(LocalPool(local_places(known, devices), folder / LOGS_NAME))
 
 
 def owned_study(request: Request) -> AbstractContextManager[None]:

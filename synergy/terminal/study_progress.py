@@ -36,6 +36,9 @@ class Lines(Watcher):
     def warned(self, name: str, text: str) -> None:
         say(f"{name}: warning: {text}")
 
+    def left_out(self, count: int) -> None:
+        self._done += count
+
     def ended(self, name: str, ended: Ended) -> None:
         self._done += 1
         width = len(str(self._total))
