@@ -72,10 +72,14 @@ def test_the_best_values_are_those_of_the_best_trial_and_a_run_takes_them(tmp_pa
     assert not config.training.validation
 
 
+def global_randomness() -> tuple[object, ...]:
+    return random.getstate(), str(np.random.get_state(legacy=True)), torch.get_rng_state().tolist()
+
+
 def test_a_search_draws_from_its_seed_and_from_no_global_generator(tmp_path: Path) -> None:
-    before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+    before = global_randomness()
     one, _ = searched(tmp_path / "one", trials=3)
-    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+    assert global_randomness() == before
     np.random.seed(5)
     two, _ = searched(tmp_path / "two", trials=3)
     other, _ = searched(tmp_path / "other", trials=3, search={"seed": 1})
