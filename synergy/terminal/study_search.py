@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from synergy.terminal.output import complain, say
 if TYPE_CHECKING:
     from synergy.studies.request import Request
     from synergy.studies.search import Searches, Target
+
+
+WIDTH = 100
 
 
 def run_search(request: Request, known: argparse.Namespace) -> int:
@@ -69,7 +73,7 @@ def _tell_best(searches: Searches) -> None:
     for target, preset, path in searches.write_best():
         values = ", ".join(f"{name} = {preset.values.get(name, preset.buffer_size)}" for name in target.search.space)
         say(f"\n{target.name}: {values}")
-        say(f"  {preset.source}")
+        say(textwrap.fill(preset.source, WIDTH, initial_indent="  ", subsequent_indent="  "))
         say(f"  run with them: synergy run --config {shell_word(path)}")
 
 
