@@ -201,12 +201,13 @@ def _tried(build_net: Callable[[], nn.Module], name: str, scenario: AnyScenario)
     """The network, after a look at its answer to two samples.
 
     Raises:
-        UsageError: it cannot be built, it does not take the samples, or its answer is not one logit for each class.
+        UsageError: it cannot be built, it does not take the samples, its answer is not one logit for each class, or
+            there is nothing to train in it.
     """
     shape, n_classes = scenario.shape, scenario.n_classes
     try:
         net = build_net()
-        with evaluating(net), torch.no_grad():
+        with evaluating(net):  # with gradients, to see whether there is any
             logits = net(scenario.view.plain(scenario.train.raw[:2]))
     except UsageError:
         raise
@@ -220,6 +221,11 @@ def _tried(build_net: Callable[[], nn.Module], name: str, scenario: AnyScenario)
         raise UsageError(f"net {name}: gives {given} for two samples; allowed: logits [2, {n_classes}]")
     if not trained(net):
         raise UsageError(f"net {name}: nothing in it can be trained; allowed: a parameter that asks for a gradient")
+    if not logits.requires_grad:
+        raise UsageError(
+            f"net {name}: its logits depend on no parameter that asks for a gradient; allowed: one that they do (no "
+            "detach() or torch.no_grad() in forward)"
+        )
     return net
 
 

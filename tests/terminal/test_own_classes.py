@@ -58,6 +58,15 @@ class Pair(Plain):
     def forward(self, inputs):
         return super().forward(inputs), 1
 
+class Frozen(Plain):
+    def __init__(self, shape, n_classes):
+        super().__init__(shape, n_classes)
+        self.requires_grad_(False)
+
+class Detached(Plain):
+    def forward(self, inputs):
+        return super().forward(inputs).detach()
+
 class Options(Plain):
     Config = type("Config", (NetConfig,), {})
 
@@ -216,6 +225,8 @@ def test_a_report_needs_no_code() -> None:
             ["net nets.py:OtherClasses: gives [2, 7] for two", "logits [2, 2]"],
         ),
         (("my.py:Bars", "er", "nets.py:Pair"), ["net nets.py:Pair: gives tuple for two samples"]),
+        (("my.py:Bars", "er", "nets.py:Frozen"), ["net nets.py:Frozen: nothing in it can be trained; allowed: a param"]),
+        (("my.py:Bars", "er", "nets.py:Detached"), ["nets.py:Detached: its logits depend on no parameter that asks"]),
         (
             ("my.py:Bars", "er", "nets.py:Options"),
             ["network Options: it has options; derive it from synergy.nets.base"],
