@@ -142,6 +142,11 @@ class Task:
         """`int64 [N]`."""
         return self._samples.labels
 
+    @property
+    def changes_samples(self) -> bool:
+        """Whether samples are transformed, such as turned, before they are shown."""
+        return self._transform is not None
+
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Raw samples and labels at `indices` (`int64 [B]`, on the samples' device)."""
         raw = self._samples.raw.index_select(0, indices)

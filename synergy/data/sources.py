@@ -30,6 +30,25 @@ from synergy.types import Split
 
 
 @dataclass(frozen=True)
+class FeaturesInfo:
+    """The frozen backbone whose features stand in the place of samples.
+
+    Attributes:
+        backbone: its name, such as "hf:dino", or that of a file of features.
+        weights: "sha256 …" of its weights and settings, or of that file.
+        size: features of a sample.
+
+    Examples:
+        >>> FeaturesInfo("hf:dino", "sha256 2cf2", 384).size
+        384
+    """
+
+    backbone: str
+    weights: str
+    size: int
+
+
+@dataclass(frozen=True)
 class SourceInfo:
     """The data of a run, as its record describes them. The counts tell a run on a part from one on the whole.
 
@@ -39,7 +58,9 @@ class SourceInfo:
         train_samples, test_samples: numbers of samples in this source.
         complete: whether these are the counts of the published data set. Data of one's own are complete.
         classes: the names of the labels 0, 1, …; empty where they have none.
-        checksum: of all samples, labels and names; empty if nobody took it.
+        checksum: of all samples, labels and names; empty if nobody took it. For features that of the samples and of the
+            weights: the last bits of a feature may differ between machines.
+        features: whose features the samples are; None for the samples themselves.
 
     Examples:
         >>> SourceInfo("flowers", "folder", 1200, 300, True, ("rose", "tulip")).as_mapping()["classes"]
@@ -53,10 +74,12 @@ class SourceInfo:
     complete: bool
     classes: tuple[str, ...] = ()
     checksum: str = ""
+    features: FeaturesInfo | None = None
 
     def as_mapping(self) -> dict[str, Any]:
-        """All facts, in types that JSON has."""
-        return {**asdict(self), "classes": list(self.classes)}
+        """All facts, in types that JSON has; without `features` where the samples are none."""
+        facts = {**asdict(self), "classes": list(self.classes)}
+        return {name: value for name, value in facts.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,29 @@ class FeatureView:
         return (raw - self.mean) / self.std
 
 
+@dataclass(frozen=True)
+class StoredView:
+    """Samples as they are stored: features of a frozen backbone. Nothing is random.
+
+    Examples:
+        >>> AS_STORED.plain(torch.tensor([[0.5, 2.0]]))
+        tensor([[0.5000, 2.0000]])
+    """
+
+    def decide(self, n: int, rng: np.random.Generator) -> None:
+        """Nothing is random."""
+
+    def __call__(self, raw: Tensor, draws: ViewDraws) -> Tensor:
+        """View for training of `[B, ...]`, the same as `plain`."""
+        return self.plain(raw)
+
+    def plain(self, raw: Tensor) -> Tensor:
+        """The view for evaluation. A copy: a network may write into its inputs."""
+        return raw.clone()
+
+
+AS_STORED = StoredView()
+
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _DIVISORS = {dtype: torch.tensor(255, dtype=dtype, device="cpu") for dtype in _FLOATS}
 """On the host, where a scalar costs no transfer."""

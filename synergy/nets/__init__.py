@@ -28,6 +28,14 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
 )
 """Prefix of a name -> "module:function" that makes the class: `hf:NAME`, `timm:NAME`."""
 
+BACKBONES: Mapping[str, str] = MappingProxyType(
+    {
+        "hf": "synergy.nets.hugging_face_features:backbone",
+        "timm": "synergy.nets.timm_features:backbone",
+    }
+)
+"""Prefix of the name of a frozen backbone -> "module:function" that finds it."""
+
 NET_CLASSES: Registry[nn.Module] = Registry(
     "network",
     NETS,

@@ -17,7 +17,15 @@ from synergy.nets.backbone import Backbone
 from synergy.nets.base import NetConfig, Network
 from synergy.nets.image_size import ImageSize
 from synergy.nets.mlp import linear
-from synergy.nets.transformers_models import PRETRAINED, RANDOM, TEXT_COLUMNS, explained, first_line, make_model
+from synergy.nets.transformers_models import (
+    PRETRAINED,
+    RANDOM,
+    TEXT_COLUMNS,
+    explained,
+    first_line,
+    head_of,
+    make_model,
+)
 from synergy.options import option
 from synergy.release import release
 
@@ -107,13 +115,8 @@ class HuggingFace(Backbone, Network[HuggingFaceConfig]):
 
     def features(self, inputs: Tensor) -> Tensor:
         """`[B, ...]` -> what the model's own head would see, `[B, width]`."""
-        if self.size is not None:
-            images = self.size.fitted(inputs) if self.resize else inputs
-            images_out: Tensor = self.model(pixel_values=images).logits
-            return images_out
-        rows = inputs.long() if inputs.dim() == 3 else inputs.long()[:, None]
-        texts_out: Tensor = self.model(**dict(zip(TEXT_COLUMNS, rows.unbind(1), strict=False))).logits
-        return texts_out
+        resized = self.size.fitted(inputs) if self.size is not None and self.resize else inputs
+        return below_the_head(self.model, self.size is not None, resized)
 
 
 @cache
@@ -138,10 +141,25 @@ def hugging_face(name: str, place: str | None) -> type[HuggingFace]:
 
 def take_head(model: nn.Module) -> int:
     """Put nothing in the place of a classifier's last linear layer; its number of inputs."""
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    name, head = layers[-1]
+    name = head_of(model)
+    head = model.get_submodule(name)
+    assert isinstance(head, nn.Linear)
     model.set_submodule(name, nn.Identity())
     return head.in_features
+
+
+def below_the_head(model: nn.Module, images: bool, inputs: Tensor) -> Tensor:
+    """What the head would see, `[B, width]`, of a classifier without it.
+
+    Args:
+        images: whether `inputs` are images `[B, C, H, W]`; else texts `[B, L]` or `[B, K, L]`.
+    """
+    if images:
+        of_images: Tensor = model(pixel_values=inputs).logits
+        return of_images
+    rows = inputs.long() if inputs.dim() == 3 else inputs.long()[:, None]
+    of_texts: Tensor = model(**dict(zip(TEXT_COLUMNS, rows.unbind(1), strict=False))).logits
+    return of_texts
 
 
 def adapted(model: nn.Module, rank: int) -> nn.Module:
@@ -154,10 +172,14 @@ def adapted(model: nn.Module, rank: int) -> nn.Module:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise UsageError("train lora needs peft; install it with: pip install 'synergy-cl[adapters]'") from error
+    if not any(isinstance(module, nn.Linear) for module in model.modules()):
+        raise UsageError(
+            f"train {LORA}: there is no linear layer below the head to adapt; allowed: {EVERYTHING}, {HEAD}"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of peft about transformers, and about layers that it adapts by itself
         try:
             made: nn.Module = get_peft_model(model, LoraConfig(r=rank, target_modules="all-linear"))
         except ValueError as error:
-            raise UsageError(f"train lora: {first_line(error)}; allowed: a model with linear layers") from error
+            raise UsageError(f"train {LORA}: peft cannot adapt this model: {first_line(error)}") from error
     return made

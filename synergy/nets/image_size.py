@@ -28,20 +28,23 @@ class ImageSize:
     height: int | None
     width: int | None
 
-    def check(self, name: str, shape: tuple[int, ...], *, resized: bool) -> None:
+    def check(self, name: str, shape: tuple[int, ...], *, resized: bool, what: str = "net") -> None:
         """Raises UsageError unless images of `shape` `(C, H, W)` fit the network called `name`.
 
         Args:
             resized: whether `fitted` will be applied: then any size does, and one channel does for several.
+            what: what messages call the network.
         """
         if len(shape) != 3:
-            raise UsageError(f"net {name}: given samples of shape {shape}; allowed: images, (channels, height, width)")
+            raise UsageError(
+                f"{what} {name}: given samples of shape {shape}; allowed: images, (channels, height, width)"
+            )
         needed = tuple(own or given for own, given in zip((self.channels, self.height, self.width), shape, strict=True))
         if resized and shape[0] in (1, needed[0]):
             return
         if needed != shape:
             fix = "" if shape[0] not in (1, needed[0]) else "; give --resize to scale them"
-            raise UsageError(f"net {name}: needs images of shape {needed}, given {shape}{fix}")
+            raise UsageError(f"{what} {name}: needs images of shape {needed}, given {shape}{fix}")
 
     def fitted(self, images: Tensor) -> Tensor:
         """Images `[B, C, H, W]` in this size, bilinearly scaled; one channel is repeated."""

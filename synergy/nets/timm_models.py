@@ -49,13 +49,7 @@ class Timm(Backbone, Network[TimmConfig]):
 
     @classmethod
     def build(cls, config: TimmConfig, shape: tuple[int, ...], n_classes: int, generator: torch.Generator) -> Self:
-        timm = library()
-        if not timm.is_model(cls.source):
-            raise UsageError(f"net timm:{cls.source}: timm has no such model; timm.list_models() names all")
-        try:
-            model = timm.create_model(cls.source, pretrained=False, num_classes=0)
-        except NETWORK_ERRORS as error:
-            raise UsageError(f"net timm:{cls.source}: cannot be made: {error}") from error
+        model = headless(cls.source)
         needed = model.pretrained_cfg.get("input_size", (None, None, None))
         size = ImageSize(*needed) if model.pretrained_cfg.get("fixed_input_size") else ImageSize(needed[0], None, None)
         size.check(f"timm:{cls.source}", shape, resized=config.resize)
@@ -82,6 +76,21 @@ class Timm(Backbone, Network[TimmConfig]):
 def timm_model(name: str, place: str | None) -> type[Timm]:
     """The class of the network `timm:NAME`. Equal names give the same class; `place` is not used."""
     return type("Timm", (Timm,), {"source": name, "__doc__": Timm.__doc__})
+
+
+def headless(name: str) -> Any:
+    """The model called `name` with random weights and without its head, on the CPU.
+
+    Raises:
+        UsageError: timm is missing or has no such model.
+    """
+    timm = library()
+    if not timm.is_model(name):
+        raise UsageError(f"net timm:{name}: timm has no such model; timm.list_models() names all")
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=0)
+    except NETWORK_ERRORS as error:
+        raise UsageError(f"net timm:{name}: cannot be made: {error}") from error
 
 
 def load(model: nn.Module, file: str) -> None:

@@ -6,9 +6,11 @@ The only file that imports the library for networks.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +26,14 @@ PRETRAINED, RANDOM = "pretrained", "random"
 
 
 def make_model(
-    name: str, place: str | None, shape: tuple[int, ...], *, weights: str, values: tuple[str, ...], resized: bool
+    name: str,
+    place: str | None,
+    shape: tuple[int, ...],
+    *,
+    weights: str,
+    values: tuple[str, ...],
+    resized: bool,
+    whole: bool = False,
 ) -> tuple[nn.Module, ImageSize | None]:
     """A classifier of transformers on the CPU, and the size of images it needs; None for texts.
 
@@ -35,6 +44,7 @@ def make_model(
         weights: `PRETRAINED` or `RANDOM`.
         values: of its configuration, in the place of its own, as "NAME=VALUE".
         resized: whether images will be scaled to the model's size.
+        whole: whether the weights below the head must all be there; else those that are not are drawn.
 
     Raises:
         UsageError: the library is missing, there is no such model, it has no weights in safetensors, or the samples do
@@ -58,7 +68,7 @@ def make_model(
         if weights == RANDOM:
             # Attention as plain operations: the Fisher pass vectorises them over samples.
             return kind.from_config(settings, attn_implementation="eager"), size
-        return _pretrained(kind, name, place, settings), size
+        return _pretrained(kind, name, place, settings, whole=whole), size
 
 
 def configuration(name: str, place: str | None, weights: str, given: tuple[str, ...]) -> Any:
@@ -173,13 +183,54 @@ def first_line(error: Exception) -> str:
     return " ".join(next(iter(str(error).splitlines()), type(error).__name__).split())
 
 
-def _pretrained(kind: Any, name: str, place: str | None, settings: Any) -> nn.Module:
+def head_of(model: nn.Module) -> str:
+    """The name of a classifier's last linear layer."""
+    names: list[str] = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return names[-1]
+
+
+def downloaded(name: str) -> Path:
+    """The folder of a model of the hub: its settings, and its weights in safetensors alone.
+
+    Raises:
+        UsageError: the hub did not give it.
+    """
+    library()
+    from huggingface_hub import snapshot_download
+
+    path = Path(name)
+    there = sorted(each.name for each in path.parent.iterdir() if each.is_dir()) if path.parent.is_dir() else []
+    near = get_close_matches(path.name, there, 1)
+    hint = f"; did you mean 'hf:{path.parent / near[0]}'?" if near else ""
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+        raise UsageError(f"features hf:{name}: there is no such folder{hint}")
     try:
-        model: nn.Module = kind.from_pretrained(
-            place or name, config=settings, use_safetensors=True, dtype=torch.float32, attn_implementation="eager"
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"features hf:{name}: no such folder, and the hub did not give it{hint} ({first_line(error)})"
+        ) from error
+
+
+def _pretrained(kind: Any, name: str, place: str | None, settings: Any, *, whole: bool) -> nn.Module:
+    try:
+        found = kind.from_pretrained(
+            place or name,
+            config=settings,
+            use_safetensors=True,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            output_loading_info=True,
         )
     except OSError as error:
         raise UsageError(
             f"net hf:{name}: no weights in safetensors ({first_line(error)}); convert them, or give --weights {RANDOM}"
         ) from error
+    model: nn.Module = found[0]
+    head = head_of(model)
+    missing = sorted(key for key in found[1]["missing_keys"] if key.rpartition(".")[0] != head)
+    if whole and missing:
+        raise UsageError(
+            f"features hf:{name}: its weights lack '{missing[0]}'; allowed: a model with all that is below its head"
+        )
     return model.train()

@@ -157,6 +157,9 @@ def build(
     if method.only_batch_size is not None:
         values["batch_size"] = method.only_batch_size
         provenance["batch_size"] = f"default of {method_name}"
+    ready_made = (preset_choice.wanted or preset_choice.nearest) and preset_choice.own is None
+    if ready_made and {**from_file, **given}.get("features") is not None:
+        raise UsageError("features: given with tuned values, which are for images; allowed: one of them")
     if preset_choice.own is not None:
         preset = _own_preset(preset_choice, scenario.variant_option)
     else:
@@ -181,8 +184,10 @@ FROM_FILE = "configuration file"
 """The origin of a value from the `config.toml` of another run."""
 
 
-def usual_net(scenario_name: str, file: str | None = None) -> str:
-    """The name of the network that a scenario has by default."""
+def usual_net(scenario_name: str, file: str | None = None, *, features: bool = False) -> str:
+    """The name of the network that a scenario has by default, on its samples or on features of them."""
+    if features:
+        return "linear"
     return SCENARIO_CLASSES.load(scenario_name, file).default_net
 
 
@@ -195,6 +200,8 @@ def _net(
             if not isinstance(layer["net"], str):
                 raise UsageError(f"net: given {reprlib.repr(layer['net'])}; allowed: the name of a network")
             return layer["net"], origin
+    if given.get("features", from_file.get("features")) is not None:
+        return usual_net(scenario, features=True), "default of features"
     return usual_net(scenario, files.get("scenario")), f"default of {scenario}"
 
 

@@ -6,11 +6,12 @@ import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from synergy.errors import UsageError, unknown
 from synergy.methods import METHOD_CLASSES
-from synergy.nets import NET_CLASSES
+from synergy.nets import BACKBONES, NET_CLASSES
 from synergy.options import Options, option
 from synergy.registry import Registry, file_of, label
 from synergy.scenarios import SCENARIO_CLASSES
@@ -44,6 +45,9 @@ class TrainingConfig(Options):
     batch_size: int | None = option(None, "samples of a stream batch; by default the scenario's own number", low=1)
     seed: int = option(0, "seed of everything random", low=0)
     data_dir: str | None = option(None, "folder of the data sets; by default SYNERGY_DATA, and if unset the hub")
+    features: str | None = option(
+        None, "learn on features of a frozen backbone: hf:NAME, timm:NAME, or a file of features; nothing is augmented"
+    )
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     precision: str | None = option(
         None,
@@ -75,11 +79,26 @@ class TrainingConfig(Options):
         super().__post_init__()
         if self.optimizer not in OPTIMIZERS and ":" not in self.optimizer:
             raise unknown("optimizer", self.optimizer, [*OPTIMIZERS, "file.py:function"])
+        if self.features is not None:
+            object.__setattr__(self, "features", _found_from_anywhere(self.features))
         for name in ("optimizer", "schedule"):
             value = vars(self)[name]
             if value is not None and (file := file_of(value)) is not None:
                 # So that the run can be resumed from another folder.
                 object.__setattr__(self, name, f"{file}:{label(value)}")
+
+
+def _found_from_anywhere(features: str) -> str:
+    """The name of a backbone or of a file of features, with the folder or file by its absolute path."""
+    family, colon, rest = features.partition(":")
+    if colon and family not in BACKBONES and not Path(features).exists():
+        raise unknown("kind of features", f"{family}:", [f"{known}:NAME" for known in BACKBONES])
+    if family not in BACKBONES:
+        return str(Path(features).resolve())
+    name, at, file = rest.partition("@")
+    if family == "timm" and at:
+        return f"{family}:{name}@{Path(file).resolve()}"
+    return f"{family}:{Path(rest).resolve()}" if Path(rest).is_dir() else features
 
 
 @dataclass(frozen=True)

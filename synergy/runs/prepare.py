@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from synergy.data import sources
+from synergy.data.view import AS_STORED
 from synergy.device import (
     check_shortage,
     find_device,
@@ -36,7 +37,7 @@ from synergy.ops.objectives import CROSS_ENTROPY, Objective, weighted_cross_entr
 from synergy.ops.vectors import channels_last, gains_by_channels_last, trained
 from synergy.randomness import TorchRandomness, torch_generator
 from synergy.registry import fingerprint, label, load_function
-from synergy.runs import csv_log, tensorboard_log
+from synergy.runs import csv_log, features, tensorboard_log
 from synergy.runs.config import RunConfig
 from synergy.runs.groups import OPTIMIZERS, TrainingConfig
 from synergy.runs.training import Schedule
@@ -74,8 +75,12 @@ class Prepared:
 
 
 @memory_errors()
-def prepare(config: RunConfig) -> Prepared:
-    """Load the data and build scenario, network and method. Nothing is written.
+def prepare(config: RunConfig, passed: features.Told = lambda done, total: None) -> Prepared:
+    """Load the data and build scenario, network and method. Nothing is written but caches of data.
+
+    Args:
+        config: of the run.
+        passed: is told how many samples have passed the backbone of `--features`, and of how many.
 
     Options whose usual value depends on the device get it, unless they were given.
 
@@ -105,10 +110,14 @@ def prepare(config: RunConfig) -> Prepared:
     if config.output.csv_log:
         names = label(config.scenario_name), label(config.method_name)
         csv_log.check(Path(config.output.output_dir), *names, partial=config.partial)
+    if training.features is not None:
+        source = _features_of(source, training.features, scenario_type, config, device, passed)
     if training.validation:
         source = sources.hold_out(source, training.seed)
     scenario = scenario_type(config.scenario, StreamSetting(source, training.seed, training.batch_size, device))
     check_compatible(config.method_name, method_type, config.scenario_name, scenario)
+    if training.features is not None:
+        scenario.view = AS_STORED
 
     def build_net(name: str, layout: str) -> nn.Module:
         generator = torch_generator(training.seed, f"net/{name}")
@@ -149,6 +158,24 @@ def prepare(config: RunConfig) -> Prepared:
     schedulers = schedules(method, make_schedule, config.method_name)
     worker = Worker(method, means, draws=draws, schedulers=schedulers)
     return Prepared(config, scenario, worker, source.info, schedule, device, n_parameters, _code(config, net_type))
+
+
+def _features_of(
+    source: sources.Source,
+    name: str,
+    scenario_type: type[AnyScenario],
+    config: RunConfig,
+    device: torch.device,
+    passed: features.Told,
+) -> sources.Source:
+    """The data as a frozen backbone sees them, if the tasks of the scenario show them as they are."""
+    batch_size = config.training.batch_size
+    assert batch_size is not None, "filled in from the scenario"
+    on_data = scenario_type(
+        config.scenario, StreamSetting(source, config.training.seed, batch_size, torch.device("cpu"))
+    )
+    features.check_scenario(on_data)
+    return features.of(source, name, on_data.view, device, passed)
 
 
 def _code(config: RunConfig, net: type[nn.Module]) -> dict[str, str]:

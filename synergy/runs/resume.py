@@ -201,6 +201,10 @@ def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mappi
             raise UsageError(
                 f"{what}: made with data of {name} {_bounded(str(then))}, given {there}; set SYNERGY_DATA to those data"
             )
+    then, there = source.get("features"), now["source"].get("features")
+    if not same(then, there):
+        was, now_is = (_backbone(each) for each in (then, there))
+        raise UsageError(f"{what}: made with {was}, given {now_is}; put the first back, or train again")
     # Records and checkpoints of the first release have no checksum.
     if source.get("checksum") and now["source"]["checksum"] and source["checksum"] != now["source"]["checksum"]:
         raise UsageError(f"{what}: made with other data, their checksum differs; put those data back, or train again")
@@ -214,6 +218,13 @@ def _check_same(config: Mapping[str, Any], source: Mapping[str, Any], now: Mappi
                 was, now_is = (_bounded(str(options.get(name))) for options in (then, there))
                 change = f"{_bounded(str(name))} was {was}, and is {now_is} in {CONFIG_NAME}"
                 raise UsageError(f"{what}: {change}; undo the change, or begin a new run with it")
+
+
+def _backbone(features: Any) -> str:
+    """What a record says about the features of its data."""
+    if not isinstance(features, Mapping):
+        return "the samples themselves"
+    return _bounded(f"features of {features.get('backbone')} ({str(features.get('weights'))[:19]})")
 
 
 def _bounded(text: str) -> str:

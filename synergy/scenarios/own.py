@@ -18,7 +18,7 @@ from synergy.data import sources
 from synergy.data.folder import FolderReader
 from synergy.data.labelled import HeldOut
 from synergy.data.sources import Reader, Source
-from synergy.data.view import ImageView
+from synergy.data.view import AS_STORED, ImageView
 from synergy.errors import UsageError, unknown
 from synergy.options import option
 from synergy.randomness import generator
@@ -227,6 +227,8 @@ class OwnImages(OwnScenario[ImagesT]):
 
     def _view(self) -> View:
         raw, augment = self.train.raw, self.config.augment
+        if raw.is_floating_point():
+            return AS_STORED
         looked_at = raw[:: -(-len(raw) // LOOKED_AT)].float().div_(255)
         mean, std = looked_at.mean((0, 2, 3)), looked_at.std((0, 2, 3))
         return ImageView(

@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
     from synergy.terminal import console
 
     keep_freed_memory()
-    prepared = prepare(config)
+    prepared = prepare(config, console.passing_backbone(say))
     say(console.opening(prepared))
     if hint := console.tuned_values_hint(config):
         say(hint)

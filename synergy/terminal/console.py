@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Never
 
@@ -29,6 +30,9 @@ NO_FORWARD_TRANSFER = "no forward transfer under class-IL: before its task a cla
 
 WIDTH = 100
 """Characters of a line in a paragraph; a table is as wide as its cells."""
+
+PASSING_EVERY = 30.0
+"""Seconds between two lines about a pass of a frozen backbone."""
 
 _NUMBER = re.compile(r"(-|-?\d+(\.\d+)?( ± \d+\.\d+)?( s)?)?")
 
@@ -73,9 +77,28 @@ def _means(config: RunConfig) -> list[str]:
     return [str(training.precision), str(training.memory_format).replace("_", " ")]
 
 
+def passing_backbone(say: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Tells how far the samples have passed a frozen backbone: every half minute, and at the end."""
+    began = last = time.monotonic()
+
+    def passed(done: int, total: int) -> None:
+        nonlocal began, last
+        now = time.monotonic()
+        if not done:
+            began = last = now
+        elif done == total:
+            say(f"features     {total:,} samples have passed the backbone, in {duration(now - began)}")
+        elif now - last >= PASSING_EVERY:
+            left = duration((now - began) / done * (total - done))
+            say(f"features     {done:,} of {total:,} samples have passed the backbone, {left} left")
+            last = now
+
+    return passed
+
+
 def tuned_values_hint(config: RunConfig) -> str:
     """A line about tuned values; empty if the run uses them, or if there are none."""
-    if any(origin.startswith("preset") for origin in config.provenance.values()):
+    if config.training.features is not None or any(of.startswith("preset") for of in config.provenance.values()):
         return ""
     found = presets.available(config.scenario_name, config.method_name)
     if not found:

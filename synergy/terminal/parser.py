@@ -111,7 +111,8 @@ def run_config(arguments: list[str]) -> RunConfig:
         if not (helping or group.name in names or group.name == "net"):
             raise UsageError(f"--{group.flag} is missing; allowed: {', '.join(sorted(group.registry.names()))}")
     if "scenario" in names:
-        names = {"net": usual_net(names["scenario"], files.get("scenario"))} | names
+        on_features = {**from_file, **first}.get("features") is not None
+        names = {"net": usual_net(names["scenario"], files.get("scenario"), features=on_features)} | names
     configs = option_classes(names, files)
     parser = run_parser(names, configs, helping)
     if helping:

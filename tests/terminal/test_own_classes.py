@@ -225,7 +225,10 @@ def test_a_report_needs_no_code() -> None:
             ["net nets.py:OtherClasses: gives [2, 7] for two", "logits [2, 2]"],
         ),
         (("my.py:Bars", "er", "nets.py:Pair"), ["net nets.py:Pair: gives tuple for two samples"]),
-        (("my.py:Bars", "er", "nets.py:Frozen"), ["net nets.py:Frozen: nothing in it can be trained; allowed: a param"]),
+        (
+            ("my.py:Bars", "er", "nets.py:Frozen"),
+            ["net nets.py:Frozen: nothing in it can be trained; allowed: a par"],
+        ),
         (("my.py:Bars", "er", "nets.py:Detached"), ["nets.py:Detached: its logits depend on no parameter that asks"]),
         (
             ("my.py:Bars", "er", "nets.py:Options"),
