@@ -287,7 +287,9 @@ def test_tuned_values_and_networks_for_images_are_refused(vit: Path) -> None:
         "given with tuned values, which are for images",
         lambda: build("seq-mnist", "er", {"features": f"hf:{vit}", "buffer_size": 500}, PresetChoice(wanted=True)),
     )
-    refused(r"given the shape \(2, 16\); allowed for a ResNet18", lambda: prepare(config(f"hf:{vit}", net="resnet18")))
+    refused(
+        r"given the shape \(2, 16\); allowed for this ResNet18", lambda: prepare(config(f"hf:{vit}", net="resnet18"))
+    )
 
 
 def test_on_the_command_line_the_usual_network_is_linear_and_the_pass_is_told(vit: Path) -> None:
