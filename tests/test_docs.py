@@ -53,6 +53,7 @@ def test_the_code_of_a_page_runs_and_prints_what_is_shown(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNERGY_CACHE", str(tmp_path / "cache"))
     # A user's network is initialised by torch itself, from the global generator.
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -39,7 +39,7 @@ SCENARIO_CLASSES: Registry[Scenario[Any]] = Registry(
     "synergy.scenarios",
     required=("protocols",),
     families=FAMILIES,
-    forms=f"split:FOLDER, {FORMS}",
+    forms=f"split:FOLDER, split:FILE.csv, split:hf:OWNER/NAME, {FORMS}",
 )
 """Our names, `split:FOLDER`, `module:Class`, `file.py:Class` and entry points."""
 

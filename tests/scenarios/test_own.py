@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synergy import UsageError, testing
-from synergy.data.sources import Source, SourceInfo
+from synergy.data.sources import Domains, Source, SourceInfo
 from synergy.scenarios import scenario_class
 from synergy.scenarios.base import AnyScenario, StreamSetting
-from synergy.scenarios.own import Folder, grouped, parsed_order
+from synergy.scenarios.own import Folder
 from synergy.testing import check_scenario
 from synergy.types import Split
 from tests.data import own_images
@@ -60,38 +60,9 @@ def test_every_training_sample_occurs_once(sizes: list[int], data: st.DataObject
     assert sum(map(len, of.tests(0))) == 2 * len(sizes)
 
 
-@given(st.integers(2, 60), st.data())
-def test_sizes_of_tasks(classes: int, data: st.DataObject) -> None:
-    n_tasks = data.draw(st.integers(1, classes))
-    first = data.draw(st.none() | st.integers(1, classes - n_tasks + 1)) if n_tasks > 1 else None
-    groups = grouped(range(classes), n_tasks, first)
-    sizes = [len(group) for group in groups]
-    assert sum(sizes) == classes and len(sizes) == n_tasks and min(sizes) > 0
-    assert first in (None, sizes[0])
-    rest = sizes if first is None else sizes[1:]
-    assert max(rest) - min(rest) <= 1 and rest == sorted(rest, reverse=True)
-    assert [label for group in groups for label in group] == list(range(classes))
-
-
-def test_the_usual_fifty_and_five_times_ten() -> None:
-    assert [len(group) for group in grouped(range(100), 6, 50)] == [50, 10, 10, 10, 10, 10]
-
-
 @pytest.mark.parametrize(("classes", "expected"), [(10, 5), (3, 3)])
 def test_tasks_by_default(classes: int, expected: int) -> None:
     assert stream([2] * classes).n_tasks == expected
-
-
-@given(st.permutations(range(6)))
-def test_class_order_is_a_permutation(order: list[int]) -> None:
-    names = ["ant", "bee", "cow", "dog", "eel", "fox"]
-    assert parsed_order([str(label) for label in order], names) == tuple(order)
-    assert parsed_order([names[label] for label in order], names) == tuple(order)
-    assert parsed_order([str(label) for label in order], [str(9 - label) for label in range(6)]) in (tuple(order),)
-
-
-def test_class_order_of_names_that_are_numbers() -> None:
-    assert parsed_order(["7", "5", "6"], ["5", "6", "7"]) == (2, 0, 1)
 
 
 def test_class_order_decides_the_tasks() -> None:
@@ -126,11 +97,84 @@ def test_impossible_tasks(options: dict[str, Any], message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+@given(SIZES, st.floats(0, 0.5), st.booleans())
+def test_blur_and_drift_show_every_training_sample_once(sizes: list[int], strength: float, drift: bool) -> None:
+    options: dict[str, Any] = {"drift": 10 * strength} if drift else {"blur": strength}
+    of = stream(sizes, n_tasks=2, **options)
+    for epoch in (0, 1):
+        assert sorted(itertools.chain(*shown(of, epoch))) == list(range(sum(sizes)))
+    assert [split.classes for split in of.tests(0)] == [split.classes for split in stream(sizes, n_tasks=2).tests(0)]
+
+
+def test_a_blurred_stream_knows_its_boundaries() -> None:
+    of = stream([40] * 4, n_tasks=4, blur=0.1)
+    assert of.boundaries and of.protocols == ("class-IL",)
+    counts = [torch.bincount(of.task(index).labels, minlength=4).tolist() for index in range(4)]
+    assert counts == [[36, 2, 0, 0], [4, 36, 2, 0], [0, 2, 36, 4], [0, 0, 2, 36]]
+    assert of.task(1).classes == (0, 1, 2) and of.tests(0)[1].classes == (1,)
+    other = stream([40] * 4, seed=1, n_tasks=4, blur=0.1)
+    assert shown(of) != shown(other)
+
+
+def test_a_drift_has_no_boundaries_and_keeps_its_order() -> None:
+    of = stream([40] * 4, n_tasks=4, drift=1.0)
+    assert not of.boundaries and of.protocols == ("class-IL",)
+    assert shown(of, 0) == shown(of, 1)
+    assert [len(of.task(index)) for index in range(4)] == [40] * 4
+    assert len(of.task(1).classes) > 1
+    assert shown(of) != shown(stream([40] * 4, seed=1, n_tasks=4, drift=1.0))
+
+
+def in_domains(domains: list[int], test: list[int], **options: Any) -> AnyScenario:
+    """A stream of two classes; sample i is of the domain given."""
+    labels = torch.arange(len(domains)) % 2
+    train = Split(numbered([len(domains), 1]).raw[:-1], labels, (0, 1))
+    tested = Split(train.raw[: len(test)], labels[: len(test)], (0, 1))
+    names = Domains(("day", "dusk", "night"), torch.tensor(domains), torch.tensor(test))
+    source = Source(SourceInfo("own", "here", len(domains), len(test), True, ("a", "b")), train, tested, names)
+    config = Folder.Config(domains="folder", **options)
+    return Folder(config, StreamSetting(source, 0, 4, torch.device("cpu")))
+
+
+def test_every_domain_is_a_task() -> None:
+    of = in_domains([0, 0, 2, 2, 1, 1, 2, 0], [0, 1, 2])
+    assert (of.n_tasks, of.protocols, of.boundaries) == (3, ("domain-IL",), True)
+    assert [sorted(task) for task in shown(of)] == [[0, 1, 7], [4, 5], [2, 3, 6]]
+    assert [len(split) for split in of.tests(0)] == [1, 1, 1]
+    assert of.task(0).classes == (0, 1)
+    drifting = in_domains([0, 0, 2, 2, 1, 1, 2, 0], [0, 1, 2], drift=0.5)
+    assert drifting.protocols == ("domain-IL",) and not drifting.boundaries
+    assert sorted(itertools.chain(*shown(drifting))) == list(range(8))
+
+
+def test_a_domain_without_a_test_is_told() -> None:
+    with pytest.raises(UsageError, match="domains: 'night' has no test samples"):
+        in_domains([0, 1, 2, 2], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"blur": 0.1, "drift": 1.0}, "blur: given with drift; allowed: one of them"),
+        ({"domains": "folder", "n_tasks": 2}, "n_tasks: given with domains; allowed: one of them"),
+        ({"domains": "camera"}, "domains: given 'camera'; allowed: one of folder"),
+        ({"blur": 0.6}, "blur: given 0.6; allowed: at least 0 and at most 0.5"),
+        ({"drift": -1}, "drift: given -1.0; allowed: at least 0"),
+        ({"n_tasks": 1, "blur": 0.1}, "blur: given for one task"),
+    ],
+)
+def test_impossible_streams(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        stream([2, 2, 2], **options)
+    assert str(caught.value).startswith(message)
+
+
 def test_the_contract_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNERGY_CACHE", str(tmp_path / "cache"))
     own_images.stripes(tmp_path / "bars", {"a": 20, "b": 15, "c": 10})
     name = f"split:{tmp_path / 'bars'}"
-    check_scenario(lambda seed: testing.scenario(name, seed=seed))
+    for options in ({}, {"blur": 0.2}, {"drift": 1.0}):
+        check_scenario(lambda seed, options=options: testing.scenario(name, seed=seed, options=options))  # type: ignore[misc]
     assert scenario_class(name) is scenario_class(name)
 
 

@@ -79,6 +79,49 @@ def test_data_that_changed_are_refused() -> None:
     assert "made with other data, their checksum differs" in outcome.err
 
 
+def test_rows_of_a_table_are_learned() -> None:
+    rows = [f"{number % 7},{number % 4},{'red' if number % 4 < 2 else 'blue'},{number % 2}" for number in range(120)]
+    Path("points.csv").write_text("\n".join(["a,b,colour,when", *rows]) + "\n")
+    flags = ("--label", "colour", "--n_tasks", 2, "--class_order", "red,blue")
+    outcome = call("run", "--model", "synergy", "--dataset", "split:points.csv", *SMALL, *flags)
+    assert (outcome.code, outcome.err) == (0, "")
+    (record,) = records.read_all(Path("runs"))
+    assert record.source["classes"] == ["blue", "red"] and record.task_classes == ((1,), (0,))
+    assert record.config["net"]["name"] == "mlp" and record.run_id == "points-synergy-buffer20-seed0"
+    outcome = call(*RUN, "split:points.csv", *SMALL, "--label", "colour", "--domains", "when")
+    assert "protocol     domain-IL" in outcome.out
+    refused_here = call(*RUN, "split:points.csv", *SMALL, "--label", "color")
+    assert refused_here.code == 2 and "'color'; did you mean 'colour'?" in refused_here.err
+
+
+@pytest.mark.slow
+def test_a_data_set_of_datasets_is_learned() -> None:
+    stopped(*RUN, "split:hf:bars", *SMALL)
+    resumed = call("resume", "runs/stopped")
+    assert (resumed.code, resumed.err) == (0, "")
+    (record,) = records.read_all(Path("runs"))
+    assert record.source["classes"] == ["high", "low", "middle"]
+
+
+@pytest.mark.parametrize(
+    "model", ["er", "derpp", "icarl", "lwf", "ewc_on", "gdumb", "gss", "agem", "clser", "slda", "joint"]
+)
+def test_a_blurred_stream_is_learned(model: str) -> None:
+    budget = ("--batch_size", 8, "--n_epochs", 1, "--n_tasks", 3, "--blur", 0.2, "--net", "mlp")
+    outcome = call("run", "--model", model, "--dataset", "split:bars", *budget)
+    assert (outcome.code, outcome.err) == (0, ""), outcome.err
+    (record,) = records.read_all(Path("runs"))
+    assert len(record.task_classes[1]) == 3 and record.accuracies[0].protocol == "class-IL"
+
+
+def test_a_drift_has_no_boundaries() -> None:
+    assert call(*RUN, "split:bars", *SMALL, "--n_tasks", 3, "--drift", 1).code == 0
+    outcome = call("run", "--model", "lwf", "--net", "mlp", "--dataset", "split:bars", "--drift", 1)
+    assert outcome.code == 2 and "method lwf needs task boundaries and split:bars has none" in outcome.err
+    outcome = call("run", "--model", "lwf", "--net", "mlp", "--dataset", "split:bars", "--domains", "folder")
+    assert outcome.code == 2 and outcome.err.count("\n") == 1
+
+
 def test_a_study_over_own_data() -> None:
     lists = ("--models", "er,sgd", "--seeds", "0-1", "--output_dir", "S", "--n_epochs", 1, "--net", "mlp")
     outcome = call("study", "--datasets", "split:bars", *lists, "--n_tasks", 3, "--jobs", 1)
@@ -96,8 +139,10 @@ def test_help_shows_the_flags_before_there_are_data() -> None:
     ("name", "parts"),
     [
         ("split:bar", ["split:bar: there is no ", "did you mean '", "/bars'?"]),
-        ("split:no/where", ["split:no/where: there is no ", "allowed: a folder of images"]),
+        ("split:no/where", ["split:no/where: there is no ", "allowed: split:FOLDER of images, split:FILE.csv"]),
+        ("split:none.csv", ["split:none.csv: there is no "]),
         ("split:", ["allowed: split:FOLDER"]),
+        ("split:hf:", ["split:hf:: given no name; allowed: split:FOLDER of images"]),
         ("spilt:bars", ["no module 'spilt' (for 'bars')"]),
     ],
 )
