@@ -66,7 +66,7 @@ def evaluate(
             for name, predictor in predictors.items():
                 scores = predictor(inputs)
                 for protocol in protocols:
-                    counted = _own_classes(scores, split.classes) if protocol == "task-IL" else scores
+                    counted = own_classes(scores, split.classes) if protocol == "task-IL" else scores
                     tally = _tally(counted, labels)
                     key = (name, protocol)
                     of_split[key] = of_split[key] + tally if key in of_split else tally
@@ -116,10 +116,24 @@ def from_state(state: list[State]) -> Evaluations:
     return evaluations
 
 
-def _own_classes(scores: Tensor, classes: tuple[int, ...]) -> Tensor:
+def own_classes(scores: Tensor, classes: tuple[int, ...]) -> Tensor:
+    """Scores `[B, n_classes]` as task-IL counts them: those of other classes are minus infinity."""
     own = torch.zeros(scores.shape[1], dtype=torch.bool)
     own[list(classes)] = True
     return scores.masked_fill(~own.to(scores.device, non_blocking=True), -torch.inf)
+
+
+def answered(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """From scores `[B, n_classes]` the confidence, the greatest softmax probability, and its class, both `[B]`."""
+    # MPS has no float64. There float32 counts exactly up to 16 million.
+    exact = torch.float32 if scores.device.type == "mps" else torch.float64
+    confidence, predicted = scores.to(exact).softmax(1).max(1)
+    return confidence, predicted
+
+
+def confidence_bin(confidence: Tensor) -> Tensor:
+    """The bin of each confidence (0 to 1), of `CALIBRATION_BINS` of equal width, `int64 [B]`."""
+    return (confidence * CALIBRATION_BINS).long().clamp_(0, CALIBRATION_BINS - 1)
 
 
 def _tally(scores: Tensor, labels: Tensor) -> Tensor:
@@ -127,12 +141,10 @@ def _tally(scores: Tensor, labels: Tensor) -> Tensor:
 
     The first `n_classes` columns are by class, the others by bin of confidence.
     """
-    # MPS has no float64. There float32 counts exactly up to 16 million.
-    exact = torch.float32 if scores.device.type == "mps" else torch.float64
-    confidence, predicted = scores.to(exact).softmax(1).max(1)
-    correct = (predicted == labels).to(exact)
+    confidence, predicted = answered(scores)
+    correct = (predicted == labels).to(confidence.dtype)
     values = torch.stack([torch.ones_like(correct), correct, confidence])
-    bins = (confidence * CALIBRATION_BINS).long().clamp_(0, CALIBRATION_BINS - 1)
+    bins = confidence_bin(confidence)
     tally = values.new_zeros(3, scores.shape[1] + CALIBRATION_BINS)
     tally.index_add_(1, labels, values)
     tally.index_add_(1, bins + scores.shape[1], values)

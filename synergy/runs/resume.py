@@ -143,11 +143,11 @@ def _restored(config: RunConfig, folder: Path, record: Record | None, prepared: 
         what = f"checkpoint {path}"
         try:
             state = checkpoint.read(path, session.prepared.device)
-            began = _began(state, what)
+            began = origin_of(state, what)
         except UsageError as damage:
             skipped.append(_bounded(str(damage)))
             continue
-        _check_origin(began, origin(session.prepared), what)
+        check_origin(began, origin(session.prepared), what)
         try:
             restore_fresh(session, state, what)
             _check_name(session, path)
@@ -160,7 +160,7 @@ def _restored(config: RunConfig, folder: Path, record: Record | None, prepared: 
     return Reopened(session, None, tuple(skipped))
 
 
-def _began(state: State, what: str) -> Mapping[str, Any]:
+def origin_of(state: State, what: str) -> Mapping[str, Any]:
     """What the state says about the run it belongs to. Raises UsageError if it belongs to none."""
     began = state.get("run")
     parts = ("config", "source", "versions")
@@ -179,7 +179,7 @@ def _check_name(session: Session, path: Path) -> None:
         raise UsageError(f"checkpoint {path}: it holds {places[0]}, its name says {places[1]}; restore its name")
 
 
-def _check_origin(began: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
+def check_origin(began: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
     """Raises UsageError if data or options have changed since the run began; warns if device or release have."""
     _check_same(began["config"], began["source"], now, what)
     then, there = (f"torch {of['versions'].get('torch')} on {of.get('device')}" for of in (began, now))

@@ -208,12 +208,12 @@ class Training:
             raise ValueError(f"{steps} steps, expected {expected} at step {taken} of task {task + 1}")
 
     def _check_evaluations(self, baseline: Evaluations, evaluations: list[Evaluations], done: int) -> None:
-        expected = dict.fromkeys(("untrained", protocol) for protocol in self._protocols())
+        expected = dict.fromkeys(("untrained", protocol) for protocol in self.protocols())
         if len(evaluations) != done or (baseline.keys() != expected.keys() and (done or baseline)):
             raise ValueError(f"evaluations after {len(evaluations)} of {done} tasks")
         sizes = {len(each.accuracies) for one in (baseline, *evaluations) for each in one.values()}
         protocols = {protocol for one in evaluations for _, protocol in one}
-        if not (sizes <= {len(self._tests(-1))} and protocols <= set(self._protocols())):
+        if not (sizes <= {len(self.tests(-1))} and protocols <= set(self.protocols())):
             raise ValueError("evaluations of another scenario")
 
     def _learn(self, task: Task) -> None:
@@ -294,7 +294,7 @@ class Training:
         fresh = {"untrained": Answer(self.method.setting.build_net("net"))} if untrained else None
         predictors = fresh or self.worker.predictors()
         with self.worker.context():
-            evaluations = evaluate(predictors, self._tests(after), scenario.view, self._protocols())
+            evaluations = evaluate(predictors, self.tests(after), scenario.view, self.protocols())
         seconds = time.perf_counter() - began
         self.evaluate_s += seconds
         self.listener.evaluated(seconds, not untrained)
@@ -304,10 +304,11 @@ class Training:
                 raise TrainingError(f"'{predictor}' answers with what is no number after task {after + 1}; lower --lr")
         return evaluations
 
-    def _protocols(self) -> list[ProtocolName]:
+    def protocols(self) -> list[ProtocolName]:
+        """Those of the scenario under which the method's answers mean something."""
         return [protocol for protocol in self.scenario.protocols if protocol in self.method.protocols]
 
-    def _tests(self, after: int) -> Sequence[Split]:
+    def tests(self, after: int) -> Sequence[Split]:
         """The scenario's splits, without those of tasks that this run will never see."""
         tests = self.scenario.tests(after)
         return tests[: self.schedule.tasks(self.scenario)] if len(tests) == self.scenario.n_tasks else tests

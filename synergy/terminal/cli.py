@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.release import release
-from synergy.terminal import check, commands, doctor, report, reproduce, study, verify
+from synergy.terminal import analyse, check, commands, doctor, report, reproduce, study, verify
 from synergy.terminal.commands import FAILED_EXIT, INTERRUPTED_EXIT
 from synergy.terminal.output import Outlet, complain, occupy_standard_files, warn
 from synergy.terminal.parser import Parser
@@ -29,6 +29,7 @@ Continual learning: SYNERgy, its baselines and its benchmarks.
   synergy list                                         methods, scenarios, networks and tuned values
   synergy check FILE.py:CLASS                          try the contract of a class of your own
   synergy report RUN [RUN ...]                         compare runs, draw a picture
+  synergy analyse NAME RUN [RUN ...]                   look into what a run has learned
   synergy verify RUN                                   run a record again, compare bit by bit
   synergy reproduce TABLE                              make a published table again, beside its numbers
   synergy doctor                                       is everything here that a run needs?
@@ -41,6 +42,7 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "list": commands.list_names,
     "report": report.report,
     "check": check.check,
+    "analyse": analyse.analyse,
     "verify": verify.verify,
     "reproduce": reproduce.reproduce,
     "doctor": doctor.doctor,

@@ -124,7 +124,7 @@ def run_config(arguments: list[str]) -> RunConfig:
         del given[name]
     given = {name: value for name, value in given.items() if (name, value) != ("net", None)}
     specs = {spec.name: spec for config in configs.values() for spec in config.specs()}
-    given = {name: _several(specs[name], v) if isinstance(v, list) else v for name, v in given.items()}
+    given = {name: several(specs[name], v) if isinstance(v, list) else v for name, v in given.items()}
     return build(names["scenario"], names["method"], given, choice, from_file, files)
 
 
@@ -178,7 +178,7 @@ def run_parser(names: Mapping[str, str], configs: Mapping[str, type[Options]], h
     from_run += "from tuned values that a search found"
     what.add_argument("--config", default=None, metavar="FILE", help=from_run)
     for table, options in configs.items():
-        _add_options(parser, f"options of {names[table]}" if table in names else table, options)
+        add_options(parser, f"options of {names[table]}" if table in names else table, options)
     return parser
 
 
@@ -192,7 +192,8 @@ def _owners(flag: str) -> list[str]:
     ]
 
 
-def _add_options(parser: Parser, title: str, options: type[Options]) -> None:
+def add_options(parser: Parser, title: str, options: type[Options]) -> None:
+    """Add a flag for each option, under a heading."""
     group = parser.add_argument_group(title)
     for spec in options.specs():
         if spec.kind is bool and not spec.many:
@@ -225,8 +226,8 @@ def _help(spec: Option) -> str:
     return (spec.help + (f" ({'; '.join(facts)})" if facts else "")).replace("%", "%%")
 
 
-def _several(spec: Option, given: list[str]) -> tuple[str, ...] | tuple[float, ...]:
-    """Values one by one, or with commas between; numbers may also stand in a file."""
+def several(spec: Option, given: list[str]) -> tuple[str, ...] | tuple[float, ...]:
+    """Values of a flag that takes many: one by one, or with commas between; numbers may also stand in a file."""
     text = " ".join(given)
     if spec.kind is str:
         return tuple(text.replace(",", " ").split())
