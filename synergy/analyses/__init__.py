@@ -13,6 +13,9 @@ ANALYSES: Mapping[str, str] = {
     "recency": "synergy.analyses.recency",
     "calibration": "synergy.analyses.calibration",
     "confusion": "synergy.analyses.confusion",
+    "flatness": "synergy.analyses.flatness",
+    "robustness": "synergy.analyses.robustness",
+    "consolidation": "synergy.analyses.consolidation",
 }
 """Name -> module, in the order of a report."""
 

@@ -154,7 +154,8 @@ def _chart(chart: Chart) -> list[str]:
 def _grid(grid: Grid) -> list[str]:
     from synergy.terminal.console import table
 
-    title = f"  {grid.title}, {grid.predictor}, percent; row: {grid.row_label}, column: {grid.column_label}"
+    whose = f", {grid.predictor}" if grid.predictor else ""
+    title = f"  {grid.title}{whose}, percent; row: {grid.row_label}, column: {grid.column_label}"
     if len(grid.columns) > MOST_COLUMNS:
         return [f"{title}: {len(grid.rows)} x {len(grid.columns)}, in the file"]
     rows = [["", *grid.columns]]
