@@ -14,11 +14,13 @@ import numpy as np
 from synergy.disk import files
 from synergy.errors import UsageError
 from synergy.randomness import generator
-from synergy.report import statistics, svg
+from synergy.report import analysed, sections, statistics, svg
+from synergy.report.cells import Cell
 from synergy.report.courses import group_course
 from synergy.report.gather import Gathered
 from synergy.report.groups import Choice, Entry, Group, groups
 from synergy.report.statistics import Interval
+from synergy.report.svg import Stroke
 from synergy.report.tables import Column, Table, number, table
 from synergy.runs.folder import shell_word
 from synergy.runs.groups import NAMED
@@ -32,20 +34,6 @@ MEANING = (
     "comparisons is not corrected for). Differences are paired on equal streams, with bootstrap intervals (10,000 "
     "resamples of the seeds)."
 )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What a table shows, and the value that sorts it.
-
-    Examples:
-        >>> Cell("3.0 s", 3.0).mark
-        ''
-    """
-
-    text: str
-    value: object
-    mark: str = ""
 
 
 def write(gathered: Gathered, choice: Choice, path: Path, missing: Sequence[str] = ()) -> Path:
@@ -85,15 +73,18 @@ def html(gathered: Gathered, choice: Choice, missing: Sequence[str] = ()) -> str
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
     colours = {method: place for place, method in enumerate(content.methods)}
     rng = generator(0, "report/bootstrap")
+    known, damaged = analysed.held(gathered)
     versions = sorted({f"{name} {v}" for record in gathered.records for name, v in record.versions.items()})
     return environment.get_template("page.html.j2").render(
         title=f"{choice.title}: {len(content.methods)} methods, {len(content.columns)} comparisons",
         verdict=[_verdict(column, choice) for column in content.columns],
         meaning=MEANING,
         colours=colours,
-        parts=[_part(column, choice, colours, rng) for column in content.columns],
-        overall=_overall(content, rng),
-        missing=[*missing, *gathered.damaged],
+        parts=[_part(column, choice, colours, rng, known) for column in content.columns],
+        overall=_overall(content, rng, colours),
+        sizes=sections.buffer_sizes(content, colours),
+        ablation=sections.ablation(content),
+        missing=[*missing, *gathered.damaged, *damaged],
         machines=", ".join(sorted({record.device for record in gathered.records})),
         versions=", ".join(versions),
         metric=choice.title,
@@ -141,23 +132,71 @@ def _verdict(column: Column, choice: Choice) -> str:
     return f"{column.title}: {best.group.method} is best with {number(best.shown)} %, {ahead} ({clear})."
 
 
-def _part(column: Column, choice: Choice, colours: Mapping[str, int], rng: np.random.Generator) -> dict[str, Any]:
+def _part(
+    column: Column, choice: Choice, colours: Mapping[str, int], rng: np.random.Generator, known: analysed.Held
+) -> dict[str, Any]:
     """The table and the figures of one column."""
     entries = list(column.entries.values())
     heads = ["method", "answer", "buffer", choice.title, "seeds", "behind the best", "P(better than best)"]
     rows = [_row(entry, entries[0], choice, rng) for entry in entries]
-    few = min(len(entry.group.runs) for entry in entries) < statistics.FEWEST_FOR_TESTS
-    note = f"Protocol {column.protocol}. " + (
-        "Too few seeds for tests of significance: intervals instead." if few else ""
-    )
+    heads += ["forgetting", "seconds", "memory, MB"]
+    notes = [f"Protocol {column.protocol}."]
+    for extra in (_signed_ranks(entries, choice), _published(entries, choice)):
+        heads += extra.heads
+        rows = [[*row, *cells] for row, cells in zip(rows, extra.cells, strict=True)]
+        notes.append(extra.note)
     return {
         "title": column.title,
-        "heads": [*heads, "forgetting", "seconds", "memory, MB"],
+        "heads": heads,
         "rows": rows,
-        "note": note,
+        "note": " ".join(notes),
+        "analyses": sections.analyses(analysed.analysed(entries, known), colours),
         "figures": list(_figures(entries, choice, colours)),
         "maps": list(_maps(entries, choice)),
     }
+
+
+@dataclass(frozen=True)
+class _Extra:
+    """Columns that only some tables have: their heads, the cells of each row, and a sentence."""
+
+    heads: Sequence[str]
+    cells: Sequence[Sequence[Cell]]
+    note: str
+
+
+def _signed_ranks(entries: Sequence[Entry], choice: Choice) -> _Extra:
+    """A column of p-values, where there are seeds enough for any."""
+    best = entries[0].group.values(choice)
+    values = [statistics.signed_rank(entry.group.values(choice), best) for entry in entries]
+    if not any(value is not None for value in values):
+        fewest = statistics.FEWEST_FOR_TESTS
+        note = f"Too few shared seeds for a signed-rank test, which needs {fewest}: intervals instead."
+        return _Extra([], [[] for _ in entries], note)
+    cells = [[Cell("-" if p is None else f"{p:.3f}", "" if p is None else p)] for p in values]
+    note = (
+        "p: Wilcoxon's signed-rank test of the difference to the best over shared seeds, exact, not corrected for the "
+    )
+    return _Extra(["p (signed rank)"], cells, f"{note}number of comparisons.")
+
+
+def _published(entries: Sequence[Entry], choice: Choice) -> _Extra:
+    """Columns of published numbers and our distance to them, where there are any."""
+    found = [sections.published(entry, choice) for entry in entries]
+    if not any(found):
+        return _Extra([], [[] for _ in entries], "")
+    cells = []
+    for entry, each in zip(entries, found, strict=True):
+        if each is None:
+            cells.append([Cell("-", ""), Cell("-", "")])
+            continue
+        spread = "" if each.sd is None else f" ± {each.sd:.2f}"
+        runs = "" if each.runs is None else f" (n = {each.runs})"
+        gap = entry.shown.value - each.mean
+        cells.append([Cell(f"{each.mean:.2f}{spread}{runs}", each.mean), Cell(f"{gap:+.2f}", gap)])
+    sources = ", ".join(sorted({each.source for each in found if each is not None}))
+    note = f"Published: mean ± standard deviation over n runs, by {sources}; same predictor, protocol and buffer."
+    return _Extra(["published", "ours - published"], cells, note)
 
 
 def _row(entry: Entry, best: Entry, choice: Choice, rng: np.random.Generator) -> list[Cell]:
@@ -176,19 +215,12 @@ def _row(entry: Entry, best: Entry, choice: Choice, rng: np.random.Generator) ->
         Cell("-" if group.buffer_size is None else str(group.buffer_size), group.buffer_size or 0),
         Cell(number(entry.shown), entry.shown.value, mark),
         Cell(str(len(values)), len(values)),
-        _between(gap),
-        _between(chance),
+        sections.between(gap),
+        sections.between(chance),
         Cell("-" if lost is None else number(lost), "" if lost is None else lost.value),
         Cell(f"{group.seconds:.1f}", group.seconds),
         Cell(f"{_memory(group):.0f}", _memory(group)),
     ]
-
-
-def _between(interval: Interval | None) -> Cell:
-    if interval is None:
-        return Cell("-", "")
-    ends = "" if interval.low is None or interval.high is None else f" [{interval.low:.2f}, {interval.high:.2f}]"
-    return Cell(f"{interval.value:.2f}{ends}", interval.value)
 
 
 def _memory(group: Group) -> float:
@@ -226,7 +258,7 @@ def _maps(entries: Sequence[Entry], choice: Choice) -> Iterator[dict[str, str]]:
             yield {"svg": svg.heat_map(rows), "caption": f"{entry.group.name}: {entry.predictor}, {entry.protocol}"}
 
 
-def _overall(content: Table, rng: np.random.Generator) -> dict[str, Any] | None:
+def _overall(content: Table, rng: np.random.Generator, colours: Mapping[str, int]) -> dict[str, Any] | None:
     """What holds over all columns, for the methods that are in each of them."""
     sign = -1 if content.choice.lower_is_better else 1
     everywhere = [m for m in content.methods if all(m in column.entries for column in content.columns)]
@@ -238,22 +270,30 @@ def _overall(content: Table, rng: np.random.Generator) -> dict[str, Any] | None:
     }
     heads = ["method", "interquartile mean", "mean rank"]
     thresholds = [10.0 * k for k in range(1, 10)]
+    fine = [float(k) for k in range(0, 101, 2)]
     means = [[sign * column.entries[m].shown.value for m in everywhere] for column in content.columns]
     ranking = statistics.ranking(means)
-    rows = []
+    rows, profiles = [], []
     for place, m in enumerate(everywhere):
-        profile = statistics.performance_profile([v for each in scores[m] for v in each], thresholds)
-        middle = _between(statistics.interquartile_mean(scores[m], rng))
+        pooled = [v for each in scores[m] for v in each]
+        profile = statistics.performance_profile(pooled, thresholds)
+        shares = statistics.performance_profile(pooled, fine)
+        profiles.append(
+            Stroke(m, colours[m], [(x, Interval(100 * share)) for x, share in zip(fine, shares, strict=True)])
+        )
+        middle = sections.between(statistics.interquartile_mean(scores[m], rng))
         rank = Cell(f"{ranking.ranks[place]:.2f}", ranking.ranks[place])
         rows.append([Cell(m, m), middle, rank, *(Cell(f"{share:.2f}", share) for share in profile)])
     note = (
         f"{len(content.columns)} comparisons. Performance profile: share of runs at or above each accuracy. "
         "Interquartile mean: of the middle half of all runs, with a bootstrap interval over the seeds of each stream."
     )
-    figures = []
+    labels = (f"{content.choice.title}, %", "runs at or above it, %")
+    drawn = svg.chart(profiles, labels, "performance profiles")
+    figures = [{"svg": drawn, "caption": "performance profiles: higher is better"}]
     if len({column.stream for column in content.columns}) >= FEWEST_STREAMS:
         caption = f"critical difference {ranking.difference:.2f} (Nemenyi, 5 %), Friedman p = {ranking.p_value:.3f}"
-        figures = [{"svg": svg.critical_difference(everywhere, ranking), "caption": caption}]
+        figures.append({"svg": svg.critical_difference(everywhere, ranking), "caption": caption})
     else:
         note += f" A critical-difference diagram needs {FEWEST_STREAMS} data sets."
     return {"heads": [*heads, *(f"≥ {t:.0f} %" for t in thresholds)], "rows": rows, "note": note, "figures": figures}

@@ -45,28 +45,92 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+@dataclass(frozen=True)
+class Stroke:
+    """A line of a chart.
+
+    Attributes:
+        name: shown when the pointer is on its end.
+        colour: its place among the colours.
+        points: x, and y with its interval, from left to right.
+        aside: whether it is one of the lesser lines: thinner, dashed, without a band.
+
+    Examples:
+        >>> Stroke("er", 0, ((1.0, Interval(90.0)),)).aside
+        False
+    """
+
+    name: str
+    colour: int
+    points: Sequence[tuple[float, Interval]]
+    aside: bool = False
+
+
 def lines(courses: Mapping[str, Sequence[Interval | None]], colours: Mapping[str, int], y_label: str) -> str:
     """A line for each name over tasks 1, 2, ..., with a band for its interval."""
-    values = [point.value for course in courses.values() for point in course if point is not None]
-    longest = max(map(len, courses.values()))
-    room = max(1.0, 0.1 * (max(values) - min(values)))
-    x, y = _scales(1, max(2, longest), min(values) - room, max(values) + room)
-    whole = [tick for tick in ticks(1, max(2, longest), 6) if tick == int(tick)]
-    parts = [_axes(x, y, "tasks learned", y_label, whole)]
-    for name, course in courses.items():
-        points = [(x(t + 1), point) for t, point in enumerate(course) if point is not None]
+    strokes = [
+        Stroke(name, colours[name], [(t + 1.0, point) for t, point in enumerate(course) if point is not None])
+        for name, course in courses.items()
+    ]
+    return chart(strokes, ("tasks learned", y_label), f"{y_label} over tasks")
+
+
+def chart(
+    strokes: Sequence[Stroke],
+    labels: tuple[str, str],
+    title: str,
+    reference: Sequence[tuple[float, float]] = (),
+    marks: bool = False,
+    x_ticks: Mapping[float, str] | None = None,
+) -> str:
+    """Lines with bands for their intervals.
+
+    Args:
+        strokes: one or more points altogether.
+        labels: of the two axes.
+        title: for readers without a screen.
+        reference: a grey line behind the others.
+        marks: whether every point gets a dot, as where there are few.
+        x_ticks: texts below the axis, by place; by default round numbers.
+    """
+    xs = [x for stroke in strokes for x, _ in stroke.points] + [x for x, _ in reference]
+    ys = [point.value for stroke in strokes for _, point in stroke.points] + [y for _, y in reference]
+    room = max(0.02 * max(map(abs, ys)), 0.1 * (max(ys) - min(ys))) or 1.0
+    left, right = min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1
+    x, y = _scales(left, right, min(ys) - room, max(ys) + room)
+    between = ticks(left, right, 6)
+    whole = [tick for tick in between if tick == int(tick)] if all(value == int(value) for value in xs) else between
+    parts = [_axes(x, y, *labels, {tick: f"{tick:g}" for tick in whole} if x_ticks is None else x_ticks)]
+    if reference:
+        path = " ".join(f"{x(px):.1f},{y(py):.1f}" for px, py in reference)
+        parts.append(f'<polyline class="front" points="{path}"/>')
+    # The lines that matter most are drawn last.
+    for stroke in sorted(strokes, key=lambda stroke: not stroke.aside):
+        parts += _stroke(stroke, x, y, marks)
+    return _figure(parts, title)
+
+
+def _stroke(stroke: Stroke, x: Scale, y: Scale, marks: bool) -> list[str]:
+    points = [(x(px), point) for px, point in stroke.points]
+    colour = f"c{stroke.colour % COLOURS}" + (" dashed" if stroke.colour >= COLOURS else "")
+    path = " ".join(f"{px:.1f},{y(p.value):.1f}" for px, p in points)
+    title = f"<title>{html.escape(stroke.name)}: {points[-1][1].value:.2f}</title>" if points else ""
+    if stroke.aside:
+        return [f'<polyline class="line aside {colour}" points="{path}">{title}</polyline>']
+    parts = []
+    if any(point.low is not None for _, point in points):
         highs = [f"{px:.1f},{_within(y(p.value if p.high is None else p.high)):.1f}" for px, p in points]
         lows = [f"{px:.1f},{_within(y(p.value if p.low is None else p.low)):.1f}" for px, p in reversed(points)]
-        colour = f"c{colours[name] % COLOURS}" + (" dashed" if colours[name] >= COLOURS else "")
         parts.append(f'<polygon class="band {colour}" points="{" ".join(highs + lows)}"/>')
-        path = " ".join(f"{px:.1f},{y(p.value):.1f}" for px, p in points)
-        parts.append(f'<polyline class="line {colour}" points="{path}"/>')
-        title = f"<title>{html.escape(name)}: {points[-1][1].value:.2f}</title>" if points else ""
-        parts += [
+    parts.append(f'<polyline class="line {colour}" points="{path}"/>')
+    shown = points if marks else points[-1:]
+    return [
+        *parts,
+        *(
             f'<circle class="dot {colour}" cx="{px:.1f}" cy="{y(p.value):.1f}" r="2.5">{title}</circle>'
-            for px, p in points[-1:]
-        ]
-    return _figure(parts, f"{y_label} over tasks")
+            for px, p in shown
+        ),
+    ]
 
 
 def scatter(
@@ -79,7 +143,7 @@ def scatter(
     xs, ys = [p[0] for p in points.values()], [p[1] for p in points.values()]
     margin = [max(0.5, 0.12 * (max(v) - min(v))) for v in (xs, ys)]
     x, y = _scales(min(xs) - margin[0], max(xs) + margin[0], min(ys) - margin[1], max(ys) + margin[1])
-    parts = [_axes(x, y, *labels, ticks(x.low, x.high))]
+    parts = [_axes(x, y, *labels, {tick: f"{tick:g}" for tick in ticks(x.low, x.high)})]
     if len(front) > 1:
         path = " ".join(f"{x(points[name][0]):.1f},{y(points[name][1]):.1f}" for name in front)
         parts.append(f'<polyline class="front" points="{path}"/>')
@@ -122,6 +186,70 @@ def heat_map(matrix: Sequence[Sequence[float | None]]) -> str:
     return _figure([*paths, *parts], "accuracy on task (column) after task (row)", *size)
 
 
+def grid(
+    rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], labels: tuple[str, str]
+) -> str:
+    """Percentages as shades, darker is higher, with names at both sides.
+
+    Args:
+        rows, columns: their names.
+        values: `[rows][columns]`.
+        labels: what rows and columns are.
+    """
+    cell = 26 if len(columns) <= 12 else 13 if len(columns) <= 30 else 4
+    left = 24 + 6 * max(map(len, rows))
+    turned = max(map(len, columns)) > 2
+    shades: dict[int, str] = {}
+    texts = []
+    for r, row in enumerate(values):
+        for c, value in enumerate(row):
+            if value is None or value < 0.5:
+                continue
+            shade = math.ceil(value / 5) * 5
+            shades[shade] = shades.get(shade, "") + f"M{left + c * cell} {6 + r * cell}h{cell}v{cell}h-{cell}z"
+            if cell > 22:
+                dark = " inverse" if value > 55 else ""
+                place = f'x="{left + (c + 0.5) * cell:.0f}" y="{6 + (r + 0.65) * cell:.0f}"'
+                texts.append(f'<text class="value{dark}" {place} text-anchor="middle">{value:.0f}</text>')
+    parts = [f'<path class="cell" fill-opacity="{shade / 100}" d="{path}"/>' for shade, path in shades.items()]
+    bottom = 6 + len(rows) * cell
+    parts.append(f'<rect class="frame" x="{left}" y="6" width="{len(columns) * cell}" height="{bottom - 6}"/>')
+    every = [max(1, math.ceil(13 / cell)) if len(names) * cell > 13 else len(names) for names in (rows, columns)]
+    for r in range(0, len(rows), every[0]):
+        place = f'x="{left - 4}" y="{6 + (r + 0.5) * cell + 4:.0f}"'
+        parts.append(f'<text {place} text-anchor="end">{html.escape(rows[r])}</text>')
+    for c in range(0, len(columns), every[1] if turned or cell > 13 else 2):
+        middle = left + (c + 0.5) * cell
+        place = f'transform="translate({middle + 4:.0f} {bottom + 8}) rotate(-60)" text-anchor="end"'
+        plain = f'x="{middle:.0f}" y="{bottom + 14}" text-anchor="middle"'
+        parts.append(f"<text {place if turned else plain}>{html.escape(columns[c])}</text>")
+    height = bottom + (12 + 6 * max(map(len, columns)) if turned else 32)
+    parts.append(f'<text x="{left}" y="{height - 2}">{html.escape(labels[1])}</text>' * (not turned))
+    parts.append(f'<text transform="translate(10 {bottom}) rotate(-90)">{html.escape(labels[0])}</text>')
+    return _figure([*parts, *texts], f"{labels[0]} against {labels[1]}", left + len(columns) * cell + 8, height)
+
+
+def forest(rows: Sequence[tuple[str, Interval]], label: str) -> str:
+    """A dot with its interval for each name, and a line at 0: what crosses it is not clear."""
+    ends = [end for _, i in rows for end in (i.value, i.low, i.high) if end is not None] + [0.0]
+    room = 0.08 * (max(ends) - min(ends)) or 1.0
+    x = Scale(min(ends) - room, max(ends) + room, 20, WIDTH - 20)
+    height = 34 * len(rows) + 44
+    parts = [f'<line class="axis" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="4" y2="{height - 36}"/>']
+    for tick in ticks(x.low, x.high):
+        parts.append(f'<text x="{x(tick):.1f}" y="{height - 22}" text-anchor="middle">{tick:g}</text>')
+    for number, (name, interval) in enumerate(rows):
+        y = 34 * number + 28
+        if interval.low is not None and interval.high is not None:
+            parts.append(
+                f'<line class="reach" x1="{x(interval.low):.1f}" x2="{x(interval.high):.1f}" y1="{y}" y2="{y}"/>'
+            )
+        parts.append(f'<circle class="dot c0" cx="{x(interval.value):.1f}" cy="{y}" r="4"/>')
+        parts.append(f'<text x="4" y="{y - 9}">{html.escape(name)}</text>')
+    parts.append(f'<text x="{WIDTH / 2}" y="{height - 4}" text-anchor="middle">{html.escape(label)}</text>')
+    return _figure(parts, label, WIDTH, height)
+
+
 def critical_difference(names: Sequence[str], ranking: Ranking) -> str:
     """Mean ranks on a line, 1 is best; a bar joins methods that are not told apart."""
     ordered = sorted(zip(ranking.ranks, names, strict=True))
@@ -148,13 +276,13 @@ def _within(pixel: float) -> float:
     return min(max(pixel, TOP), HEIGHT - BOTTOM)
 
 
-def _axes(x: Scale, y: Scale, x_label: str, y_label: str, x_ticks: Sequence[float]) -> str:
+def _axes(x: Scale, y: Scale, x_label: str, y_label: str, x_ticks: Mapping[float, str]) -> str:
     parts = []
     for tick in ticks(y.low, y.high):
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
         parts.append(f'<text x="{LEFT - 5}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for tick in x_ticks:
-        parts.append(f'<text x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{tick:g}</text>')
+    for tick, text in x_ticks.items():
+        parts.append(f'<text x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{text}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 5}" text-anchor="middle">{html.escape(x_label)}</text>')
     turned = f'transform="translate(12 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)"'
     parts.append(f'<text {turned} text-anchor="middle">{html.escape(y_label)}</text>')
