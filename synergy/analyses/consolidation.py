@@ -122,7 +122,7 @@ def _on_task(
     drawn = generator(config.draw_seed, f"consolidation/{number}").permutation(len(task))[: config.samples]
     raw, labels = task.take(torch.from_numpy(drawn).to(task.labels.device))
     inputs = run.prepared.scenario.view.plain(raw)
-    memory = run.prepared.config.training.fisher_memory_mb
+    memory = run.prepared.method.setting.fisher_memory_mb
     return mass_per_layer(net, fisher_diagonal(net, inputs, labels, weighted=False, memory_mb=memory), layers)
 
 

@@ -104,7 +104,7 @@ class TrainedRun:
             raise unknown(f"predictor of run {self.record.run_id}", predictor, self.predictors)
         view, answer = self.prepared.scenario.view, self.predictors[predictor]
         size, parts = batch_size(split, view), []
-        with exactness(self.prepared.config.training.precision), self.prepared.worker.context(), torch.no_grad():
+        with exactness(self.prepared.worker.means.precision), self.prepared.worker.context(), torch.no_grad():
             for start in range(0, len(split), size):
                 scores = answer(view.plain(split.raw[start : start + size]))
                 parts.append((own_classes(scores, split.classes) if self.protocol == "task-IL" else scores).cpu())

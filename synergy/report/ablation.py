@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from synergy.disk import files
+from synergy.errors import UsageError
 from synergy.report.groups import Choice, Entry, Group
 from synergy.report.statistics import Interval, difference
 from synergy.report.tables import Table
+from synergy.runs.findings import place
 from synergy.runs.records import setup
 
 
@@ -53,6 +58,22 @@ class Ablation:
     reference: str
     value: Interval
     changes: tuple[Change, ...]
+
+
+def write(found: Sequence[Ablation], choice: Choice, folder: Path) -> Path:
+    """Write ablations as `analyses/ablation.json` into the folder of the runs, atomically.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    path = place(folder, "ablation")
+    content = {"metric": choice.metric, "unit": "percent", "ablations": [dataclasses.asdict(each) for each in found]}
+    try:
+        path.parent.mkdir(exist_ok=True)
+        files.write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise UsageError(f"cannot write '{path}': {error.strerror}; allow it, or make room there") from error
+    return path
 
 
 def ablations(content: Table) -> list[Ablation]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synergy.errors import UsageError, unknown
+from synergy.terminal.ablation import ablation
 from synergy.terminal.output import say
 from synergy.terminal.parser import Parser, add_options, several
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:  # help is printed without torch
     from synergy.options import Options
     from synergy.runs.findings import Chart, Description, Finding, Grid
 
-ALL = "all"
+ABLATION, ALL = "ablation", "all"
 MOST_COLUMNS = 20
 """Of a table that is printed; a larger one is in the file alone."""
 
@@ -33,6 +34,8 @@ NAME is one of:
 def analyse(arguments: list[str]) -> int:
     """`synergy analyse`: make findings about runs, and print them."""
     parsed, chosen = _parsed(arguments)
+    if parsed.name == ABLATION:
+        return ablation(parsed)
     from synergy.analyses import analysis
     from synergy.analyses.trained import trained_run
     from synergy.runs import findings
@@ -72,9 +75,11 @@ def _parsed(arguments: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     from synergy.analyses import ANALYSES, analysis
 
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
-    if name is not None and name not in (ALL, *ANALYSES):
-        raise unknown("analysis", name, (ALL, *ANALYSES))
+    allowed = (ABLATION, ALL, *ANALYSES)
+    if name is not None and name not in allowed:
+        raise unknown("analysis", name, allowed)
     lines = [f"  {each:<15}{analysis(each).question}" for each in ANALYSES]
+    lines.append(f"  {ABLATION:<15}what does each change of a method cost? (of many runs; from their records alone)")
     parser = Parser(
         "synergy analyse",
         description=DESCRIPTION + "\n".join([*lines, f"  {ALL:<15}each that says something about the run"]),
@@ -84,9 +89,14 @@ def _parsed(arguments: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     )
     parser.add_argument("name", metavar="NAME", help="of an analysis; with --help after it, its options")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or of runs at any depth")
-    parser.add_argument("--data_dir", default=None, help="where the data are, if not where they were")
-    parser.add_argument("--device", default=None, help="where to compute, if not where the run did")
-    options = None if name in (None, ALL) else analysis(str(name)).options
+    if name == ABLATION:
+        parser.add_argument("--metric", default="final_average", help="the number to compare (default final_average)")
+        parser.add_argument("--protocol", default=None, help="by default that of each answer")
+        parser.add_argument("--predictor", default=None, help="by default the recommended one of each method")
+    else:
+        parser.add_argument("--data_dir", default=None, help="where the data are, if not where they were")
+        parser.add_argument("--device", default=None, help="where to compute, if not where the run did")
+    options = None if name is None or name not in ANALYSES else analysis(name).options
     if options is not None:
         add_options(parser, f"options of {name}", options)
     parsed = parser.parse_strictly(arguments)

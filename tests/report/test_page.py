@@ -8,6 +8,7 @@ import io
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from synergy.report import page, svg
 from synergy.report.gather import Found, Gathered
 from synergy.report.groups import Choice
 from synergy.report.statistics import ranking
+from synergy.runs import findings
+from synergy.runs.findings import Chart, Description, Finding, Grid, Line, Number
 from synergy.runs.records import Record
 from tests.report.runs import made
 
@@ -42,8 +45,81 @@ def written(records: list[Record], missing: tuple[str, ...] = ()) -> str:
 def test_the_page_says_who_is_ahead_by_how_much_and_how_sure_that_is() -> None:
     text = html.unescape(written(study(("seq-digits",)), ("failed: one",)))
     assert "synergy is best with" in text and "10.00 points ahead of er (95 % interval 10.00 to 10.00: a clear" in text
-    assert "Too few seeds for tests of significance" in text and "<li>failed: one</li>" in text
+    assert "Too few shared seeds for a signed-rank test" in text and "<li>failed: one</li>" in text
     assert "one seed cannot say" in html.unescape(written(study(("seq-digits",), seeds=1)))
+
+
+def test_a_signed_rank_test_takes_six_seeds() -> None:
+    five, six = (html.unescape(written(study(("seq-digits",), tasks=3, seeds=seeds))) for seeds in (5, 6))
+    assert "p (signed rank)" not in five and "needs 6: intervals instead" in five
+    assert "p (signed rank)" in six and ">0.031</td>" in six, "all of six differences on one side: 2 / 2^6"
+
+
+def test_published_numbers_stand_beside_ours() -> None:
+    complete = {**made().source, "complete": True}
+    records = [
+        made("er", seed, 56.74, scenario="seq-cifar10", buffer_size=500, matrix=((56.74,),), source=complete)
+        for seed in range(2)
+    ]
+    text = html.unescape(written(records))
+    assert "57.74 ± 0.27 (n = 10)" in text and ">-1.00</td>" in text and "Buzzega et al. 2020 (DER), table 2" in text
+    assert "ours - published" not in written([replace(record, partial=True) for record in records])
+    part = [replace(record, source={**complete, "complete": False}) for record in records]
+    assert "ours - published" not in written(part)
+
+
+def test_accuracy_is_drawn_against_the_buffer_size_where_there_are_two() -> None:
+    records = [made("er", seed, 50.0 + size / 100, buffer_size=size) for size in (200, 500) for seed in range(2)]
+    text = written(records)
+    assert "<h2>Buffer size</h2>" in text and ">200</text>" in text and ">500</text>" in text
+    assert "<h2>Buffer size</h2>" not in written(records[:2])
+
+
+def test_variants_of_a_method_are_an_ablation() -> None:
+    variants = [({"a": 1.0, "b": 1.0}, 80.0), ({"a": 0.0, "b": 1.0}, 70.0), ({"a": 1.0, "b": 0.0}, 79.0)]
+    records = [made("er", seed, final + seed, options=options) for options, final in variants for seed in range(3)]
+    text = html.unescape(written(records))
+    assert "er a=1 b=1 (reference)" in text and ">-10.00 [-10.00, -10.00]</td>" in text
+    assert "<h2>Ablation</h2>" not in written(study(("seq-digits",)))
+
+
+def with_findings(records: list[Record], folder: Path, tasks: int = 20) -> Gathered:
+    """Beside every record what analyses leave, as large as that of a stream with so many tasks."""
+    found = []
+    for number, record in enumerate(records):
+        xs = tuple(float(task + 1) for task in range(tasks))
+        names = tuple(map(str, range(1, tasks + 1)))
+        shown = Description(
+            tuple(Number(f"number {n}, %", "working", 1.5 + record.seed) for n in range(8)),
+            tuple(
+                Chart(f"chart {c}", "task", "mass, %", (Line("working", xs, tuple(x + record.seed for x in xs)),))
+                for c in range(9)
+            ),
+            tuple(
+                Grid(f"grid {g}", "working", "row", "column", names, names, ((50.0,) * tasks,) * tasks) for g in (1, 2)
+            ),
+        )
+        of = Finding(1, "made", record.run_id, record.measured.started_at, "class-IL", {}, "cpu", shown, {})
+        place = folder / str(number)
+        place.mkdir(parents=True)
+        findings.write(of, place)
+        found.append(Found(record, place))
+    return Gathered(tuple(found))
+
+
+def test_findings_are_drawn_over_seeds(tmp_path: Path) -> None:
+    gathered = with_findings(study(("seq-digits",)), tmp_path)
+    text = html.unescape(page.html(gathered, Choice()))
+    assert "Analyses: seq-digits" in text and ">2.50 ± 2.48</td>" in text
+    assert "<figcaption>chart 0</figcaption>" in text and "synergy: grid 1, percent (working)" in text
+    (tmp_path / "0" / "analyses" / "made.json").write_text("{}")
+    assert "made.json: format: given None" in html.unescape(page.html(gathered, Choice()))
+
+
+def test_two_hundred_runs_with_findings_fit_a_megabyte(tmp_path: Path) -> None:
+    gathered = with_findings(study(SCENARIOS[:4], seeds=17), tmp_path)
+    assert len(gathered.runs) >= 200
+    assert len(page.html(gathered, Choice()).encode()) < 1_000_000
 
 
 def test_a_critical_difference_needs_five_data_sets() -> None:
@@ -89,6 +165,11 @@ def test_a_heat_map_has_a_cell_for_each_task_seen() -> None:
     assert drawn.count("M") == 3 and ">90<" in drawn and ">40<" in drawn
 
 
+def test_a_grid_has_a_shade_for_each_value_and_names_at_its_sides() -> None:
+    drawn = svg.grid(["cat", "dog"], ["cat", "dog"], [[90.0, 10.0], [None, 100.0]], ("class", "answer"))
+    assert drawn.count("M") == 3 and drawn.count(">cat<") == 2 and ">90<" in drawn
+
+
 def test_ranks_are_joined_where_they_are_not_told_apart() -> None:
     drawn = svg.critical_difference(["a", "b"], ranking([[2.0, 1.0]] * 3))
     assert drawn.count('class="clique"') == 1 and "a (1.00)" in drawn
@@ -113,7 +194,7 @@ def browser() -> Iterator[Any]:
 @pytest.mark.slow
 def test_a_browser_sorts_filters_and_changes_the_theme(tmp_path: Path, browser: Any) -> None:
     file = tmp_path / "page.html"
-    page.write(Gathered(tuple(map(Found, study()))), Choice(), file)
+    page.write(with_findings(study(), tmp_path / "runs"), Choice(), file)
     browser.get(file.as_uri())
 
     def first_cells() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from synergy.runs import findings
 from tests.analyses.runs import finished
-from tests.commands import call
+from tests.commands import BRIEF, call, run
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,22 @@ def test_a_mistake_is_one_line(copied: Path, tmp_path: Path) -> None:
     (copied / "record.json").unlink()
     outcome = call("analyse", "recency", copied)
     assert outcome.code == 2 and "the run has not ended" in outcome.err
+
+
+def test_an_ablation_needs_records_alone(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for name, options in {"whole": (), "plain": ("--beta", "0"), "mild": ("--alpha", "0.1")}.items():
+            given = (*BRIEF, "--seed", seed, "--experiment_id", f"{name}-{seed}", *options)
+            assert run(tmp_path, "seq-digits", "derpp", *given).code == 0
+    outcome = call("analyse", "ablation", tmp_path)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "(reference)" in outcome.out and "derpp alpha=0.5 beta=0" in outcome.out
+    content = json.loads((tmp_path / "analyses" / "ablation.json").read_text())
+    (of,) = content["ablations"]
+    assert of["reference"] == "derpp alpha=0.5 beta=1" and len(of["changes"]) == 2
+    assert call("analyse", "ablation", tmp_path).out == outcome.out, "the file is no run"
+    outcome = call("analyse", "ablation", tmp_path / "whole-0")
+    assert outcome.code == 2 and "no method has variants" in outcome.err
 
 
 def test_help_names_every_analysis() -> None:
