@@ -23,6 +23,7 @@ from synergy.ops.vectors import trained
 from synergy.options import Options, option
 from synergy.randomness import torch_generator
 from synergy.runs.findings import Chart, Description, Line, Number
+from synergy.types import Split
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class FlatnessConfig(Options):
     )
     draws: int = option(5, "draws of the noise", low=1)
     noise_seed: int = option(0, "seed of the draws", low=0)
+    samples: int | None = option(None, "test samples of each split, at most; by default all", low=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,19 +87,19 @@ def flatness(run: TrainedRun, options: FlatnessConfig | None = None) -> Flatness
     """Accuracy and loss over the test set under noise on all trained weights, at the end of the run.
 
     A draw is one direction, whose length grows from level to level; all predictors get the same one. At level 0 the
-    accuracy is the run's own, to the bit. The run is as before afterwards.
+    accuracy is the run's own, to the bit, if all samples are taken. The run is as before afterwards.
 
     Raises:
         UsageError: no answer is the output of a network.
     """
     config = FlatnessConfig() if options is None else options
-    found = {}
+    found, splits = {}, run.drawn(config.samples, config.noise_seed)
     for name, net in run.nets("flatness").items():
         points: list[list[tuple[float, float | None]]] = [[] for _ in config.levels]
         for draw in range(config.draws):
             for place, level in enumerate(config.levels):
                 with noisy(net, level, torch_generator(config.noise_seed, f"flatness/{draw}")):
-                    points[place].append(judged(run, name))
+                    points[place].append(judged(run, name, splits))
         accuracies = tuple(tuple(point[0] for point in of_level) for of_level in points)
         found[name] = Curve(accuracies, tuple(tuple(point[1] for point in of_level) for of_level in points))
     return Flatness(config.levels, found)
@@ -133,10 +135,10 @@ def noisy(net: nn.Module, level: float, generator: torch.Generator) -> Iterator[
             parameter.data.copy_(value)
 
 
-def judged(run: TrainedRun, predictor: str) -> tuple[float, float | None]:
-    """Final average in percent, and mean cross-entropy over all test samples in nats; None if it is not finite."""
+def judged(run: TrainedRun, predictor: str, splits: Sequence[Split]) -> tuple[float, float | None]:
+    """Final average in percent, and mean cross-entropy over all samples in nats; None if it is not finite."""
     scores, losses = [], []
-    for split in run.splits:
+    for split in splits:
         logits, labels = run.logits(predictor, split), split.labels.cpu()
         scores.append(accuracy(logits, labels))
         losses.append(F.cross_entropy(logits.double(), labels, reduction="none"))

@@ -40,6 +40,7 @@ class RobustnessConfig(Options):
     """
 
     noise_seed: int = option(0, "seed of the noise", low=0)
+    samples: int | None = option(None, "test samples of each split, at most; by default all", low=1)
 
 
 @dataclass(frozen=True)
@@ -61,24 +62,26 @@ def robustness(run: TrainedRun, options: RobustnessConfig | None = None) -> Robu
     """Final averages on the test images of every task under each kind of damage, at the end of the run.
 
     The damage is done to what the stream shows: to rotated or permuted images after they were turned or permuted. All
-    predictors see the same images. At strength 0 the accuracy is the run's own, to the bit.
+    predictors see the same images. At strength 0 the accuracy is the run's own, to the bit, if all samples
+    are taken.
 
     Raises:
         UsageError: the samples are no images of bytes.
     """
     config = RobustnessConfig() if options is None else options
-    for split in run.splits:
+    splits = run.drawn(config.samples, config.noise_seed)
+    for split in splits:
         if split.raw.dtype != torch.uint8 or split.raw.dim() != 4:
             given = f"{split.raw.dtype} {list(split.raw.shape[1:])}"
             raise UsageError(f"robustness: given samples {given}; allowed: images, torch.uint8 [C, H, W]")
     found: dict[str, dict[str, tuple[float, ...]]] = {name: {} for name in run.predictors}
-    whole = _judged(run, run.splits)
+    whole = _judged(run, splits)
     for kind, damage in DAMAGES.items():
         levels = [whole]
         for strength in range(1, STRENGTHS + 1):
             damaged = [
                 Split(damage(split.raw, strength, _rng(config, number)), split.labels, split.classes)
-                for number, split in enumerate(run.splits)
+                for number, split in enumerate(splits)
             ]
             levels.append(_judged(run, damaged))
         for name in run.predictors:

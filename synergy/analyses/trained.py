@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from synergy.disk import checkpoint
 from synergy.disk.series import Series, progress
 from synergy.errors import UsageError, unknown
 from synergy.methods.base import Answer, Method
+from synergy.randomness import generator
 from synergy.runs import metrics, records
 from synergy.runs.config import CONFIG_NAME, RunConfig
 from synergy.runs.config_file import read_config
@@ -78,6 +80,16 @@ class TrainedRun:
     def splits(self) -> list[Split]:
         """The test data at the end, a split for each column of the accuracy matrix."""
         return list(self.session.training.tests(self.tasks - 1))
+
+    def drawn(self, most: int | None, seed: int) -> list[Split]:
+        """The test data, of each split at most so many samples, drawn at random; all of it for None."""
+        if most is None:
+            return self.splits
+        found = []
+        for number, split in enumerate(self.splits):
+            order = generator(seed, f"analyses/samples/{number}").permutation(len(split))
+            found.append(split.select(torch.from_numpy(np.sort(order[:most])).to(split.labels.device)))
+        return found
 
     def nets(self, analysis: str) -> dict[str, nn.Module]:
         """The networks whose outputs are answers, by predictor.

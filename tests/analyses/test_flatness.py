@@ -24,6 +24,15 @@ def test_without_noise_the_accuracy_is_the_runs_own_to_the_bit(split_run: Traine
             assert len(set(curve.accuracy[2])) == 2, "two draws are two directions"
 
 
+def test_some_samples_are_a_draw_of_each_split(rotated_run: TrainedRun) -> None:
+    one, other, whole = (rotated_run.drawn(most, seed) for most, seed in ((7, 0), (7, 1), (10_000, 0)))
+    assert [len(split) for split in one] == [7, 7, 7]
+    assert not all(torch.equal(a.raw, b.raw) for a, b in zip(one, other, strict=True))
+    assert all(torch.equal(a.raw, b.raw) for a, b in zip(whole, rotated_run.splits, strict=True))
+    accuracy = flatness(rotated_run, FlatnessConfig(BRIEF.levels, 1, samples=7)).predictors["working"].accuracy[0][0]
+    assert round(accuracy * 21 / 100, 9).is_integer()
+
+
 def test_the_loss_is_the_mean_over_samples_one_by_one(split_run: TrainedRun) -> None:
     total, n = 0.0, 0
     for split in split_run.splits:
