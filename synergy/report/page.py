@@ -142,8 +142,8 @@ def _part(
     heads += ["forgetting", "seconds", "memory, MB"]
     notes = [f"Protocol {column.protocol}."]
     for extra in (_signed_ranks(entries, choice), _published(entries, choice)):
-        heads += extra.heads
-        rows = [[*row, *cells] for row, cells in zip(rows, extra.cells, strict=True)]
+        heads[5:5] = extra.heads
+        rows = [[*row[:5], *cells, *row[5:]] for row, cells in zip(rows, extra.cells, strict=True)]
         notes.append(extra.note)
     return {
         "title": column.title,
@@ -255,7 +255,9 @@ def _maps(entries: Sequence[Entry], choice: Choice) -> Iterator[dict[str, str]]:
         if matrices and len({each.shape for each in matrices}) == 1 and matrices[0].shape[0] > 1:
             mean = np.mean(matrices, axis=0)
             rows = [[None if np.isnan(value) else float(value) for value in row] for row in mean]
-            yield {"svg": svg.heat_map(rows), "caption": f"{entry.group.name}: {entry.predictor}, {entry.protocol}"}
+            low, high = svg.shown_range(rows)
+            caption = f"{entry.group.name}: {entry.predictor}, {entry.protocol}; light {low:.0f} %, dark {high:.0f} %"
+            yield {"svg": svg.heat_map(rows), "caption": caption}
 
 
 def _overall(content: Table, rng: np.random.Generator, colours: Mapping[str, int]) -> dict[str, Any] | None:
@@ -270,7 +272,8 @@ def _overall(content: Table, rng: np.random.Generator, colours: Mapping[str, int
     }
     heads = ["method", "interquartile mean", "mean rank"]
     thresholds = [10.0 * k for k in range(1, 10)]
-    fine = [float(k) for k in range(0, 101, 2)]
+    values = [v for of_method in scores.values() for of_column in of_method for v in of_column]
+    fine = np.linspace(min(values), max(values), 60).tolist()
     means = [[sign * column.entries[m].shown.value for m in everywhere] for column in content.columns]
     ranking = statistics.ranking(means)
     rows, profiles = [], []

@@ -162,18 +162,22 @@ def scatter(
 
 
 def heat_map(matrix: Sequence[Sequence[float | None]]) -> str:
-    """The accuracy on each task (column) after each task (row), in percent: darker is higher."""
+    """The accuracy on each task (column) after each task (row), in percent: darker is higher.
+
+    The shades go from the lowest value in `shown_range` to the highest.
+    """
     rows, columns = len(matrix), len(matrix[0])
-    cell = 13 if max(rows, columns) > 12 else 26
+    cell = 17 if max(rows, columns) > 12 else 26
+    low, high = shown_range(matrix)
     shades: dict[int, str] = {}  # one path for all cells of a shade: a page holds many maps
     parts = []
     for t, row in enumerate(matrix):
         for k, value in enumerate(row[: t + 1]):
             if value is not None:
-                shade = round(value / 5) * 5
+                shade = 5 + round(19 * (value - low) / (high - low)) * 5
                 shades[shade] = shades.get(shade, "") + f"M{20 + k * cell} {6 + t * cell}h{cell}v{cell}h-{cell}z"
                 if cell > 22:
-                    dark = " inverse" if value > 55 else ""
+                    dark = " inverse" if shade > 55 else ""
                     middle = f'x="{20 + (k + 0.5) * cell:.0f}" y="{6 + (t + 0.65) * cell:.0f}"'
                     parts.append(f'<text class="value{dark}" {middle} text-anchor="middle">{value:.0f}</text>')
     paths = [f'<path class="cell" fill-opacity="{shade / 100}" d="{path}"/>' for shade, path in shades.items()]
@@ -184,6 +188,17 @@ def heat_map(matrix: Sequence[Sequence[float | None]]) -> str:
         parts.append(f'<text x="16" y="{6 + (t + 0.7) * cell:.0f}" text-anchor="end">{t + 1}</text>')
     size = 30 + columns * cell, 26 + rows * cell
     return _figure([*paths, *parts], "accuracy on task (column) after task (row)", *size)
+
+
+def shown_range(matrix: Sequence[Sequence[float | None]]) -> tuple[float, float]:
+    """Lowest and highest accuracy on tasks that were learned, rounded outwards to tens.
+
+    >>> shown_range([[90.0, 0.0], [62.0, 85.0]])
+    (60.0, 90.0)
+    """
+    values = [value for t, row in enumerate(matrix) for value in row[: t + 1] if value is not None]
+    low, high = 10.0 * math.floor(min(values) / 10), 10.0 * math.ceil(max(values) / 10)
+    return low, high if high > low else low + 10
 
 
 def grid(

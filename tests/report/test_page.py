@@ -160,6 +160,13 @@ def test_no_number_no_page(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_shades_of_a_heat_map_reach_from_its_lowest_value_to_its_highest() -> None:
+    drawn = svg.heat_map([[99.0, None], [62.0, 80.0]])
+    assert svg.shown_range([[99.0, 0.0], [62.0, 80.0]]) == (60.0, 100.0)
+    assert re.findall(r'fill-opacity="([\d.]+)"', drawn) == ["1.0", "0.1", "0.55"]
+    assert svg.shown_range([[100.0]]) == (100.0, 110.0)
+
+
 def test_a_heat_map_has_a_cell_for_each_task_seen() -> None:
     drawn = svg.heat_map([[90.0, None], [40.0, 80.0]])
     assert drawn.count("M") == 3 and ">90<" in drawn and ">40<" in drawn
@@ -209,7 +216,7 @@ def test_a_browser_sorts_filters_and_changes_the_theme(tmp_path: Path, browser: 
     browser.find_element("id", "filter").send_keys("syn")
     assert first_cells() == ["synergy"]
     sizes = "return [...document.querySelectorAll('.figures svg')].map(each => each.getBoundingClientRect().height)"
-    assert sum(height > 100 for height in browser.execute_script(sizes)) >= 4 * len(SCENARIOS)
+    assert sum(height > 100 for height in browser.execute_script(sizes)) >= (4 + 9) * len(SCENARIOS)
     before = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     browser.find_element("id", "theme").click()
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") != before
@@ -220,4 +227,10 @@ def test_a_browser_sorts_filters_and_changes_the_theme(tmp_path: Path, browser: 
         )
         assert overflow <= 0, f"the page is {overflow} pixels wider than a window of {width}"
         assert browser.save_screenshot(str(tmp_path / f"{width}.png"))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.execute_script("return [...document.querySelectorAll('details')].every(each => each.open)")
+    assert not browser.find_element("id", "theme").is_displayed()
+    assert browser.save_screenshot(str(tmp_path / "print.png"))
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
