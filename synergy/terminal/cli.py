@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.release import release
-from synergy.terminal import analyse, check, commands, doctor, report, reproduce, study, verify
+from synergy.terminal import analyse, check, commands, doctor, report, reproduce, show, study, verify
 from synergy.terminal.commands import FAILED_EXIT, INTERRUPTED_EXIT
 from synergy.terminal.output import Outlet, complain, occupy_standard_files, warn
 from synergy.terminal.parser import Parser
@@ -27,6 +27,7 @@ Continual learning: SYNERgy, its baselines and its benchmarks.
   synergy study --models A,B --datasets C,D --seeds 0-2 --output_dir S
                                                        many runs; goes on where it was stopped
   synergy list                                         methods, scenarios, networks and tuned values
+  synergy show NAME                                    what one of them is: rule, options, tuned values
   synergy check FILE.py:CLASS                          try the contract of a class of your own
   synergy report RUN [RUN ...]                         compare runs, draw a picture
   synergy analyse NAME RUN [RUN ...]                   look into what a run has learned
@@ -39,7 +40,8 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "run": commands.run,
     "resume": commands.resume,
     "study": study.study,
-    "list": commands.list_names,
+    "list": show.list_names,
+    "show": show.show,
     "report": report.report,
     "check": check.check,
     "analyse": analyse.analyse,

@@ -1,20 +1,14 @@
-"""The commands: run, resume, list. Each takes its arguments and returns an exit code."""
+"""The commands that train: run, resume. Each takes its arguments and returns an exit code."""
 
 from __future__ import annotations
 
 import signal
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from synergy.errors import UsageError
-from synergy.methods import METHOD_CLASSES
-from synergy.nets import NET_CLASSES
-from synergy.registry import Registry
-from synergy.scenarios import SCENARIO_CLASSES
 from synergy.terminal.output import complain, say
 from synergy.terminal.parser import Parser, run_config
 
@@ -23,8 +17,6 @@ if TYPE_CHECKING:  # help is printed without torch
     from synergy.runs.records import Record
     from synergy.runs.training import Training
     from synergy.terminal.console import Progress
-
-KindT = TypeVar("KindT")
 
 FAILED_EXIT, INTERRUPTED_EXIT = 1, 130
 
@@ -100,58 +92,6 @@ def _close(record: Record, folder: Path, remarks: Sequence[str]) -> int:
     hint = f"; go on with: synergy resume {shell_word(folder)}" if resumable else ""
     complain(f"run {record.status}: {record.error}{hint}")
     return FAILED_EXIT if record.status == "failed" else INTERRUPTED_EXIT
-
-
-def list_names(arguments: list[str]) -> int:
-    """`synergy list`: methods, scenarios, networks and tuned values."""
-    parser = Parser("synergy list", description="Show methods, scenarios, networks, and which tuned values exist.")
-    parser.parse_strictly(arguments)
-    from synergy.terminal import console
-
-    scenarios = _loaded(SCENARIO_CLASSES)
-    rows = [["method", "task boundaries", "protocols"]]
-    for name, method in _loaded(METHOD_CLASSES).items():
-        protocols = "all" if len(method.protocols) == 4 else ", ".join(sorted(method.protocols))
-        rows.append([name, "needed" if method.needs_boundaries else "not needed", protocols])
-    say(f"Methods (--model)\n{console.table(rows)}\n")
-    rows = [["scenario", "protocols", "task boundaries", "data", "network", "batch size", "epochs"]]
-    for name, scenario in scenarios.items():
-        known = "known" if scenario.boundaries else "none"
-        sizes = [str(scenario.default_batch_size), str(scenario.default_epochs)]
-        rows.append([name, ", ".join(scenario.protocols), known, scenario.dataset, scenario.default_net, *sizes])
-    say(f"Scenarios (--dataset)\n{console.table(rows)}\n")
-    rows = [["network", "options"]]
-    for name, net in _loaded(NET_CLASSES).items():
-        options = NET_CLASSES.config_of(name, net).specs()
-        rows.append([name, ", ".join(f"--{spec.name} (default {spec.default})" for spec in options)])
-    say(f"Networks (--net)\n{console.table(rows)}\n")
-    say(f"Tuned values (--load_best_args)\n{console.table(_tuned_values())}")
-    return 0
-
-
-def _loaded(registry: Registry[KindT]) -> Mapping[str, type[KindT]]:
-    """All classes that have a name. A class of another package that fails to load is left out with a warning."""
-    classes = {}
-    for name in registry.names():
-        try:
-            classes[name] = registry.load(name)
-        except UsageError as error:
-            warnings.warn(f"{name}: {error}; it is left out", stacklevel=2)
-    return classes
-
-
-def _tuned_values() -> list[list[str]]:
-    """The rows of the table of presets, its heading first."""
-    from synergy import presets
-
-    found: dict[tuple[str, str], list[str]] = {}
-    for preset in presets.available():
-        if preset.method in METHOD_CLASSES.table and preset.scenario in SCENARIO_CLASSES.table:
-            place = f"{preset.scenario} {preset.variant}" if preset.variant else preset.scenario
-            size = "no memory" if preset.buffer_size is None else str(preset.buffer_size)
-            found.setdefault((f"{place}, {preset.method}", preset.source.partition(":")[0]), []).append(size)
-    heading = ["scenario, method", "buffer sizes with tuned values", "source"]
-    return [heading, *([place, ", ".join(sizes), source] for (place, source), sizes in found.items())]
 
 
 @contextmanager

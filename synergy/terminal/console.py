@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import textwrap
 import time
@@ -20,6 +19,7 @@ from synergy.runs.listeners import Listener
 from synergy.runs.metrics import titles
 from synergy.runs.prepare import Prepared
 from synergy.runs.records import Accuracies, Record
+from synergy.terminal import screen
 from synergy.terminal.pace import Pace, duration
 from synergy.types import Task
 
@@ -33,20 +33,6 @@ WIDTH = 100
 
 PASSING_EVERY = 30.0
 """Seconds between two lines about a pass of a frozen backbone."""
-
-_NUMBER = re.compile(r"(-|-?\d+(\.\d+)?( ± \d+\.\d+)?( s)?)?")
-
-
-def table(rows: Sequence[Sequence[str]], headings: int = 1) -> str:
-    """Rows in columns, the first `headings` of them headings. A column of numbers stands to the right."""
-    columns = [_aligned(column, headings) for column in zip(*rows, strict=True)]
-    return "\n".join(("  " + "  ".join(cells)).rstrip() for cells in zip(*columns, strict=True))
-
-
-def _aligned(column: Sequence[str], headings: int) -> list[str]:
-    width = max(len(cell) for cell in column)
-    numeric = all(_NUMBER.fullmatch(cell) for cell in column[headings:])
-    return [cell.rjust(width) if numeric else cell.ljust(width) for cell in column]
 
 
 def opening(prepared: Prepared) -> str:
@@ -247,7 +233,7 @@ def matrix(accuracies: Accuracies) -> str:
     rows = [["", *(str(k + 1) for k in range(n))]]
     for t, row in enumerate(accuracies.matrix):
         rows.append([str(t + 1), *(_number(value, 1) if k <= t else "" for k, value in enumerate(row[:n]))])
-    return f"{title}\n{table(rows)}"
+    return f"{title}\n{screen.table(rows)}"
 
 
 def metrics(record: Record) -> str:
@@ -256,7 +242,7 @@ def metrics(record: Record) -> str:
     for name, title in _held([record]).items():
         rows.append([title, *(_number(each.metrics.get(name)) for each in record.accuracies)])
     rows.append(["calibration error", *(_number(each.calibration_error) for each in record.accuracies)])
-    return "\n".join([table(rows), *_notes([record])])
+    return "\n".join([screen.table(rows), *_notes([record])])
 
 
 def by_class(record: Record) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import reprlib
+import shlex
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -178,8 +179,17 @@ def run_parser(names: Mapping[str, str], configs: Mapping[str, type[Options]], h
     from_run += "from tuned values that a search found"
     what.add_argument("--config", default=None, metavar="FILE", help=from_run)
     for table, options in configs.items():
-        add_options(parser, f"options of {names[table]}" if table in names else table, options)
+        title = f"options of {names[table]}" if table in names else table
+        add_options(parser, title, options, _what_it_is(table, names[table]) if helping and table in names else None)
     return parser
+
+
+def _what_it_is(group: str, name: str) -> str:
+    """What a class does, for the help of its options."""
+    from synergy.terminal.described import summary
+
+    kind = next(each for each in NAMED if each.name == group).registry.load(name)
+    return f"{summary(kind)} More: synergy show {shlex.quote(name)}"
 
 
 def _owners(flag: str) -> list[str]:
@@ -192,9 +202,9 @@ def _owners(flag: str) -> list[str]:
     ]
 
 
-def add_options(parser: Parser, title: str, options: type[Options]) -> None:
-    """Add a flag for each option, under a heading."""
-    group = parser.add_argument_group(title)
+def add_options(parser: Parser, title: str, options: type[Options], description: str | None = None) -> None:
+    """Add a flag for each option, under a heading, with a description of the class below it."""
+    group = parser.add_argument_group(title, description)
     for spec in options.specs():
         if spec.kind is bool and not spec.many:
             action = argparse.BooleanOptionalAction if spec.default else "store_true"

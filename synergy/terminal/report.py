@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synergy.errors import unknown
+from synergy.terminal import screen
 from synergy.terminal.output import say
 from synergy.terminal.parser import Parser
 
@@ -122,7 +123,6 @@ def _section(stream: str, protocol: str, entries: Sequence[Entry], choice: Choic
     """A line for each group."""
     from synergy.report.groups import Choice
     from synergy.report.tables import number
-    from synergy.terminal.console import table
 
     lost = Choice("forgetting", choice.predictor, choice.protocol)
     shows_lost = choice.metric != "forgetting" and any(entry.group.values(lost) for entry in entries)
@@ -140,7 +140,7 @@ def _section(stream: str, protocol: str, entries: Sequence[Entry], choice: Choic
         rows.append([mark, first, *size, number(entry.shown), n, *loss, f"{group.seconds:.1f} s"])
         rows += [["", line, *[""] * (len(heading) - 2)] for line in rest]
     title = textwrap.fill(f"{stream} ({protocol}), percent, mean ± 95 % interval over n seeds", WIDTH)
-    return f"{title}\n{table(rows)}"
+    return f"{title}\n{screen.table(rows)}"
 
 
 def _run_line(record: Record) -> str:

@@ -96,7 +96,7 @@ def _sizes(text: str) -> list[int]:
 
 
 def _table(name: str, rows: Sequence[Row]) -> str:
-    from synergy.terminal.console import table
+    from synergy.terminal.screen import table
 
     heading = ["", "answer", "here", "n", "published", "n", "difference", "in sd", "source"]
     sources = list(dict.fromkeys(row.published.source for row in rows if row.published is not None))

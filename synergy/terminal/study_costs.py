@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from synergy.studies.conduct import Left
 from synergy.studies.costs import estimated
-from synergy.terminal import console
+from synergy.terminal import screen
 from synergy.terminal.output import say
 
 
@@ -17,7 +17,7 @@ def tell(there: Left, places: int) -> int:
         state = "new" if standing.state == "missing" else f"{standing.state}, goes on"
         rows.append([standing.run.name, state, str(cost.steps), duration(cost.seconds)])
     if runs:
-        say(console.table(rows))
+        say(screen.table(rows))
     total = sum(cost.seconds for cost in costs)
     at_once = max(1, min(places, len(runs)))
     say(f"\n{len(runs)} runs would take about {duration(total / at_once)}, {at_once} at once; nothing was run")

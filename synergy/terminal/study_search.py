@@ -53,7 +53,7 @@ def _open(targets: tuple[Target, ...], request: Request) -> None:
 def _costs(targets: tuple[Target, ...], places: int) -> int:
     """Say how long the trials would take if none is pruned. Returns the exit code."""
     from synergy.studies.costs import measured
-    from synergy.terminal import console
+    from synergy.terminal import screen
     from synergy.terminal.study_costs import duration
 
     rows, total = [["search", "runs", "time of each"]], 0.0
@@ -62,7 +62,7 @@ def _costs(targets: tuple[Target, ...], places: int) -> int:
         cost = measured(target.run(0, {}, target.seeds[0]).config)
         rows.append([target.name, str(runs), duration(cost.seconds)])
         total += runs * cost.seconds
-    say(console.table(rows))
+    say(screen.table(rows))
     say(f"\nat most about {duration(total / places)}, {places} at once; nothing was run")
     return 0
 

@@ -60,7 +60,7 @@ def assert_refused(outcome: Outcome, *parts: str) -> None:
 RUN = "run --dataset rot-digits --model er"
 MISTAKES = [
     # what to run: the name that is unknown, the nearest, what there is
-    ("runn", "'runn' | 'run' | --help, --version, "),
+    ("runn", f"'runn' | 'run' | --help, --version, {', '.join(sorted(cli.COMMANDS))}"),
     ("--dataset rot-digits --model er", "--dataset | 'synergy run'"),
     ("--bogus", "--bogus"),
     ("--verison", "'--verison' | '--version'"),
@@ -80,7 +80,10 @@ MISTAKES = [
     ("run --help --model nosuch", "method 'nosuch'"),
     ("run --dataset mnist-360 --model joint", "joint | boundaries | mnist-360"),
     ("run --dataset rot-digits --model lwf", "lwf | class-IL, task-IL | rot-digits | domain-IL"),
-    ("list everything", "'everything'"),
+    ("list everything", "name 'everything' | rot-digits | synergy | file.py:Class"),
+    ("show synergi", "name 'synergi' | 'synergy'"),
+    ("show er derpp", "'derpp'"),
+    ("show builtins:dict", "builtins:dict | method, a scenario or a network"),
     # flags
     (f"{RUN} --bufer_size 200", "flag '--bufer_size' | --buffer_size"),
     (f"{RUN} --ema_alpha 0.9", "flag '--ema_alpha' | synergy"),
@@ -475,7 +478,7 @@ def test_help_and_the_package_import_no_large_library() -> None:
 import sys
 from synergy.terminal.cli import main
 for arguments in ([], ["--help"], ["--version"], ["run", "--help"], ["list", "--help"], ["report", "--help"],
-                  ["study", "--help"]):
+                  ["study", "--help"], ["list"]):
     try:
         main(arguments)
     except SystemExit as end:
@@ -496,6 +499,9 @@ def test_help_of_a_method_and_a_scenario_shows_their_options() -> None:
     text = call("run", "--help", "--model", "synergy", "--dataset", "rot-mnist").out
     for part in ("options of rot-mnist:", "--rotation_angles", "options of synergy:", "--fisher_alpha", "--seed"):
         assert part in text
+    said = " ".join(text.split())
+    assert "options of synergy: An episodic memory, a semantic memory (an averaged network)" in said
+    assert "synergy show rot-mnist" in said
     plain = call("run", "-h").out
     assert "--fisher_alpha" not in plain
     assert all(name in " ".join(plain.split()) for name in (*METHODS, *SCENARIOS))

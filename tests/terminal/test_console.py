@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from synergy.runs.config import build
 from synergy.runs.evaluate import Evaluation, Evaluations
 from synergy.runs.prepare import prepare
-from synergy.terminal import console
+from synergy.terminal import console, screen
 from tests.commands import BRIEF, call, run
 from tests.data.parquet_files import pictures, png, write_parquet
 from tests.runs.test_records import RECORD
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_numbers_stand_to_the_right_and_all_else_to_the_left() -> None:
     rows = [["run", "value", "time"], ["a-1", "-12.50", "3.0 s"], ["longer-2", "-", "10.0 s"], ["x", "7", ""]]
-    assert console.table(rows).splitlines() == [
+    assert screen.plain(rows).splitlines() == [
         "  run        value    time",
         "  a-1       -12.50   3.0 s",
         "  longer-2       -  10.0 s",
@@ -42,7 +42,7 @@ cells = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), max_si
 
 @given(st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(cells, min_size=width, max_size=width), min_size=1)))
 def test_columns_never_run_into_each_other(rows: list[list[str]]) -> None:
-    lines = console.table(rows).split("\n")
+    lines = screen.plain(rows).split("\n")
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     assert len(lines) == len(rows)
     for line, row in zip(lines, rows, strict=True):
