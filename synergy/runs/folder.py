@@ -12,8 +12,8 @@ from pathlib import Path
 from synergy.disk import files
 from synergy.disk.locks import locked
 from synergy.errors import UsageError
-from synergy.registry import label
 from synergy.runs.config import CONFIG_NAME, RunConfig
+from synergy.runs.naming import name_of
 
 
 def new_folder(output_dir: Path, config: RunConfig) -> Path:
@@ -22,7 +22,7 @@ def new_folder(output_dir: Path, config: RunConfig) -> Path:
     Raises:
         UsageError: `output_dir` cannot be written.
     """
-    name = config.output.experiment_id or _run_name(config)
+    name = config.output.experiment_id or name_of(config)
     with writing(output_dir), ExitStack() as undo:
         output_dir.mkdir(parents=True, exist_ok=True)
         number = 1
@@ -90,9 +90,3 @@ def writing_into(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(f"cannot write to '{place}': {error.strerror}; allow it, or make room there") from error
-
-
-def _run_name(config: RunConfig) -> str:
-    size = config.method.as_mapping().get("buffer_size")
-    memory = "" if size is None else f"-buffer{size}"
-    return f"{label(config.scenario_name)}-{label(config.method_name)}{memory}-seed{config.training.seed}"

@@ -114,7 +114,7 @@ and '-', a letter or digit first, without .jsonl at the end
 
     output_dir: str = option("runs", "folder of all runs")
     experiment_id: str | None = option(
-        None, "name of the run's folder, -2 is added if it exists; by default scenario, method, memory and seed"
+        None, "name of the run's folder, -2 is added if it exists; by default scenario, method, memory, flags and seed"
     )
     csv_log: bool = option(False, "also write the published code's CSV columns, a file for each predictor")
     tensorboard: bool = option(False, "also write TensorBoard events")

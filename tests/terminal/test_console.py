@@ -165,7 +165,9 @@ def test_a_run_from_opening_to_record(tmp_path: Path) -> None:
     (forward,) = [line.split()[2:] for line in lines[:-1] if line.startswith("  forward transfer ")]
     assert [cell == "-" for cell in forward] == [True, False, True, False]
     assert re.fullmatch(r"8 steps in \d+\.\d s \(\d+ steps/s\), evaluation \d+\.\d s, peak memory \d+ MB", cost.strip())
-    assert place == f"record: {tmp_path}/seq-digits-synergy-buffer500-seed0/record.json\n"
+    assert (
+        place == f"record: {tmp_path}/seq-digits-synergy-buffer500-max_steps_per_task4-max_tasks2-seed0/record.json\n"
+    )
 
 
 def test_a_method_that_answers_at_the_end_only_says_so(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_run_leaves_all_that_any_run_does() -> None:
     outcome = call("run", *NAMES, *SMALL, "--csv_log", "--seed", 3)
     assert (outcome.code, outcome.err) == (0, "")
     (record,) = records.read_all(Path("runs"))
-    assert record.run_id == "Bars-Smoothed-buffer20-seed3"
+    assert record.run_id.startswith("Bars-Smoothed-") and record.run_id.endswith("-seed3")
     given = record.config
     assert [given[group]["name"] for group in ("scenario", "method", "net")] == list(NAMES[1::2])
     assert (given["net"]["channels"], given["method"]["stride"], given["scenario"]["n_tasks"]) == (3, 2, 3)
@@ -306,7 +306,7 @@ def test_a_record_from_before_networks_were_a_group_is_reported_beside_a_new_one
     for seed in (0, 1):
         assert run(Path("runs"), "rot-digits", "sgd", *BRIEF, "--seed", seed).code == 0
     Path("runs/results.jsonl").unlink()
-    file = Path("runs/rot-digits-sgd-seed0/record.json")
+    file = next(Path("runs").glob("*-seed0/record.json"))
     old = json.loads(file.read_text())
     del old["config"]["net"], old["provenance"]["net"], old["provenance"]["hidden"]
     file.write_text(json.dumps(old))
