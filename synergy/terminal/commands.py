@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,9 @@ def _progress(prepared: Prepared, training: Training | None = None) -> Progress:
     done, first = (0, 0) if training is None else (training.steps, training.task)
     evaluations = tasks - first + (training is None or not training.baseline)
     pace = Pace([schedule.steps(scenario.task(index)) for index in range(tasks)], done, evaluations=evaluations)
-    return Progress(tasks, say, not sys.stderr.isatty(), first, pace=pace, config=prepared.config)
+    config = prepared.config
+    config = replace(config, training=replace(config.training, device=prepared.device.type))
+    return Progress(tasks, say, not sys.stderr.isatty(), first, pace=pace, config=config)
 
 
 def _close(record: Record, folder: Path, remarks: Sequence[str]) -> int:

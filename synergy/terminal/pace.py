@@ -111,12 +111,13 @@ class Pace:
         training, whole = config.training, self._total * self._step_s()
         width = config.net.as_mapping().get("width") if config.net_name == RESNET else None
         found = []
-        if training.device in ("auto", "cpu"):
+        slow = training.device in ("auto", "cpu")  # the figures of other networks and precisions are of a processor
+        if slow:
             found.append("--device cuda, if there is a GPU" + (self._on_a_gpu() if width == FULL_WIDTH else ""))
-        if width is not None and training.precision == "fp32":
+        if slow and width is not None and training.precision in (None, "fp32"):
             shortest, longest = (duration(whole / times) for times in reversed(TIMES_BF16))
             found.append(f"--precision bf16: about {shortest} to {longest}, if the processor has bfloat16 instructions")
-        if width == FULL_WIDTH:
+        if slow and width == FULL_WIDTH:
             found.append(f"--width {NARROW}: about {duration(whole / TIMES_NARROW)}, with a smaller network")
         if (epochs := training.n_epochs or 1) > 1 and training.max_steps_per_task is None:
             found.append(f"--n_epochs 1: about {duration(whole / epochs)}")
