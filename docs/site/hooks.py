@@ -20,7 +20,7 @@ from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
 import synergy
-from docs.generate import sections
+from synergy.terminal.described import sections
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {

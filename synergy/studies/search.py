@@ -27,7 +27,8 @@ from synergy.runs import records
 from synergy.runs.config import RunConfig
 from synergy.runs.folder import writing
 from synergy.runs.groups import GROUPS
-from synergy.studies.grid import PlannedRun, planned, run_name
+from synergy.runs.naming import run_name
+from synergy.studies.grid import PlannedRun, planned
 from synergy.studies.request import Request
 from synergy.studies.space import FIXED, Choices, Range, Search
 from synergy.studies.work import Ended, Evaluated, averages, finished

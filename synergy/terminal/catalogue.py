@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,7 +35,7 @@ def rows(registry: Registry[Any]) -> list[list[str]]:
 
     A class of another package that fails to load is left out with a warning.
     """
-    known = json.loads(resources.files("synergy.terminal").joinpath(PATH.name).read_text(encoding="utf-8"))
+    known = json.loads(PATH.read_text(encoding="utf-8"))
     found = [list(HEADINGS[registry.kind])]
     for name in registry.names():
         try:

@@ -131,12 +131,19 @@ def _text(text: str) -> str:
     width = screen.columns()
     if width is None or all(len(line) <= width for line in text.splitlines()):
         return text
-    return "\n".join(_broken(line, width) for line in text.splitlines())
+    return "\n\n".join(_broken(paragraph, width) for paragraph in text.split("\n\n"))
 
 
-def _broken(line: str, width: int) -> str:
-    indent = " " * (len(line) - len(line.lstrip()))
-    return textwrap.fill(line.strip(), width, initial_indent=indent, subsequent_indent=indent + "  ") if line else ""
+def _broken(paragraph: str, width: int) -> str:
+    """A paragraph in lines that fit. One of indented or numbered lines is a list, whose lines are broken one by one."""
+    lines = paragraph.splitlines()
+    if not any(line[:1] in " -" or line[:1].isdigit() for line in lines):
+        return textwrap.fill(" ".join(lines), width)
+    indents = [" " * (len(line) - len(line.lstrip())) for line in lines]
+    return "\n".join(
+        textwrap.fill(line.strip(), width, initial_indent=indent, subsequent_indent=f"{indent}   ")
+        for line, indent in zip(lines, indents, strict=True)
+    )
 
 
 def _facts(name: str, registry: Registry[Any], kind: Any) -> list[list[str]]:

@@ -28,11 +28,10 @@ def test_the_rows_of_the_list_are_what_the_classes_say() -> None:
 
 def test_a_name_that_the_file_lacks_is_listed_from_its_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = call("list").out
-    monkeypatch.setattr(catalogue, "PATH", Path("catalogue-of-a-test.json"))
-    monkeypatch.setattr(catalogue.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(catalogue, "PATH", tmp_path / "catalogue.json")
     known = json.loads(catalogue.written())
     del known["method"]["er"], known["scenario"]["rot-digits"], known["network"]["mlp"]
-    (tmp_path / "catalogue-of-a-test.json").write_text(json.dumps(known), encoding="utf-8")
+    catalogue.PATH.write_text(json.dumps(known), encoding="utf-8")
     assert call("list").out == whole
 
 
