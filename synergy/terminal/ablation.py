@@ -40,7 +40,7 @@ def ablation(parsed: argparse.Namespace) -> int:
 
 def _lines(of: Ablation, choice: Choice) -> str:
     from synergy.report.tables import number
-    from synergy.terminal.console import table
+    from synergy.terminal.screen import table
 
     rows = [["variant", choice.title, "difference", "95 % interval", "seeds"]]
     rows.append([f"{of.reference} (reference)", number(of.value), "-", "-", "-"])

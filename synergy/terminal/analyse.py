@@ -140,7 +140,7 @@ def _shown(finding: Finding, *, whole: bool) -> Iterator[str]:
 
 
 def _numbers(shown: Description) -> list[str]:
-    from synergy.terminal.console import table
+    from synergy.terminal.screen import table
 
     predictors = list(dict.fromkeys(number.predictor for number in shown.numbers))
     titles = list(dict.fromkeys(number.title for number in shown.numbers))
@@ -151,7 +151,7 @@ def _numbers(shown: Description) -> list[str]:
 
 def _chart(chart: Chart) -> list[str]:
     """A chart as a table: a row for each line."""
-    from synergy.terminal.console import table
+    from synergy.terminal.screen import table
 
     lines = [(line.predictor, line) for line in chart.lines]
     if chart.reference is not None and chart.reference.x == chart.lines[0].x:
@@ -162,7 +162,7 @@ def _chart(chart: Chart) -> list[str]:
 
 
 def _grid(grid: Grid) -> list[str]:
-    from synergy.terminal.console import table
+    from synergy.terminal.screen import table
 
     whose = f", {grid.predictor}" if grid.predictor else ""
     title = f"  {grid.title}{whose}, percent; row: {grid.row_label}, column: {grid.column_label}"
