@@ -22,6 +22,10 @@ from typing import Any
 
 from synergy.methods import METHOD_CLASSES, METHODS, method_class
 from synergy.nets import NET_CLASSES
+from synergy.report.gather import gather
+from synergy.report.groups import Choice, groups
+from synergy.report.page import html
+from synergy.report.tables import markdown, table
 from synergy.runs import metrics
 from synergy.scenarios import SCENARIO_CLASSES, SCENARIOS
 from synergy.terminal import catalogue
@@ -38,6 +42,8 @@ from synergy.terminal.described import (
 )
 
 FOLDER = Path(__file__).parent
+STUDY = FOLDER.parent / "benchmarks" / "records" / "study.jsonl"
+STUDY_PAGE = FOLDER / "study.html"
 REGION = re.compile(r"(<!-- generated: (\w+)(?: ([\w-]+))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -48,6 +54,7 @@ def main() -> None:
         if (new := regenerated(text)) != text:
             page.write_text(new, encoding="utf-8")
     catalogue.PATH.write_text(catalogue.written(), encoding="utf-8")
+    STUDY_PAGE.write_text(study_page(), encoding="utf-8")
 
 
 def pages() -> list[Path]:
@@ -144,6 +151,16 @@ def streams(_: str) -> str:
     return "\n\n".join([*tables, f"Measured on {record['device']}, with river {record['versions']['river']}."])
 
 
+def study(_: str) -> str:
+    """The table of the study, from its records."""
+    return markdown(table(groups(gather([STUDY]).records), Choice())).rstrip("\n")
+
+
+def study_page() -> str:
+    """The page of the study, from its records."""
+    return html(gather([STUDY]), Choice())
+
+
 WRITERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
         "reference": reference,
@@ -155,6 +172,7 @@ WRITERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
         "scenarios": scenarios,
         "metrics": metric_table,
         "streams": streams,
+        "study": study,
     }
 )
 

@@ -152,6 +152,10 @@ def test_the_readme_needs_ten_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         run_page(f"```python\n{block.text}```\n\n```text\n{block.shown}```\n", "README.md")
 
 
+def test_the_page_of_the_study_is_that_of_its_records() -> None:
+    assert generate.STUDY_PAGE.read_text(encoding="utf-8") == generate.study_page(), "it is out of date: run 'make docs'"
+
+
 @pytest.mark.parametrize("page", generate.pages(), ids=lambda page: str(page.relative_to(generate.FOLDER)))
 def test_what_a_page_takes_from_the_code_is_what_the_code_says(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
