@@ -153,7 +153,7 @@ def test_the_readme_needs_ten_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_page_of_the_study_is_that_of_its_records() -> None:
-    assert generate.STUDY_PAGE.read_text(encoding="utf-8") == generate.study_page(), "it is out of date: run 'make docs'"
+    assert generate.STUDY_PAGE.read_text(encoding="utf-8") == generate.study_page(), "out of date: run 'make docs'"
 
 
 @pytest.mark.parametrize("page", generate.pages(), ids=lambda page: str(page.relative_to(generate.FOLDER)))
