@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ class Prequential:
 
     Args:
         score: outputs `[B, ...]` and targets `[B, ...]` -> the score of each sample `[B]`.
+        later: let batches wait, and score many in one operation. Nobody may write to what was added, and the score of
+            a sample must have the same bits in any batch.
 
     Examples:
         >>> accuracy = Prequential(hits)
@@ -35,13 +38,15 @@ class Prequential:
         0.5
     """
 
-    def __init__(self, score: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, score: Callable[[Tensor, Tensor], Tensor], *, later: bool = False) -> None:
         self.samples = 0
         self.weight = 0.0
         self.total = 0.0
         self.faded = 0.0
         self._score = score
-        self._waiting: tuple[Tensor, ...] = ()
+        self._later = later
+        self._waiting: tuple[tuple[Tensor, ...], ...] = ()
+        """Answers and targets of each batch, or its scores."""
 
     def add(self, outputs: Tensor, targets: Tensor, known: int | None = None) -> None:
         """Count the outputs for a batch.
@@ -52,8 +57,9 @@ class Prequential:
             known: how many columns of the outputs count, the first ones; None for all.
         """
         answers = outputs.detach()[: len(targets)]
-        scores = self._score(answers if known is None else answers[:, :known], targets)
-        self._waiting = (*self._waiting, scores)
+        answers = answers if known is None else answers[:, :known]
+        waiting = (answers, targets) if self._later else (self._score(answers, targets),)
+        self._waiting = (*self._waiting, waiting)
         if len(self._waiting) == WAITING:
             self._sum_up()
 
@@ -79,8 +85,8 @@ class Prequential:
     def _sum_up(self) -> None:
         if not self._waiting:
             return
-        scores = torch.cat(self._waiting).cpu().double().numpy()
-        sizes = np.array([len(each) for each in self._waiting])
+        scores = torch.cat(list(self._scores())).cpu().double().numpy()
+        sizes = np.array([len(each[-1]) for each in self._waiting])
         sums = np.add.reduceat(scores, np.cumsum(sizes) - sizes)
         samples, weight, total, faded = self.samples, self.weight, self.total, self.faded
         for n, score in zip(sizes.tolist(), sums.tolist(), strict=True):
@@ -91,6 +97,12 @@ class Prequential:
             faded = faded * fading + score
         # At once, so that Ctrl-C finds a batch counted, or waiting.
         vars(self).update(samples=samples, weight=weight, total=total, faded=faded, _waiting=())
+
+    def _scores(self) -> Iterator[Tensor]:
+        """The scores that wait, `[N]` of several batches each."""
+        for _, same in groupby(self._waiting, key=lambda each: each[0].shape[1:]):
+            parts = [torch.cat(part) for part in zip(*same, strict=True)]
+            yield parts[0] if len(parts) == 1 else self._score(*parts)
 
     def _sums(self) -> dict[str, int | float]:
         return {"samples": self.samples, "weight": self.weight, "total": self.total, "faded": self.faded}

@@ -23,7 +23,7 @@ from synergy.engine.waits import WaitWatch
 from synergy.memory.base import Memory
 from synergy.methods.base import Method
 from synergy.ops.vectors import Flat, PerParameter
-from synergy.types import Batch, Step, View, ViewDraws
+from synergy.types import Batch, Split, Step, View, ViewDraws
 
 AHEAD = 32
 """Most steps that are decided, and brought to the device, at once. A run that is asked to stop finishes them."""
@@ -169,6 +169,7 @@ class Replays:
         self._within, self._drawing, self._lent = within, drawing, lent
         self._warm_ups = warm_ups
         self._view: View | None = None
+        self._source: Split | None = None
         self._recordings: dict[Hashable, _Recording] = {}
         self._met: dict[Hashable, int] = {}
         """How many steps of a kind were taken before one is recorded."""
@@ -204,15 +205,19 @@ class Replays:
             self.refusal = self.refusal or "an augmentation of your own draws while a step is computed"
         return rows(trees, self._device)
 
-    def step(self, samples: tuple[Tensor, ...], row: Row, view: View | None = None) -> Step:
+    def step(
+        self, samples: tuple[Tensor, ...], row: Row, view: View | None = None, source: Split | None = None
+    ) -> Step:
         """Learn from one batch. What is returned is the caller's own.
 
         Args:
-            samples: raw samples and labels of the stream batch, and without a `view` its inputs.
+            samples: raw samples and labels of the stream batch, and without a `view` its inputs. With a `source` its
+                positions there alone, `int64 [B]`.
             row: from `decide`.
             view: what the network sees of the raw samples; the same at every step.
+            source: samples from which the step gathers the batch. Recorded steps look at its tensors.
         """
-        self._view = view
+        self._view, self._source = view, source
         if self.refusal is None:
             self._follow()
         if self.refusal is not None:
@@ -266,6 +271,9 @@ class Replays:
             return None
 
     def _compute(self, samples: tuple[Tensor, ...], planned: tuple[ViewDraws, Any]) -> Step:
+        if self._source is not None:
+            (indices,) = samples
+            samples = (self._source.raw.index_select(0, indices), self._source.labels.index_select(0, indices))
         raw, labels, *given = samples
         draws, decided = planned
         with self._within():
@@ -274,7 +282,8 @@ class Replays:
 
     def _follow(self) -> None:
         """Start anew if the method holds other tensors than before, or its optimisers have other settings."""
-        holds = (tuple(_settings(self._method)), tuple(_addresses(vars(self._method))))
+        source = [] if self._source is None else [self._source.raw, self._source.labels]
+        holds = (tuple(_settings(self._method)), tuple(_addresses([source, vars(self._method)])))
         self.restless = self.restless + 1 if self._holds not in (None, holds) else 0
         if holds != self._holds:
             self.forget()

@@ -21,7 +21,7 @@ from synergy.methods.base import Method
 from synergy.ops.objectives import Objective
 from synergy.randomness import TorchRandomness, generator
 from synergy.state import State, check_sizes, restore_fresh
-from synergy.types import Batch, Predictor, Step, Task, View, ViewDraws
+from synergy.types import Batch, Predictor, Split, Step, Task, View, ViewDraws
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,13 @@ class Worker:
             return self.step(Batch(raw, view(raw, planned.draws), labels))
         return self._replayed(self.replays, (raw, labels), planned.row, view)
 
+    def take_from(self, source: Split, indices: Tensor, planned: Planned, view: View) -> Step:
+        """A planned step with the stream batch at `indices`, `int64 [B]`, of `source`, which a recorded step gathers."""
+        if self.replays is None or planned.row is None:
+            raw, labels = source.raw.index_select(0, indices), source.labels.index_select(0, indices)
+            return self.take(raw, labels, planned, view)
+        return self._replayed(self.replays, (indices,), planned.row, view, source)
+
     def begin_task(self, task: Task) -> None:
         """Tell the method that a task begins."""
         self.method.begin_task(task)
@@ -188,9 +195,16 @@ class Worker:
         if changed and self.replays is not None:
             self.replays.forget()
 
-    def _replayed(self, replays: Replays, samples: tuple[Tensor, ...], row: Row, view: View | None = None) -> Step:
+    def _replayed(
+        self,
+        replays: Replays,
+        samples: tuple[Tensor, ...],
+        row: Row,
+        view: View | None = None,
+        source: Split | None = None,
+    ) -> Step:
         """A step, recorded if possible; the first one that is not warns of the reason."""
-        step = replays.step(samples, row, view)
+        step = replays.step(samples, row, view, source)
         if self._chance is not None and self._chance.recomputes and replays.refusal is None:
             replays.refuse("the network draws random numbers again in its backward pass")
         if replays.refusal is not None and not self._told:

@@ -27,7 +27,7 @@ class OnlineAccuracy:
 
     def __init__(self) -> None:
         self.tasks: list[float] = []
-        self._current = Prequential(hits)
+        self._current = Prequential(hits, later=True)
 
     def add(self, outputs: Tensor, labels: Tensor) -> None:
         """Count outputs `[N, K]`, first those for the labels `int64 [B]`."""
@@ -38,7 +38,7 @@ class OnlineAccuracy:
         mean = self._current.mean()
         if mean is not None:
             self.tasks.append(100 * mean)
-        self._current = Prequential(hits)
+        self._current = Prequential(hits, later=True)
 
     def mean(self) -> float | None:
         """Mean over the tasks that are over, in percent; None without any."""

@@ -19,6 +19,7 @@ from synergy.randomness import generator
 from synergy.runs.evaluate import Evaluations, evaluate, from_state, to_state
 from synergy.runs.listeners import Listener
 from synergy.runs.online import OnlineAccuracy
+from synergy.runs.task_data import TaskData
 from synergy.scenarios.base import AnyScenario
 from synergy.state import State, collect, restore
 from synergy.types import ProtocolName, Split, Step, Task
@@ -124,6 +125,8 @@ class Training:
         self.train_s = 0.0
         self.evaluate_s = 0.0
         self.online = OnlineAccuracy()
+        self._data: TaskData | None = None
+        """The data of the task, for steps that are replayed."""
         self._watch = LossWatch("step", "lower --lr")
         self._looked_at = self._counted_to = time.perf_counter()
 
@@ -221,11 +224,23 @@ class Training:
         if not self.begun:
             self.worker.begin_task(task)
             self.begun = True
+        self._hold(task)
         orders = self._orders(task)
         while block := list(itertools.islice(orders, self._together())):
             self._learn_block(task, block)
         self._look()
         self.worker.end_task(task)
+
+    def _hold(self, task: Task) -> None:
+        """Bring the data of the task where recorded steps find them."""
+        replays = self.worker.replays
+        if replays is None or replays.refusal is not None:
+            self._data = None
+            return
+        if self._data is None:
+            tasks = range(self.schedule.tasks(self.scenario))
+            self._data = TaskData(max(len(self.scenario.task(index)) for index in tasks))
+        self._data.enter(task)
 
     def _orders(self, task: Task) -> Iterator[Tensor]:
         """The samples of each batch that is left of the task, `int64 [B]`."""
@@ -249,9 +264,15 @@ class Training:
             raise Stopped
         sizes = [len(indices) for indices in block]
         draws = [self.scenario.view.decide(size, self.augment_rng) for size in sizes]
-        for indices, planned in zip(block, self.worker.plan(sizes, draws), strict=True):
-            raw, labels = task.take(indices)
-            self._took(self.worker.take(raw, labels, planned, self.scenario.view), labels)
+        view, data = self.scenario.view, self._data
+        planned = zip(block, self.worker.plan(sizes, draws), strict=True)
+        if data is not None and data.samples is not None:
+            for (indices, each), labels in zip(planned, data.labels(block), strict=True):
+                self._took(self.worker.take_from(data.samples, indices, each, view), labels)
+        else:
+            for indices, each in planned:
+                raw, labels = task.take(indices)
+                self._took(self.worker.take(raw, labels, each, view), labels)
 
     def _took(self, step: Step, labels: Tensor) -> None:
         self.steps += 1

@@ -6,6 +6,7 @@ Steps are recorded as blindly as on a GPU (`tests.engine.recording`), and nothin
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._ops import OpOverload
 from torch.optim.lr_scheduler import StepLR
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from synergy import Learner, testing
 from synergy.data.view import ImageView
@@ -28,6 +31,7 @@ from synergy.errors import TrainingError
 from synergy.methods import METHODS, method_class
 from synergy.methods.base import make_method
 from synergy.ops.objectives import CROSS_ENTROPY
+from synergy.runs import task_data
 from synergy.runs.training import Schedule, Stopped, Training
 from synergy.state import State, same
 from synergy.types import Step
@@ -200,12 +204,12 @@ def test_growth_and_restoring(name: str) -> None:
 
 
 def run(
-    name: str, recorder: Recorder | None, stop_at: int | None = None, **options: Any
+    name: str, recorder: Recorder | None, stop_at: int | None = None, scenario: str = "seq-digits", **options: Any
 ) -> tuple[Training, list[State]]:
     """Two tasks of two epochs, with a checkpoint after every five steps, and Ctrl-C after some."""
     kind = method_class(name)
     known = {key: value for key, value in OPTIONS.items() if key in kind.Config.names()}
-    stream = testing.scenario("seq-digits", batch_size=kind.only_batch_size or 30)
+    stream = testing.scenario(scenario, batch_size=kind.only_batch_size or 30)
     view = replace(ImageView(), padding=1, flip=True)
     stream.view = view
     method = make_method(
@@ -238,6 +242,63 @@ def test_every_checkpoint_of_a_run_is_the_same(name: str) -> None:
     replayed.run()
     assert len(states) == len(again) == 8 and all(map(same, states, again))
     assert replayed.worker.replays is not None and replayed.worker.replays.refusal is None
+
+
+@pytest.mark.parametrize("scenario", ["rot-digits", "perm-digits"])
+def test_tasks_that_transform_their_samples(scenario: str) -> None:
+    anew, states = run("er", None, scenario=scenario)
+    replayed, again = run("er", Operations(), scenario=scenario)
+    anew.run()
+    replayed.run()
+    assert len(states) == len(again) == 8 and all(map(same, states, again))
+
+
+def test_data_that_are_too_large_are_gathered_before_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    anew, states = run("er", None)
+    anew.run()
+    monkeypatch.setattr(task_data, "MOST_BYTES", 0)
+    replayed, again = run("er", Operations())
+    replayed.run()
+    assert all(map(same, states, again)) and replayed.worker.replays is not None
+    assert replayed.worker.replays.recordings and replayed.worker.replays._source is None
+
+
+class Idle(Operations):
+    """Its recordings do nothing again: what is left of a step is what happens outside of them."""
+
+    def record(self, compute: Callable[[], Step]) -> Callable[[], Step]:
+        step = super().record(compute)()
+        return lambda: step
+
+
+def test_little_happens_outside_of_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, _ = run("er", Idle())
+    loop.save_every = None
+    loop.schedule = Schedule(n_epochs=8, max_tasks=1, max_steps_per_task=64)
+    loop.run()  # records all
+    loop.task, loop.taken, loop.begun = 0, 0, False
+    monkeypatch.setattr(loop, "_evaluate", lambda *_: {})
+    with Counted() as watch:
+        loop.run()
+    free = ("view", "_unsafe_view", "slice", "select", "detach", "unbind", "split", "lift_fresh")  # nothing is launched
+    work = {name: n for name, n in watch.found.items() if name not in free}
+    # The positions of the batch, its decisions, and copies of losses and outputs; the rest is for many steps at once.
+    assert {name: n // 64 for name, n in work.items() if n >= 64} == {"copy_": 2, "stack": 1, "clone": 1}
+    assert sum(work.values()) < 4 * 64 + 60
+
+
+class Counted(TorchDispatchMode):
+    """Counts operations by name."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.found[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("precision", ["bf16"])
