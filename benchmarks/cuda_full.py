@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from synergy.data.view import CIFAR, ImageView
 from synergy.decisions import rows
 from synergy.device import device_name, exactness
-from synergy.engine.replay import CudaGraphs, Recorder, StaticBuffers
+from synergy.engine.recorders import CudaGraphs, Recorder, StaticBuffers
 from synergy.engine.worker import Means, Worker
 from synergy.memory.store import Samples
 from synergy.methods.base import Setting

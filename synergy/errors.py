@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-SHORTAGES = ("allocate memory", "Storage size calculation overflowed", "Overflow when unpacking long")
+SHORTAGES = (
+    "allocate memory",
+    "Storage size calculation overflowed",
+    "Overflow when unpacking long",
+    "CUDA error: out of memory",
+    "STATUS_ALLOC_FAILED",
+)
 """What PyTorch says in a plain RuntimeError or TypeError of too little memory, or of a size beyond every machine."""
 OVERFLOW = "cannot be converted to type"
 """What PyTorch says in a plain RuntimeError of a Python number that is too large for the type of a tensor."""

@@ -9,20 +9,18 @@ no counter of the host, and on no tensor that is replaced later.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol, TypeAlias
+from contextlib import nullcontext
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from synergy.decisions import Row, branch, is_open, rows
-from synergy.device import memory_errors
 from synergy.engine.context import Context
+from synergy.engine.holdings import addresses, settings, why_not
+from synergy.engine.recorders import CannotRecord, Recorder
 from synergy.engine.waits import WaitWatch
-from synergy.memory.base import Memory
 from synergy.methods.base import Method
-from synergy.ops.vectors import Flat, PerParameter
 from synergy.types import Batch, Split, Step, View, ViewDraws
 
 AHEAD = 32
@@ -31,95 +29,6 @@ WARM_UPS = 2
 """Steps of a kind that are taken before one is recorded: libraries and optimisers prepare themselves in the first."""
 RESTLESS = 20
 """So many steps in a row, each with another learning rate, and no step is recorded any more."""
-SHORT_OF_MEMORY = (
-    "out of memory while a step was recorded; lower --batch_size, --minibatch_size, --buffer_size, --fisher_memory_mb "
-    "or the network, or give --eager, which needs less"
-)
-
-Play: TypeAlias = Callable[[], Step]
-
-
-class CannotRecord(Exception):  # noqa: N818 - not an error: the step is taken as it is
-    """A step cannot be recorded, for the reason given."""
-
-
-class Recorder(Protocol):
-    """Makes recordings of steps."""
-
-    def warming(self) -> AbstractContextManager[object]:
-        """The context of a step that is taken before one of its kind is recorded."""
-
-    def record(self, compute: Play) -> Play:
-        """What does again what `compute` does, on the same buffers, and returns what is then in them.
-
-        Raises:
-            CannotRecord: it does something that no recording can hold.
-            TrainingError: there is no memory for it.
-        """
-
-
-class StaticBuffers:
-    """No recording: every step is computed on the buffers, on any device. So the rules of replay hold on a CPU too.
-
-    Examples:
-        >>> step = Step({})
-        >>> StaticBuffers().record(lambda: step)() is step
-        True
-    """
-
-    def warming(self) -> AbstractContextManager[object]:
-        return nullcontext()
-
-    def record(self, compute: Play) -> Play:
-        return compute
-
-
-class CudaGraphs:
-    """Recordings as CUDA graphs.
-
-    Args:
-        device: a CUDA device.
-
-    Examples:
-        >>> if torch.cuda.is_available():
-        ...     recorder = CudaGraphs(torch.device("cuda"))
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device)
-        self._pool = torch.cuda.graph_pool_handle()
-
-    @contextmanager
-    def warming(self) -> Iterator[None]:
-        """Within, work goes to the stream that records: its libraries are ready afterwards."""
-        usual = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(usual)
-        with torch.cuda.stream(self._stream):
-            yield
-        usual.wait_stream(self._stream)
-
-    def record(self, compute: Play) -> Play:
-        # Recordings share memory: a step ends before the next begins, and what it returns is copied at once.
-        with memory_errors(SHORT_OF_MEMORY):
-            try:
-                graph = torch.cuda.CUDAGraph()
-                recording = torch.cuda.graph(
-                    graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-                )
-                with recording:
-                    step = compute()
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                reason = str(error).strip().splitlines() or [type(error).__name__]
-                raise CannotRecord(f"CUDA cannot record it ({reason[0]})") from error
-
-        def play() -> Step:
-            graph.replay()
-            return step
-
-        return play
 
 
 class Replays:
@@ -141,6 +50,7 @@ class Replays:
 
     Examples:
         >>> from synergy import testing
+        >>> from synergy.engine.recorders import StaticBuffers
         >>> method = testing.trained("er", "seq-digits", buffer_size=50)
         >>> raw, labels = next(testing.scenario("seq-digits").task(0).batches(0))
         >>> batch = Batch(raw, method.setting.view.plain(raw), labels)
@@ -162,7 +72,7 @@ class Replays:
         lent: Context = nullcontext,
         warm_ups: int = WARM_UPS,
     ) -> None:
-        self.refusal: str | None = _waiting(method) or _counting(method)
+        self.refusal: str | None = why_not(method)
         self._method = method
         self._recorder = recorder
         self._device = torch.device("cpu") if device is None else device
@@ -283,7 +193,7 @@ class Replays:
     def _follow(self) -> None:
         """Start anew if the method holds other tensors than before, or its optimisers have other settings."""
         source = [] if self._source is None else [self._source.raw, self._source.labels]
-        holds = (tuple(_settings(self._method)), tuple(_addresses([source, vars(self._method)])))
+        holds = (tuple(settings(self._method)), tuple(addresses([source, vars(self._method)])))
         self.restless = self.restless + 1 if self._holds not in (None, holds) else 0
         if holds != self._holds:
             self.forget()
@@ -321,56 +231,3 @@ def _kept(step: Step) -> Step:
     values = torch.stack(terms).unbind() if alike else [term.clone() for term in terms]
     outputs = None if step.outputs is None else step.outputs.clone()
     return Step(dict(zip(names, values, strict=True)), outputs)
-
-
-def _waiting(method: Method[Any]) -> str | None:
-    if method.waits is not None:
-        return f"{type(method).__name__} waits for the device: {method.waits}"
-    if any(memory.store.on_host for memory in method.memories()):
-        return "the memory is on the host (memory_on)"
-    return None
-
-
-def _counting(method: Method[Any]) -> str | None:
-    """Whether an optimiser counts its steps on the host: a recording would stay at the first one."""
-    for optimizer in _optimizers(method):
-        on_device = all(group.get("capturable") for group in optimizer.param_groups)
-        if type(optimizer) is not torch.optim.SGD and not on_device:
-            return f"the optimiser {type(optimizer).__name__} counts on the host"
-    return None
-
-
-def _optimizers(method: Method[Any]) -> list[Optimizer]:
-    return [part for part in vars(method).values() if isinstance(part, Optimizer)]
-
-
-def _settings(method: Method[Any]) -> Iterator[Hashable]:
-    """The settings of all optimisers, such as the learning rate: a recording holds them as they were."""
-    for optimizer in _optimizers(method):
-        for group in optimizer.param_groups:
-            for name, value in group.items():
-                if name != "params":
-                    yield value.data_ptr() if isinstance(value, Tensor) else value
-
-
-def _addresses(part: object) -> Iterator[Hashable]:
-    """Where the tensors of a part of a method are; of a network the first parameter, since others move along."""
-    if isinstance(part, Tensor):
-        yield part.data_ptr(), part.shape
-    elif isinstance(part, dict):
-        for value in part.values():
-            yield from _addresses(value)
-    elif isinstance(part, list | tuple):
-        for value in part:
-            yield from _addresses(value)
-    elif isinstance(part, Flat):
-        yield from _addresses([part.values, part.grads])
-    elif isinstance(part, PerParameter):
-        yield from _addresses(part.values)
-    elif isinstance(part, Memory):
-        yield from _addresses(part.store.slots())
-    elif isinstance(part, Optimizer):
-        yield from _addresses(list(part.state.values()))
-    elif isinstance(part, nn.Module):
-        yield id(part)
-        yield from _addresses(list(part.parameters())[:1])

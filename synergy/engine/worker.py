@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from synergy.decisions import Row
 from synergy.engine.context import step_context, weights_together
-from synergy.engine.replay import CudaGraphs, Recorder, Replays
+from synergy.engine.recorders import CudaGraphs, Recorder
+from synergy.engine.replay import Replays
 from synergy.errors import UsageError
 from synergy.memory.base import Forgetful, check_samples
 from synergy.methods.base import Method
@@ -173,7 +174,7 @@ class Worker:
         return self._replayed(self.replays, (raw, labels), planned.row, view)
 
     def take_from(self, source: Split, indices: Tensor, planned: Planned, view: View) -> Step:
-        """A planned step with the stream batch at `indices`, `int64 [B]`, of `source`, which a recorded step gathers."""
+        """A planned step with the batch at `indices`, `int64 [B]`, of `source`; a recorded step gathers it."""
         if self.replays is None or planned.row is None:
             raw, labels = source.raw.index_select(0, indices), source.labels.index_select(0, indices)
             return self.take(raw, labels, planned, view)

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synergy.ops.fisher import LogLikelihood, categorical
+from synergy.ops.fisher import categorical
+from synergy.ops.single_gradients import LogLikelihood
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synergy.ops.fisher import single_gradients
 from synergy.ops.modes import evaluating
 from synergy.ops.passes import activation_bytes, layers_with_rules, put_back, recording, without_cudnn
+from synergy.ops.single_gradients import single_gradients
 from synergy.ops.vectors import trained
 
 SMALLEST_NORM = 1e-12

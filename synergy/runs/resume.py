@@ -23,8 +23,8 @@ from synergy.runs.records import Record
 from synergy.runs.session import Session, origin
 from synergy.state import State, restore_fresh, same
 
-ELSEWHERE = frozenset(("data_dir", "device"))
-"""Training options that may change: where the data are, and where to compute."""
+ELSEWHERE = frozenset(("data_dir", "device", "eager"))
+"""Training options that may change: where the data are, where to compute, and whether steps are replayed."""
 MOST_QUOTED = 600
 """Most characters that a message quotes from a file."""
 

@@ -47,7 +47,10 @@ class TaskData:
     def labels(self, block: Sequence[Tensor]) -> Sequence[Tensor]:
         """The labels of several batches, `int64 [B]` of samples each, in one operation."""
         assert self.samples is not None, "there are samples"
-        return self.samples.labels.index_select(0, torch.cat(list(block))).split([len(indices) for indices in block])
+        found: tuple[Tensor, ...] = self.samples.labels.index_select(0, torch.cat(list(block))).split(
+            [len(indices) for indices in block]
+        )
+        return found
 
     def _room(self, data: Split) -> Split:
         size = max(self._longest, len(data))

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synergy.engine.replay import Replays, StaticBuffers
+from synergy.engine.recorders import StaticBuffers
+from synergy.engine.replay import Replays
 from synergy.methods.base import Method, MethodConfig, has_batch_norm, make_method
 from synergy.scenarios.base import AnyScenario
 from synergy.state import State, same

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from synergy.decisions import branch, is_open, leaves, on_device, rows, tensors
-from synergy.engine.replay import Recorder, Replays, StaticBuffers
+from synergy.engine.recorders import Recorder, StaticBuffers
+from synergy.engine.replay import Replays
 from synergy.engine.waits import WaitWatch
 from synergy.memory.base import Draw
 from synergy.memory.reservoir import Reservoir

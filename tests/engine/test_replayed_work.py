@@ -25,7 +25,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from synergy import Learner, testing
 from synergy.data.view import ImageView
 from synergy.engine.optimizers import optimizer_maker, schedules
-from synergy.engine.replay import RESTLESS, CannotRecord, Recorder, StaticBuffers
+from synergy.engine.recorders import CannotRecord, Recorder, StaticBuffers
+from synergy.engine.replay import RESTLESS
 from synergy.engine.worker import Means, Worker
 from synergy.errors import TrainingError
 from synergy.methods import METHODS, method_class

@@ -11,7 +11,7 @@ from torch import nn
 from synergy import Learner
 from synergy.engine import context, worker
 from synergy.engine.context import weights_together
-from synergy.engine.replay import Recorder
+from synergy.engine.recorders import Recorder
 from synergy.methods import METHODS
 from synergy.ops.shadow import Shadowed
 from synergy.runs.training import Training

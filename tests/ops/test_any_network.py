@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import l1_unstructured
 from torch.utils.checkpoint import checkpoint
 
-from synergy.ops import fisher as fisher_module
-from synergy.ops.fisher import LogLikelihood, categorical, fisher_diagonal
+from synergy.ops import fisher, single_gradients
+from synergy.ops.fisher import categorical, fisher_diagonal
 from synergy.ops.objectives import gaussian
 from synergy.ops.per_sample import gradient_products, greatest_cosines, per_sample_gradients
+from synergy.ops.single_gradients import LogLikelihood
 
 CLASSES, FEATURES = 3, 4
 DOUBLE = torch.float64
@@ -317,7 +318,7 @@ def test_a_layer_used_twice_in_some_chunks_only(monkeypatch: pytest.MonkeyPatch)
             logits: Tensor = self.head(torch.tanh(hidden))
             return logits
 
-    monkeypatch.setattr(fisher_module, "_chunk_size", lambda job, layers: 3)
+    monkeypatch.setattr(fisher, "_chunk_size", lambda job, layers: 3)
     net, data = made(Parts), samples(4, 2, seed=1)
     for a, b in zip(fisher_diagonal(net, *data), oracle(net, *data), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
@@ -358,12 +359,12 @@ def test_what_can_be_vectorised_still_is() -> None:
 def test_layers_with_rules_are_left_out_of_the_slow_way(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def noted(net: nn.Module, parameters: dict[str, nn.Parameter], *rest: object) -> fisher_module.Singles:
+    def noted(net: nn.Module, parameters: dict[str, nn.Parameter], *rest: object) -> single_gradients.Singles:
         asked.append(set(parameters))
         return one_by_one(net, parameters, *rest)  # type: ignore[arg-type]
 
-    one_by_one = fisher_module._one_by_one
-    monkeypatch.setattr(fisher_module, "_one_by_one", noted)
+    one_by_one = single_gradients._one_by_one
+    monkeypatch.setattr(single_gradients, "_one_by_one", noted)
     net = made(lambda: Recurrent(nn.GRU(3, 4, batch_first=True)))
     fisher_diagonal(net, *samples(5, 4, seed=1))
     assert asked == [{name for name, _ in net.named_parameters() if name.startswith("cell")}]
@@ -383,7 +384,7 @@ def test_running_out_of_memory_is_not_hidden(error: Exception, monkeypatch: pyte
         raise error
 
     net, data = made(lambda: Scaled(plain)), samples(5, 3, seed=1)
-    monkeypatch.setattr(fisher_module, "vmap", no_room)
+    monkeypatch.setattr(single_gradients, "vmap", no_room)
     with pytest.raises(type(error)) as raised:
         fisher_diagonal(net, *data)
     assert raised.value is error
