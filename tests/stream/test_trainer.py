@@ -115,6 +115,54 @@ def test_what_cannot_be_trained_or_has_no_labels_is_told() -> None:
         net.train()(input_ids=batch(0)["input_ids"])
 
 
+def trainer(net: Any, callback: ReplayCallback, folder: Path, **options: Any) -> Any:
+    """A Trainer of eight steps that keeps a checkpoint of each second one."""
+    arguments = transformers.TrainingArguments(
+        str(folder), **{"max_steps": 8, **options}, per_device_train_batch_size=4, use_cpu=True, report_to="none",
+        save_steps=2, logging_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    data = [{name: value[i] for name, value in batch(seed).items()} for seed in range(8) for i in range(4)]
+    made = transformers.Trainer(net, arguments, train_dataset=data, callbacks=[callback])
+    made.remove_callback(transformers.PrinterCallback)
+    return made
+
+
+def fresh(buffer_size: int = 8) -> ReplayCallback:
+    often: dict[str, Any] = {"fisher_update_freq": 0.5, "ema_update_freq": 0.5, "ema_alpha": 0.5}
+    return ReplayCallback(SynergyConfig(buffer_size=buffer_size, minibatch_size=4, penalty_weight=5.0, **often))
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_the_trainer_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    whole, of_whole = model(), fresh()
+    trainer(whole, of_whole, tmp_path / "whole").train()
+    resumed, of_resumed = model(), fresh()
+    trainer(resumed, of_resumed, tmp_path / "whole").train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-4"))
+    assert of_resumed.steps == of_whole.steps == 8 and of_whole.fisher is not None and of_resumed.fisher is not None
+    assert of_whole.semantic is not None and of_resumed.semantic is not None
+    for one, other in ((whole, resumed), (of_whole.semantic, of_resumed.semantic)):
+        for a, b in zip(one.parameters(), other.parameters(), strict=True):
+            assert torch.equal(a, b)
+    assert all(torch.equal(a, b) for a, b in zip(of_whole.fisher, of_resumed.fisher, strict=True))
+    assert torch.equal(of_whole.memory.all().raw, of_resumed.memory.all().raw)
+    files = {file.name for file in (tmp_path / "whole/checkpoint-4/replay").iterdir()}
+    assert files == {"tensors.safetensors", "state.json", "manifest.json"}
+
+
+def test_a_checkpoint_elsewhere_is_named_and_one_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    trainer(model(), fresh(), tmp_path / "first", max_steps=4).train()
+    checkpoint = str(tmp_path / "first/checkpoint-2")
+    with pytest.raises(UsageError, match="checkpoint-2"):
+        trainer(model(), fresh(), tmp_path / "other").train(resume_from_checkpoint=checkpoint)
+    callback = fresh()
+    callback.restore(checkpoint)
+    trainer(model(), callback, tmp_path / "other", max_steps=4).train(resume_from_checkpoint=checkpoint)
+    assert callback.steps == 4
+    smaller = fresh(buffer_size=4)
+    with pytest.raises(UsageError, match="replay does not fit: "):
+        trainer(model(), smaller, tmp_path / "first").train(resume_from_checkpoint=checkpoint)
+
+
 def test_the_trainer_runs_with_it(tmp_path: Path) -> None:
     callback = ReplayCallback(SynergyConfig(buffer_size=8, minibatch_size=4, fisher_update_freq=0.5))
     arguments = transformers.TrainingArguments(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synergy.disk.checkpoint import read, write
 from synergy.errors import UsageError
 from synergy.memory.reservoir import Reservoir
 from synergy.memory.store import Samples
@@ -18,9 +20,11 @@ from synergy.methods.synergy import SynergyConfig
 from synergy.nets.named import Packing, giving_logits, taking
 from synergy.ops.averaging import warm_decay
 from synergy.ops.fisher import fisher_diagonal
+from synergy.ops.frozen import Frozen, Thawed
 from synergy.ops.modes import evaluating
 from synergy.ops.vectors import trained, twin
 from synergy.randomness import generator
+from synergy.state import State, collect, restore
 
 try:
     from transformers import TrainerCallback
@@ -28,6 +32,10 @@ except ImportError as error:
     raise UsageError(
         "synergy.stream.faces.trainer needs transformers; install it with: pip install 'synergy-cl[adapters]'"
     ) from error
+
+
+FOLDER = "replay"
+"""In a checkpoint of the Trainer: what the callback holds."""
 
 
 class ReplayCallback(TrainerCallback):
@@ -41,6 +49,10 @@ class ReplayCallback(TrainerCallback):
 
     The model classifies: its inputs hold `labels`, and its outputs `loss` and `logits` `[B, n_classes]`. Texts are
     padded to one length. Only parameters that ask for a gradient are averaged and anchored.
+
+    Every checkpoint of a Trainer gets a folder `replay`: the averaged model without frozen parameters, the memory, the
+    generators. `Trainer.train(resume_from_checkpoint=...)` with a callback of the same options goes on from it and ends
+    with the same bits. A checkpoint that is not in the Trainer's own folder is named before: `callback.restore(...)`.
 
     Args:
         config: options of SYNERGy.
@@ -70,13 +82,28 @@ class ReplayCallback(TrainerCallback):
         self._n = 0
         self._replayed: Tensor | None = None
         self._hooks: list[Any] = []
+        self._saved: State | None = None
+        """Of a checkpoint to go on from, until training begins."""
+
+    def restore(self, checkpoint: str | Path) -> None:
+        """Go on from a checkpoint of a Trainer, when training begins.
+
+        Raises:
+            UsageError: it holds no replay, or it is damaged.
+        """
+        self._saved = read(Path(checkpoint) / FOLDER)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Join the model: from now on its passes in training mode hold replay."""
         if not trained(model):
             raise UsageError("model: nothing in it asks for a gradient; allowed: a model or an adapter to train")
-        if self.semantic is None:
+        if self._saved is None and state is not None and state.global_step:  # the Trainer resumes
+            self.restore(_checkpoint(args, state))
+        if self.semantic is None or self._saved is not None:
             self.semantic = giving_logits(twin(model))
+        if self._saved is not None:
+            self._load(self._saved)
+            self._saved = None
         self._hooks = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),
             model.register_forward_hook(self._after),
@@ -87,6 +114,39 @@ class ReplayCallback(TrainerCallback):
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write what the callback holds into the checkpoint that the Trainer has just written."""
+        if state.is_world_process_zero:
+            parts = self._parts()
+            fisher = [] if self.fisher is None else [each.flatten() for each in self.fisher]
+            write(
+                collect(parts | {"fisher": torch.cat(fisher) if fisher else torch.empty(0)}),
+                _checkpoint(args, state) / FOLDER,
+            )
+
+    def _parts(self) -> dict[str, Any]:
+        assert self.semantic is not None, "training has begun"
+        semantic = Thawed(self.semantic, Frozen.of(self.semantic))
+        return {"semantic": semantic, "memory": self.memory, "coins": self._coins, "steps": self.steps}
+
+    def _load(self, saved: State) -> None:
+        """Take over a state. Raises UsageError if it belongs to another model or to other options."""
+        assert self.semantic is not None, "made just before"
+        parameters = trained(self.semantic)
+        parts = self._parts() | {"fisher": torch.empty(0, dtype=parameters[0].dtype)}
+        try:
+            restore(parts, saved)
+            vector = parts["fisher"].to(parameters[0].device)
+            sizes = [each.numel() for each in parameters]
+            if len(vector) not in (0, sum(sizes)):
+                raise ValueError(f"the importance of {len(vector)} weights, expected {sum(sizes)}")
+        except (ValueError, TypeError, LookupError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UsageError(f"checkpoint: replay does not fit: {reason}; use the same model and options") from error
+        pieces = zip(vector.split(sizes), parameters, strict=True) if len(vector) else ()
+        self.fisher = [piece.view_as(parameter) for piece, parameter in pieces] or None
+        self.steps = parts["steps"]
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """After an optimiser step: the average and the importance of weights follow."""
@@ -152,3 +212,8 @@ class ReplayCallback(TrainerCallback):
         outputs["logits"] = outputs["logits"][: self._n]
         self.memory.offer(joined)
         return outputs
+
+
+def _checkpoint(args: Any, state: Any) -> Path:
+    """Where the Trainer has its checkpoint of the present step."""
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
