@@ -23,11 +23,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from river import compose, datasets, forest, linear_model, multiclass, preprocessing, tree
 
 from synergy import SynergyClassifier
 from synergy.device import device_name
 from synergy.release import release
+
+try:
+    from river import compose, datasets, forest, linear_model, multiclass, preprocessing, tree
+except ImportError as error:
+    sys.exit(f"{error}; install what this benchmark needs with: pip install 'synergy-cl[river]'")
+
 from synergy.stream.faces.river import RiverClassifier
 
 RECORD = Path(__file__).parent / "records" / "streams.json"

@@ -34,16 +34,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import uvicorn
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from synergy import Learner, TrainingError, UsageError
 from synergy.disk import checkpoint, files, strict_json
 from synergy.disk.locks import locked
 from synergy.nets.mlp import MLP
+
+try:
+    import uvicorn
+    from fastapi import FastAPI, HTTPException, Request
+    from fastapi.responses import JSONResponse
+    from starlette.requests import ClientDisconnect
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+except ImportError as error:
+    sys.exit(f"{error}; install what this example needs with: pip install 'synergy-cl[service]'")
 
 MAX_BYTES = 1 << 20
 """Largest body of a request."""

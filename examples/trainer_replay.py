@@ -8,15 +8,21 @@ Prints the accuracy on the texts of all topics after the last pair, for three se
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, Trainer, TrainingArguments
-from transformers.utils import logging as remarks
 
 from synergy.methods.synergy import SynergyConfig
+
+try:
+    from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, Trainer, TrainingArguments
+    from transformers.utils import logging as remarks
+except ImportError as error:
+    sys.exit(f"{error}; install what this example needs with: pip install 'synergy-cl[adapters]'")
+
 from synergy.stream.faces.trainer import ReplayCallback
 
 TOPICS, LENGTH, WORDS = 6, 8, 10
