@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synergy.terminal import screen
 from synergy.terminal.output import complain, say
 from synergy.terminal.parser import Parser, run_config
 
@@ -76,6 +77,11 @@ def _progress(prepared: Prepared, training: Training | None = None) -> Progress:
     pace = Pace([schedule.steps(scenario.task(index)) for index in range(tasks)], done, evaluations=evaluations)
     config = prepared.config
     config = replace(config, training=replace(config.training, device=prepared.device.type))
+    shown = screen.rich_console() if screen.is_terminal() else None
+    if shown is not None:
+        from synergy.terminal.run_table import LiveRun
+
+        return LiveRun(shown, n_tasks=tasks, say=say, quiet=True, first=first, pace=pace, config=config)
     return Progress(tasks, say, not sys.stderr.isatty(), first, pace=pace, config=config)
 
 

@@ -21,7 +21,7 @@ from synergy.runs.prepare import Prepared
 from synergy.runs.records import Accuracies, Record
 from synergy.terminal import screen
 from synergy.terminal.pace import Pace, duration
-from synergy.types import Task
+from synergy.types import ProtocolName, Task
 
 if TYPE_CHECKING:
     from synergy.runs.resume import Reopened
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 NO_FORWARD_TRANSFER = "no forward transfer under class-IL: before its task a class is never the answer, whatever learns"
 
 WIDTH = 100
-"""Characters of a line in a paragraph; a table is as wide as its cells."""
+"""Characters of a line in a paragraph, at most; a table is as wide as its cells."""
+MARGIN, LEAST = 13, 40
+"""Characters of what stands before a paragraph, and of a line in a narrow terminal."""
 
 PASSING_EVERY = 30.0
 """Seconds between two lines about a pass of a frozen backbone."""
@@ -105,9 +107,10 @@ def reopening(run: Reopened) -> str:
 
 def _paragraphs(name: str, text: str) -> str:
     """`name`, and to its right the lines of `text`, broken between words."""
-    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH, break_on_hyphens=False)]
+    width = min(WIDTH, max(LEAST, (screen.columns() or LEAST + WIDTH) - MARGIN))
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width, break_on_hyphens=False)]
     margin = [name, *[""] * (len(lines) - 1)]
-    return "\n".join(f"{left:<13}{line}" for left, line in zip(margin, lines, strict=True))
+    return "\n".join(f"{screen.name(f'{left:<{MARGIN}}')}{line}" for left, line in zip(margin, lines, strict=True))
 
 
 def _listed(options: Mapping[str, object]) -> str:
@@ -126,6 +129,12 @@ def _origins(provenance: Mapping[str, str]) -> str:
     by_origin["default"] = ["all else"]
     ordered = sorted(by_origin, key=lambda origin: (origin.startswith("default"), origin != "default", origin))
     return "\n".join(f"{origin}: {', '.join(by_origin[origin])}" for origin in ordered)
+
+
+def averages(index: int, evaluations: Evaluations) -> dict[tuple[str, ProtocolName], str]:
+    """The average accuracy over the tasks up to `index`, percent, of every predictor under every protocol."""
+    # The same arithmetic as in the metrics: the last line and the table show the same digits.
+    return {key: f"{np.mean(each.accuracies[: index + 1]):.2f}" for key, each in evaluations.items()}
 
 
 class Progress(Listener):
@@ -188,12 +197,10 @@ class Progress(Listener):
     def task_ended(self, index: int, evaluations: Evaluations) -> None:
         self.close()
         width = len(str(self._n_tasks))
-        averages: dict[str, list[str]] = {}
-        for (predictor, protocol), evaluation in evaluations.items():
-            seen = evaluation.accuracies[: index + 1]
-            # The same arithmetic as in the metrics: the last line and the table show the same digits.
-            averages.setdefault(protocol, []).append(f"{predictor} {np.mean(seen):.2f}")
-        text = "   ".join(f"{protocol}: {', '.join(each)}" for protocol, each in averages.items())
+        by_protocol: dict[str, list[str]] = {}
+        for (predictor, protocol), average in averages(index, evaluations).items():
+            by_protocol.setdefault(protocol, []).append(f"{predictor} {average}")
+        text = "   ".join(f"{protocol}: {', '.join(each)}" for protocol, each in by_protocol.items())
         self._say(f"task {index + 1:>{width}}/{self._n_tasks}  {text or 'no answer before the last task'}")
 
     def evaluated(self, seconds: float, of_task: bool) -> None:
@@ -223,17 +230,36 @@ def closing(record: Record) -> str:
         f"{record.steps} steps in {measured.train_s:.1f} s ({measured.steps_per_s:.0f} steps/s), "
         f"evaluation {measured.evaluate_s:.1f} s, peak memory {measured.peak_memory_mb:.0f} MB"
     )
-    return "\n\n".join([matrix(record.answer()), metrics(record), cost])
+    return "\n\n".join([matrix(record.answer()), metrics(record), screen.fit(cost)])
 
 
 def matrix(accuracies: Accuracies) -> str:
-    """Accuracy on each task seen (columns) after each task (rows)."""
+    """Accuracy on each task seen (columns) after each task (rows).
+
+    A terminal gets as many columns as it has room for: whole percents first, then the newest tasks only.
+    """
     n = min(len(accuracies.matrix[0]), len(accuracies.matrix))
     title = f"accuracy of '{accuracies.predictor}' ({accuracies.protocol}), percent: task (column) after task (row)"
+    title = screen.fit(title)
+    if (width := screen.columns()) is not None and len(f"  {n}") + 7 * n > width:
+        return f"{title}\n{_narrow(accuracies.matrix, n, width)}"
     rows = [["", *(str(k + 1) for k in range(n))]]
     for t, row in enumerate(accuracies.matrix):
         rows.append([str(t + 1), *(_number(value, 1) if k <= t else "" for k, value in enumerate(row[:n]))])
     return f"{title}\n{screen.table(rows)}"
+
+
+def _narrow(values: Sequence[Sequence[float | None]], n: int, width: int) -> str:
+    """The matrix in whole percents, with the newest tasks that fit."""
+    shown = [[_number(value, 0) if k <= t else "" for k, value in enumerate(row[:n])] for t, row in enumerate(values)]
+    cell = 1 + max(len(str(n)), *(len(number) for row in shown for number in row))
+    margin = len(f"  {n}")
+    first = max(0, n - max(1, (width - margin) // cell))
+    rows = ["".join([" " * margin, *(f"{k + 1:>{cell}}" for k in range(first, n))])]
+    for t, row in enumerate(shown):
+        rows.append("".join([f"{t + 1:>{margin}}", *(f"{number:>{cell}}" for number in row[first:])]).rstrip())
+    left_out = [f"  without tasks 1 to {first}, for want of room"] if first else []
+    return "\n".join([*rows, *left_out])
 
 
 def metrics(record: Record) -> str:
@@ -251,8 +277,10 @@ def by_class(record: Record) -> str:
         return ""
     answer = record.answer()
     cells = [f"{record.class_name(number)} {accuracy:.1f}" for number, accuracy in answer.per_class.items()]
-    lines = textwrap.wrap(", ".join(cells), WIDTH, initial_indent="  ", subsequent_indent="  ")
-    return "\n".join([f"accuracy of '{answer.predictor}' ({answer.protocol}) by class at the end, percent", *lines])
+    width = min(WIDTH, screen.columns() or WIDTH)
+    lines = textwrap.wrap(", ".join(cells), width, initial_indent="  ", subsequent_indent="  ")
+    title = f"accuracy of '{answer.predictor}' ({answer.protocol}) by class at the end, percent"
+    return "\n".join([screen.fit(title), *lines])
 
 
 def _held(records: Sequence[Record]) -> dict[str, str]:
@@ -268,7 +296,7 @@ def _notes(records: Sequence[Record]) -> list[str]:
         for record in records
         for each in record.accuracies
     )
-    return [NO_FORWARD_TRANSFER] if shown and empty else []
+    return [screen.fit(NO_FORWARD_TRANSFER)] if shown and empty else []
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -98,7 +98,11 @@ def _single(gathered: Gathered) -> str:
     record = gathered.records[0]
     head = f"{record.run_id}: {record.name_of('method')} on {record.name_of('scenario')}, seed {record.seed}"
     marks = ["partial"] * record.partial + [f"{record.status}: {record.error}"] * (record.status != "finished")
-    parts = [head + (f" ({'; '.join(marks)})" if marks else ""), console.closing(record), console.by_class(record)]
+    parts = [
+        screen.fit(head + (f" ({'; '.join(marks)})" if marks else "")),
+        console.closing(record),
+        console.by_class(record),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -128,7 +132,7 @@ def _section(stream: str, protocol: str, entries: Sequence[Entry], choice: Choic
     shows_lost = choice.metric != "forgetting" and any(entry.group.values(lost) for entry in entries)
     shows_size = any(entry.group.buffer_size is not None for entry in entries)
     heading = ["", "method (answer)", *["buffer"] * shows_size, choice.title, "n", *["forgetting"] * shows_lost, "time"]
-    rows = [heading]
+    rows, styles = [heading], [""]
     for entry in entries:
         group = entry.group
         mark = "*" if entry.best else "~" if entry.close else ""
@@ -139,8 +143,10 @@ def _section(stream: str, protocol: str, entries: Sequence[Entry], choice: Choic
         n = str(len(group.values(choice)))
         rows.append([mark, first, *size, number(entry.shown), n, *loss, f"{group.seconds:.1f} s"])
         rows += [["", line, *[""] * (len(heading) - 2)] for line in rest]
-    title = textwrap.fill(f"{stream} ({protocol}), percent, mean ± 95 % interval over n seeds", WIDTH)
-    return f"{title}\n{screen.table(rows)}"
+        styles += ["bold green" if entry.best else "green" if entry.close else ""] * (1 + len(rest))
+    width = min(WIDTH, screen.columns() or WIDTH)
+    title = textwrap.fill(f"{stream} ({protocol}), percent, mean ± 95 % interval over n seeds", width)
+    return f"{screen.heading(title)}\n{screen.table(rows, styles=styles, keep=0)}"
 
 
 def _run_line(record: Record) -> str:

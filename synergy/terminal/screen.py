@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"(-|-?\d+(\.\d+)?( ± \d+\.\d+)?( s)?)?")
 LEAST_WIDTH = 40
 """Columns that a table takes at least; a narrower terminal breaks its lines."""
+LEAST_CELL = 10
+"""Columns that a cell of text takes at least."""
 
 
 def is_terminal() -> bool:
@@ -52,6 +55,16 @@ def heading(text: str) -> str:
     return rendered(shown, Text(text, style="bold"))
 
 
+def name(text: str) -> str:
+    """What a line is about, at its beginning: in colour where the terminal can show that."""
+    shown = rich_console()
+    if shown is None or not text.strip():
+        return text
+    from rich.text import Text
+
+    return rendered(shown, Text(text, style="cyan")) + " " * (len(text) - len(text.rstrip()))
+
+
 def table(rows: Sequence[Sequence[str]], headings: int = 1, styles: Sequence[str] = (), keep: int = 1) -> str:
     """Rows in columns, the first `headings` of them headings. A column of numbers stands to the right.
 
@@ -62,7 +75,7 @@ def table(rows: Sequence[Sequence[str]], headings: int = 1, styles: Sequence[str
         keep: columns from the left whose cells are never broken into lines. Numbers never are.
     """
     shown = rich_console()
-    return plain(rows, headings) if shown is None else rendered(shown, _rich(rows, headings, styles, keep))
+    return plain(rows, headings) if shown is None else rendered(shown, _rich(rows, headings, styles, keep, shown.width))
 
 
 def plain(rows: Sequence[Sequence[str]], headings: int = 1) -> str:
@@ -89,21 +102,53 @@ def is_numeric(cells: Sequence[str]) -> bool:
     return all(_NUMBER.fullmatch(cell) for cell in cells)
 
 
-def _rich(rows: Sequence[Sequence[str]], headings: int, styles: Sequence[str], keep: int) -> RenderableType:
+def _rich(rows: Sequence[Sequence[str]], headings: int, styles: Sequence[str], keep: int, width: int) -> RenderableType:
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(box=None, show_header=headings > 0, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number, column in enumerate(zip(*rows, strict=True)):
-        numeric = is_numeric(column[headings:])
+    columns = list(zip(*rows, strict=True))
+    for number, (column, room) in enumerate(zip(columns, widths(columns, headings, keep, width - 2), strict=True)):
         grid.add_column(
             Text("\n".join(column[:headings])),
-            justify="right" if numeric else "left",
-            no_wrap=numeric or number < keep,
+            justify="right" if is_numeric(column[headings:]) else "left",
             overflow="fold",
             style="cyan" if number < keep and not styles else None,
+            width=room,
         )
     for number, row in enumerate(rows[headings:], start=headings):
         grid.add_row(*map(Text, row), style=styles[number] if number < len(styles) else None)
     return Padding(grid, (0, 0, 0, 2))
+
+
+def widths(columns: Sequence[Sequence[str]], headings: int, keep: int, room: int) -> list[int]:
+    """Characters of each column, two apart, in as much room: the widest give way first. Numbers and names never break.
+
+    Examples:
+        >>> widths([["metric", "average"], ["semantic, class-IL", "100.00"]], 1, 1, 20)
+        [7, 9]
+    """
+    found = [max(map(len, column)) for column in columns]
+    least = [
+        max([longest_word(column[:headings]), *map(len, body)] if is_numeric(body) or number < keep else [LEAST_CELL])
+        for number, column in enumerate(columns)
+        for body in [column[headings:]]
+    ]
+    while sum(found) + 2 * (len(found) - 1) > room:
+        widest = max(range(len(found)), key=lambda number: (found[number] > least[number], found[number]))
+        if found[widest] <= least[widest]:
+            break
+        found[widest] -= 1
+    return found
+
+
+def longest_word(cells: Sequence[str]) -> int:
+    """Characters of the longest word."""
+    return max((len(word) for cell in cells for word in cell.split()), default=0)
+
+
+def fit(text: str) -> str:
+    """A paragraph in lines that fit the terminal; elsewhere as it is."""
+    width = columns()
+    return text if width is None else textwrap.fill(text, max(LEAST_WIDTH, width), break_on_hyphens=False)
