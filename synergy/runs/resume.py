@@ -62,12 +62,11 @@ def reopened(folder: Path) -> Iterator[Reopened]:
     if any(vars(config.training)[name] is None for name in BY_DEVICE):
         # The file is replaced, and the lock with it.
         with owned(folder):
+            _record_of(folder)  # what cannot go on is told before anything changes
             prepared = _settled(config, folder)
             config = prepared.config
     with owned(folder):
-        record = records.read(folder) if (folder / records.RECORD_NAME).exists() else None
-        if record is not None:
-            _refuse_finished(record, folder)
+        record = _record_of(folder)
         with writing_into(folder):
             files.remove_leftovers(folder / records.RECORD_NAME)
             # A folder that cannot be written is found before the training.
@@ -115,6 +114,15 @@ def publish_late(record: Record, output_dir: Path) -> None:
         csv_log.write_csv(record, output_dir, known if listed else [*known, record])
     if not listed:
         records.append(record, output_dir)
+
+
+def _record_of(folder: Path) -> Record | None:
+    """The record of an earlier process, if any. Raises UsageError if it cannot be read, or the run is finished."""
+    if not (folder / records.RECORD_NAME).exists():
+        return None
+    record = records.read(folder)
+    _refuse_finished(record, folder)
+    return record
 
 
 def _settled(config: RunConfig, folder: Path) -> Prepared:

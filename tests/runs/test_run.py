@@ -137,11 +137,12 @@ def test_a_configuration_file_runs_again(tmp_path: Path) -> None:
 
 def test_the_record_says_what_was_run(tmp_path: Path) -> None:
     config = config_of("seq-digits", "synergy", tmp_path)
-    record, folder = execute(prepare(config))
+    prepared = prepare(config)
+    record, folder = execute(prepared)
     assert record == records.read(folder)
     assert [record] == records.read_all(tmp_path)
     assert (record.status, record.error, record.partial, record.steps) == ("finished", None, True, 16)
-    assert record.config == config.as_mapping()
+    assert record.config == prepared.config.as_mapping()
     assert record.provenance == config.provenance
     assert record.source["name"] == "digits"
     assert record.source["complete"] is True
@@ -184,7 +185,7 @@ def test_folders_are_numbered_where_they_exist_already(tmp_path: Path) -> None:
     name = "rot-digits-er-buffer20-minibatch_size8-max_steps_per_task8-max_tasks2-seed0"
     assert folders == [name, f"{name}-2", f"{name}-3"]
     assert [record.run_id for record in records.read_all(tmp_path)] == folders
-    assert (tmp_path / name / "config.toml").read_text() == config.to_toml()
+    assert (tmp_path / name / "config.toml").read_text() == prepare(config).config.to_toml()
 
 
 def test_a_run_has_the_name_it_was_given(tmp_path: Path) -> None:
