@@ -20,7 +20,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from math import prod
-from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, NamedTuple, TypeAlias
 
@@ -48,12 +47,12 @@ class Encoded(NamedTuple):
         content: the content of a file, or its path.
 
     Examples:
-        >>> Encoded("cat/1.png", Path("animals/cat/1.png")).location
+        >>> Encoded("cat/1.png", "/data/animals/cat/1.png").location
         'cat/1.png'
     """
 
     location: str
-    content: bytes | Path
+    content: bytes | str
 
 
 def decoded(encoded: Iterable[Encoded], total: int, size: int | None = None) -> Pixels:
@@ -99,7 +98,8 @@ def _decode(job: Sequence[Encoded], size: int | None) -> tuple[str, Pixels]:
             raise _other_size(each.location, image.size[::-1], first, found[0].size[::-1])
     if all(image.mode == images.GREY for image in found):
         return first, np.stack([np.asarray(image) for image in found])[:, np.newaxis]
-    colours = np.stack([np.asarray(image.convert(images.COLOUR)) for image in found])
+    in_colour = (image if image.mode == images.COLOUR else image.convert(images.COLOUR) for image in found)
+    colours = np.stack([np.asarray(image) for image in in_colour])
     return first, np.ascontiguousarray(colours.transpose(0, 3, 1, 2))
 
 
@@ -194,7 +194,7 @@ def _ask(process: _Process, job: Sequence[Encoded], size: int | None) -> Pixels:
 
 
 def _send(into: IO[bytes], job: Sequence[Encoded], size: int | None) -> None:
-    contents = [len(each.content) if isinstance(each.content, bytes) else str(each.content) for each in job]
+    contents = [len(each.content) if isinstance(each.content, bytes) else each.content for each in job]
     header = [size, [[each.location, content] for each, content in zip(job, contents, strict=True)]]
     into.write(json.dumps(header).encode() + b"\n")
     for each in job:
@@ -208,9 +208,7 @@ def _received(source: IO[bytes]) -> tuple[list[Encoded], int | None] | None:
     if not (line := source.readline()):
         return None
     size, items = json.loads(line)
-    contents: list[bytes | Path] = [
-        Path(content) if isinstance(content, str) else source.read(content) for _, content in items
-    ]
+    contents = [content if isinstance(content, str) else source.read(content) for _, content in items]
     return [Encoded(location, content) for (location, _), content in zip(items, contents, strict=True)], size
 
 

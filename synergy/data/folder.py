@@ -116,7 +116,7 @@ class FolderReader:
         labelled.check_classes(str(self.folder), classes, labels[~test], labels[test])
         order = np.concatenate([np.flatnonzero(~test), np.flatnonzero(test)])
         paths = (images[index].path for index in order)
-        pixels = decoded((Encoded(path, self.folder / path) for path in paths), len(order), self.size)
+        pixels = decoded((Encoded(path, f"{self.folder}/{path}") for path in paths), len(order), self.size)
         n = int(np.count_nonzero(~test))
         parts = (None, None) if of_domains is None else (of_domains[~test], of_domains[test])
         return Decoded(pixels[:n], labels[~test], pixels[n:], labels[test], classes, domains, *parts)

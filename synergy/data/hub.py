@@ -155,7 +155,7 @@ class HubReader:
             cell = row[image]
             if cell is None or (cell["bytes"] is None and cell["path"] is None):
                 raise UsageError(f"split:hf:{self.source}: {where} has no image")
-            yield Encoded(where, cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]))
+            yield Encoded(where, cell["path"] if cell["bytes"] is None else cell["bytes"])
 
     def _image(self, features: Mapping[str, Any]) -> str:
         """The column of the images."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ _DEEP = ("I", "F")
 """What the names of Pillow's kinds of image with more than 8 bits begin with."""
 
 
-def opened(encoded: bytes | Path, location: str) -> Image.Image:
+def opened(encoded: bytes | str, location: str) -> Image.Image:
     """The image, turned by its EXIF orientation as `datasets` turns it.
 
     Raises:
@@ -33,7 +32,7 @@ def opened(encoded: bytes | Path, location: str) -> Image.Image:
         raise UsageError(f"{location} is not a readable image") from error
 
 
-def single(encoded: bytes | Path, location: str, size: int | None) -> Image.Image:
+def single(encoded: bytes | str, location: str, size: int | None) -> Image.Image:
     """One still image of 8 bits, grey (mode L) or in colour (mode RGB), turned by its EXIF orientation.
 
     Args:
@@ -68,8 +67,11 @@ def pixels(image: Image.Image) -> NDArray[np.uint8]:
     return array[np.newaxis] if array.ndim == 2 else array.transpose(2, 0, 1)
 
 
-def _file(encoded: bytes | Path) -> Image.Image:
-    return Image.open(io.BytesIO(encoded if isinstance(encoded, bytes) else encoded.read_bytes()))
+def _file(encoded: bytes | str) -> Image.Image:
+    if isinstance(encoded, bytes):
+        return Image.open(io.BytesIO(encoded))
+    with io.FileIO(encoded) as file:
+        return Image.open(io.BytesIO(file.readall()))
 
 
 def _turned(image: Image.Image) -> Image.Image:

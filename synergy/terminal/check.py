@@ -66,7 +66,8 @@ def _parsed(name: str, text: str) -> Any:
 def _checks(name: str, options: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[str, Sequence[Check]]:
     """What a class is, and its checks."""
     registries: tuple[Registry[Any], ...] = (METHOD_CLASSES, SCENARIO_CLASSES, NET_CLASSES)
-    own = next((registry for registry in registries if name in registry.names()), None)
+    prefix = name.partition(":")[0]
+    own = next((each for each in registries if name in each.names() or prefix in each.families), None)
     if own is None and ":" not in name:
         names = [each for registry in registries for each in registry.names()]
         raise UsageError(f"{unknown('name', name, names)}, or {FORMS}")

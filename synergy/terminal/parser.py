@@ -164,7 +164,8 @@ def run_parser(names: Mapping[str, str], configs: Mapping[str, type[Options]], h
     if not {"scenario", "method"} <= names.keys():
         parser.epilog = (
             "With --dataset NAME --model NAME, --help also shows the options of these two and of the network. "
-            "A NAME may also be package.module:Class or path/to/file.py:Class."
+            "A NAME may also be package.module:Class or path/to/file.py:Class, for data of your own split:FOLDER, "
+            "split:FILE.csv, split:FILE.parquet or split:hf:OWNER/NAME."
         )
     what = parser.add_argument_group("what to run")
     what.add_argument(*_HELP, action="store_true", help="show this")

@@ -129,6 +129,11 @@ def test_a_study_over_own_data() -> None:
     assert len(records.read_all(Path("S"))) == 4
 
 
+def test_the_contract_is_checked_by_a_command() -> None:
+    outcome = call("check", "split:bars", "n_tasks=3", "blur=0.1")
+    assert outcome.code == 0 and "split:bars is a scenario" in outcome.out and "10 of 10 checks hold" in outcome.out
+
+
 def test_help_shows_the_flags_before_there_are_data() -> None:
     text = " ".join(call(*RUN, "split:nowhere", "--help").out.split())
     for part in ("options of split:nowhere", "--first_task INT", "--image_size INT", "--class_order STR [STR ...]"):
