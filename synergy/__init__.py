@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from synergy.runs.config import RunConfig as RunConfig
     from synergy.runs.config import build as build
     from synergy.runs.records import Record as Record
+    from synergy.runs.trackers.base import Tracker as Tracker
     from synergy.scenarios import scenario_class as scenario_class
     from synergy.scenarios.base import Scenario as Scenario
     from synergy.stream.faces.estimator import SynergyClassifier as SynergyClassifier
@@ -40,6 +41,7 @@ _HOMES = {
     "Scenario": "scenarios.base",
     "Setting": "methods.base",
     "SynergyClassifier": "stream.faces.estimator",
+    "Tracker": "runs.trackers.base",
     "TrainingError": "errors",
     "UsageError": "errors",
     "build": "runs.config",

@@ -129,7 +129,9 @@ def test_none_imports_another_of_its_kind(package: str) -> None:
     ("library", "module"),
     [
         ("matplotlib", "synergy.report.pictures"),
-        ("tensorboard", "synergy.runs.tensorboard_log"),
+        ("tensorboard", "synergy.runs.trackers.tensorboard_log"),
+        ("mlflow", "synergy.runs.trackers.mlflow_log"),
+        ("wandb", "synergy.runs.trackers.wandb_log"),
         ("datasets", "synergy.data.hub"),
         ("optuna", "synergy.studies.search"),
         ("river", "synergy.stream.faces.river"),

@@ -14,6 +14,7 @@ from synergy.methods import METHOD_CLASSES
 from synergy.nets import BACKBONES, NET_CLASSES
 from synergy.options import Options, option
 from synergy.registry import Registry, file_of, label
+from synergy.runs.trackers import TRACKER_CLASSES, TRACKERS
 from synergy.scenarios import SCENARIO_CLASSES
 
 _RUN_ID = re.compile(r"(?!.*\.jsonl$)[^\W_][\w.-]*")
@@ -117,7 +118,10 @@ and '-', a letter or digit first, without .jsonl at the end
         None, "name of the run's folder, -2 is added if it exists; by default scenario, method, memory, flags and seed"
     )
     csv_log: bool = option(False, "also write the published code's CSV columns, a file for each predictor")
-    tensorboard: bool = option(False, "also write TensorBoard events")
+    log: tuple[str, ...] | None = option(
+        None, f"also log to trackers: {', '.join(TRACKERS)}, or a class of yours as file.py:Class"
+    )
+    tensorboard: bool = option(False, "the same as --log tensorboard")
     checkpoint_every: int | None = option(None, "write a checkpoint after this many steps and after every task", low=1)
     keep: int = option(2, "checkpoints to keep, the newest", low=1)
     notes: str | None = option(None, "free text, kept in the record")
@@ -126,12 +130,24 @@ and '-', a letter or digit first, without .jsonl at the end
         super().__post_init__()
         if not self.output_dir:
             raise UsageError("output_dir: given ''; allowed: the name of a folder ('.' for this one)")
+        for tracker in self.log or ():
+            if ":" not in tracker and tracker not in (names := TRACKER_CLASSES.names()):
+                raise unknown("tracker", tracker, [*names, "file.py:Class"])
+        if self.log is not None:
+            # So that the run can be resumed from another folder.
+            places = [(file_of(tracker), tracker) for tracker in self.log]
+            full = (name if file is None else f"{file}:{name.rpartition(':')[2]}" for file, name in places)
+            object.__setattr__(self, "log", tuple(dict.fromkeys(full)))
         name = self.experiment_id
         if name is not None and not (_RUN_ID.fullmatch(name) and len(name.encode()) <= LONGEST_RUN_ID):
             raise UsageError(
                 f"experiment_id: given {reprlib.repr(name)}; allowed: up to {LONGEST_RUN_ID} bytes of letters, digits, "
                 "'.', '_' and '-', a letter or digit first, without .jsonl at the end"
             )
+
+    def trackers(self) -> tuple[str, ...]:
+        """The names of all trackers, `tensorboard` too if it was asked for by its own option."""
+        return tuple(dict.fromkeys([*(self.log or ()), *["tensorboard"] * self.tensorboard]))
 
 
 @dataclass(frozen=True)

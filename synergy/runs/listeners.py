@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from synergy.runs.evaluate import Evaluations
-from synergy.types import Task
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # options are read without torch
+    from synergy.runs.evaluate import Evaluations
+    from synergy.runs.records import Record
+    from synergy.types import Task
 
 
 class Listener:
@@ -33,6 +37,9 @@ class Listener:
 
     def saving(self) -> None:
         """A checkpoint is about to be written: what was told so far will not be told again."""
+
+    def recorded(self, record: Record) -> None:
+        """The run has ended and left its record."""
 
     def close(self) -> None:
         """The run is over, however it ended."""
@@ -67,6 +74,10 @@ class Listeners(Listener):
     def saving(self) -> None:
         for listener in self._listeners:
             listener.saving()
+
+    def recorded(self, record: Record) -> None:
+        for listener in self._listeners:
+            listener.recorded(record)
 
     def close(self) -> None:
         for listener in self._listeners:

@@ -37,9 +37,10 @@ from synergy.ops.objectives import CROSS_ENTROPY, Objective, weighted_cross_entr
 from synergy.ops.vectors import channels_last, gains_by_channels_last, trained
 from synergy.randomness import TorchRandomness, torch_generator
 from synergy.registry import fingerprint, label, load_function
-from synergy.runs import csv_log, features, tensorboard_log
+from synergy.runs import csv_log, features
 from synergy.runs.config import RunConfig
 from synergy.runs.groups import OPTIMIZERS, TrainingConfig
+from synergy.runs.trackers import TRACKER_CLASSES
 from synergy.runs.training import Schedule
 from synergy.scenarios.base import AnyScenario, StreamSetting
 
@@ -105,8 +106,8 @@ def prepare(config: RunConfig, passed: features.Told = lambda done, total: None)
         raise UsageError(f"batch_size: given {training.batch_size}; allowed for {config.method_name}: {only}")
     data_dir = None if training.data_dir is None else Path(training.data_dir)
     source = scenario_type.read_source(config.scenario, data_dir)
-    if config.output.tensorboard:
-        tensorboard_log.check_installed()
+    for name in config.output.trackers():
+        TRACKER_CLASSES.load(name).check()
     if config.output.csv_log:
         names = label(config.scenario_name), label(config.method_name)
         csv_log.check(Path(config.output.output_dir), *names, partial=config.partial)

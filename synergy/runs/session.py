@@ -12,7 +12,7 @@ from synergy.device import device_name, exactness, memory_errors
 from synergy.disk.series import Series
 from synergy.errors import TrainingError
 from synergy.release import release
-from synergy.runs import csv_log, records, tensorboard_log
+from synergy.runs import csv_log, records
 from synergy.runs.clock import Clock
 from synergy.runs.config import RunConfig
 from synergy.runs.folder import new_folder, owned, writing, writing_into
@@ -20,6 +20,8 @@ from synergy.runs.listeners import Listener, Listeners
 from synergy.runs.metrics import summary, transfers_forward
 from synergy.runs.prepare import Prepared, prepare
 from synergy.runs.records import Accuracies, Measured, Record, Status
+from synergy.runs.trackers import TRACKER_CLASSES, TrackedRun
+from synergy.runs.trackers.base import Guarded
 from synergy.runs.training import Stopped, Training
 from synergy.scenarios.base import AnyScenario
 from synergy.state import State
@@ -76,33 +78,35 @@ class Session:
         self, listener: Listener | None = None, should_stop: Callable[[], bool] = lambda: False
     ) -> tuple[Record, Path]:
         """Train, evaluate, and leave the record; see `execute`."""
-        config, training = self.prepared.config, self.training
-        listener = Listener() if listener is None else listener
-        if config.output.tensorboard:
-            folder = self.folder / "tensorboard"
-            # A file from before a run was resumed may say more than the run remembers.
-            after = training.steps if folder.exists() else None
-            listener = Listeners(listener, tensorboard_log.TensorBoard(folder, after))
+        training = self.training
+        listener = Listeners(*([] if listener is None else [listener]), *self._trackers())
         training.listener, training.should_stop = listener, should_stop
         status: Status = "finished"
         error = None
         try:
-            with exactness(self.prepared.worker.means.precision), memory_errors():
-                training.run()
-        except TrainingError as failure:
-            status, error = "failed", str(failure)
-        except Stopped:
-            status, error = "interrupted", f"stopped after step {training.steps}"
+            try:
+                with exactness(self.prepared.worker.means.precision), memory_errors():
+                    training.run()
+            except TrainingError as failure:
+                status, error = "failed", str(failure)
+            except Stopped:
+                status, error = "interrupted", f"stopped after step {training.steps}"
+            measured = self.clock.read(training)
+            record = _record(self.prepared, training, self.folder.name, status, error, measured)
+            with writing_into(self.folder):
+                records.write(record, self.folder)
+            if status == "finished":
+                with writing(self.folder.parent):
+                    publish(record, self.folder.parent)
+            listener.recorded(record)
         finally:
             listener.close()
-        measured = self.clock.read(training)
-        record = _record(self.prepared, training, self.folder.name, status, error, measured)
-        with writing_into(self.folder):
-            records.write(record, self.folder)
-        if status == "finished":
-            with writing(self.folder.parent):
-                publish(record, self.folder.parent)
         return record, self.folder
+
+    def _trackers(self) -> list[Listener]:
+        config = self.prepared.config
+        run = TrackedRun(self.folder, config.as_mapping(), self.training.steps)
+        return [Guarded(name, TRACKER_CLASSES.load(name), run) for name in config.output.trackers()]
 
     def _save(self, training: Training) -> None:
         """A checkpoint that cannot be written is no reason to stop: what is lost is time, and only if more goes wrong.

@@ -33,6 +33,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "terminal": ("rich",),
         "hub": ("datasets",),
         "tensorboard": ("tensorboard",),
+        "mlflow": ("mlflow",),
+        "wandb": ("wandb",),
         "transformers": ("transformers",),
         "adapters": ("transformers", "peft"),
         "timm": ("timm",),
@@ -139,7 +141,7 @@ def steps_on(device: str) -> dict[str, float]:
     from synergy.runs.prepare import prepare
     from synergy.runs.training import Training
 
-    budget = {"max_tasks": 1, "max_steps_per_task": STEPS, "fisher_update_freq": 1.0}
+    budget = {"max_tasks": 1, "max_steps_per_task": STEPS, "fisher_update_freq": 1.0, "precision": "fp32"}
     prepared = prepare(build("rot-digits", "synergy", {"device": device, **budget}))
     training = Training(prepared.worker, prepared.scenario, prepared.schedule, seed=0)
     with exactness("fp32"), memory_errors():

@@ -16,7 +16,8 @@ from synergy.runs.config import build
 from synergy.runs.prepare import prepare
 from synergy.runs.resume import resume
 from synergy.runs.session import execute
-from synergy.runs.tensorboard_log import TensorBoard
+from synergy.runs.trackers.base import TrackedRun
+from synergy.runs.trackers.tensorboard_log import TensorBoard
 from synergy.state import State
 from tests.disk.test_files import posix
 
@@ -61,35 +62,36 @@ def test_a_run_killed_at_the_end_of_a_task_tells_its_accuracies_once(
 
 
 def test_a_torn_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    first = TensorBoard(tmp_path)
+    first = TensorBoard(TrackedRun(tmp_path, {}, steps=0))
     for step in range(1, 6):
         first.looked(step, 1, {"loss": 0.5})
     first.close()
-    (path,) = tmp_path.iterdir()
+    (path,) = (tmp_path / "tensorboard").iterdir()
     path.write_bytes(path.read_bytes()[:-7])
-    second = TensorBoard(tmp_path, after=3)
+    second = TensorBoard(TrackedRun(tmp_path, {}, steps=3))
     for step in range(3, 6):
         second.looked(step, 1, {"loss": 0.25})
     second.close()
-    assert scalars(tmp_path) == {"loss/loss": [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.25), (5, 0.25)]}
+    assert scalars(tmp_path / "tensorboard") == {"loss/loss": [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.25), (5, 0.25)]}
 
 
 def test_files_are_read_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
     for number in range(12):
-        log = TensorBoard(tmp_path, after=number or None)
+        log = TensorBoard(TrackedRun(tmp_path, {}, steps=number))
         log.looked(number + 1, 1, {"loss": float(number)})
         log.close()
-    assert scalars(tmp_path) == {"loss/loss": [(number + 1, float(number)) for number in range(12)]}
+    assert scalars(tmp_path / "tensorboard") == {"loss/loss": [(number + 1, float(number)) for number in range(12)]}
 
 
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from synergy.runs.evaluate import Evaluation
-from synergy.runs.tensorboard_log import TensorBoard
+from synergy.runs.trackers.base import Guarded, TrackedRun
+from synergy.runs.trackers.tensorboard_log import TensorBoard
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-log = TensorBoard(Path(sys.argv[1]))
+log = Guarded("tensorboard", TensorBoard, TrackedRun(Path(sys.argv[1]), {}, steps=0))
 for step in range(1, 100):
     log.looked(step, 1, {"loss": 1.0})
     if step % 10 == 0:
@@ -106,18 +108,18 @@ def test_a_full_disk_is_one_warning(tmp_path: Path) -> None:
         [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=False, encoding="utf-8"
     )
     assert (done.returncode, done.stdout) == (0, "went on\n")
-    assert done.stderr.count("UserWarning: no more TensorBoard events: cannot write to ") == 1
+    assert done.stderr.count("UserWarning: no more logging to tensorboard: OSError: ") == 1
     assert "Traceback" not in done.stderr and "File too large; training goes on" in done.stderr
-    assert 5 < len(scalars(tmp_path)["loss/loss"]) < 30
+    assert 5 < len(scalars(tmp_path / "tensorboard")["loss/loss"]) < 30
 
 
 def test_a_folder_that_cannot_be_made_does_not_end_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> NoReturn:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("synergy.runs.tensorboard_log._EventFile", full)
+    monkeypatch.setattr("synergy.runs.trackers.tensorboard_log._EventFile", full)
     options = {"n_tasks": 1, "max_steps_per_task": 2, "tensorboard": True, "output_dir": str(tmp_path)}
     config = build("rot-digits", "sgd", options)
-    with pytest.warns(UserWarning, match="no more TensorBoard events: .*No space left on device; training goes on"):
+    with pytest.warns(UserWarning, match="no more logging to tensorboard: .*No space left on device; training goes on"):
         record, run = execute(prepare(config))
     assert record.status == "finished" and records.read(run) == record

@@ -5,97 +5,94 @@ from __future__ import annotations
 import os
 import socket
 import time
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from synergy.errors import UsageError
-from synergy.runs.evaluate import Evaluations
-from synergy.runs.listeners import Listener
+from synergy.runs.trackers.base import TrackedRun, Tracker, curves, flat, markdown, require, results
+
+if TYPE_CHECKING:
+    from synergy.runs.evaluate import Evaluations
+    from synergy.runs.records import Record
 
 _FILES = "events.out.tfevents."
 
 
-def check_installed() -> None:
-    """Raises UsageError if tensorboard is not installed."""
-    try:
-        import tensorboard  # type: ignore[import-untyped]  # noqa: F401 - to see whether it is there
-    except ImportError as error:
-        reason = "--tensorboard needs tensorboard; install it with: pip install 'synergy-cl[tensorboard]'"
-        raise UsageError(reason) from error
+class TensorBoard(Tracker):
+    """Writes losses by step, accuracies by task, and configuration and final table as texts, to `tensorboard/`.
 
-
-class TensorBoard(Listener):
-    """Writes losses by step, and the average accuracy over the tasks seen by task.
-
-    An event is written once, also where a killed run had written it after its last checkpoint. If the disk takes no
-    more, one warning says so and the run goes on without events.
+    An event is written once, also where a killed run had written it after its last checkpoint: events of later steps
+    that are there already count no more.
 
     Args:
-        folder: of the event files; made if it is missing.
-        after: the step that a resumed run goes on from. Events of later steps that are there already count no more.
+        run: what is logged.
 
     Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as name:
-        ...     log = TensorBoard(Path(name) / "tensorboard")
+        ...     log = TensorBoard(TrackedRun(Path(name), {"method": {"lr": 0.1}}, steps=0))
         ...     log.looked(1, 1, {"loss": 0.5})
         ...     log.close()
         ...     sorted(_told(Path(name) / "tensorboard"))
-        [('loss/loss', 1)]
+        [('config', 0), ('loss/loss', 1)]
     """
 
-    def __init__(self, folder: Path, after: int | None = None) -> None:
-        self._folder = folder
-        self._file: _EventFile | None = None
+    def __init__(self, run: TrackedRun) -> None:
+        super().__init__(run)
+        folder = run.folder / "tensorboard"
+        # A file from before a run was resumed may say more than the run remembers.
+        resumed = folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = _EventFile(_next_path(folder))
         self._told: set[tuple[str, int]] = set()
-        with self._writing():
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = _EventFile(_next_path(folder))
-            if after is not None:
-                self._file.restart(after + 1)
-                self._told = {(tag, step) for tag, step in _told(folder) if step <= after}
+        with self._closed_on_failure():
+            if resumed:
+                self._file.restart(run.steps + 1)
+                self._told = {(tag, step) for tag, step in _told(folder) if step <= run.steps}
+            self._text("config", markdown(("option", "value"), flat(run.config)), 0)
+
+    @classmethod
+    def check(cls) -> None:
+        require("tensorboard", "tensorboard")
 
     def looked(self, step: int, new_steps: int, losses: dict[str, float]) -> None:
-        for name, value in losses.items() if new_steps else ():
-            self._write(f"loss/{name}", value, step)
+        if new_steps:
+            self._scalars({f"loss/{name}": value for name, value in losses.items()}, step)
 
     def task_ended(self, index: int, evaluations: Evaluations) -> None:
-        for (predictor, protocol), evaluation in evaluations.items():
-            seen = evaluation.accuracies[: index + 1]
-            self._write(f"accuracy/{protocol}/{predictor}", sum(seen) / len(seen), index + 1)
+        self._scalars(curves(index, evaluations), index + 1)
         self.saving()
 
+    def recorded(self, record: Record) -> None:
+        self._text("results", markdown(*results(record)), record.steps)
+
     def saving(self) -> None:
-        with self._writing():
-            if self._file is not None:
-                self._file.flush()
+        with self._closed_on_failure():
+            self._file.flush()
 
     def close(self) -> None:
-        with self._writing():
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+        self._file.close()
 
-    def _write(self, tag: str, value: float, step: int) -> None:
-        with self._writing():
-            if self._file is not None and (tag, step) not in self._told:
-                self._file.scalar(tag, value, step)
+    def _scalars(self, numbers: Mapping[str, float], step: int) -> None:
+        with self._closed_on_failure():
+            for tag, value in numbers.items():
+                if (tag, step) not in self._told:
+                    self._file.scalar(tag, value, step)
+
+    def _text(self, tag: str, text: str, step: int) -> None:
+        with self._closed_on_failure():
+            if (tag, step) not in self._told:
+                self._file.text(tag, text, step)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Within, a file that cannot be written is given up with a warning."""
+    def _closed_on_failure(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            file, self._file = self._file, None
-            if file is not None:
-                with suppress(OSError):
-                    file.close()
-            reason = f"no more TensorBoard events: cannot write to '{self._folder}': {error.strerror or error}"
-            warnings.warn(f"{reason}; training goes on", stacklevel=2)
+        except OSError:
+            with suppress(OSError):
+                self._file.close()
+            raise
 
 
 class _EventFile:
@@ -118,6 +115,15 @@ class _EventFile:
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
         self._add(step=step, summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)]))
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto  # type: ignore[import-untyped]
+        from tensorboard.compat.proto.types_pb2 import DT_STRING  # type: ignore[import-untyped]
+
+        plugin = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+        tensor = TensorProto(dtype=DT_STRING, string_val=[text.encode()])
+        self._add(step=step, summary=Summary(value=[Summary.Value(tag=tag, metadata=plugin, tensor=tensor)]))
 
     def flush(self) -> None:
         self._records.flush()
