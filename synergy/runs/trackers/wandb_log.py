@@ -89,7 +89,7 @@ class Wandb(Tracker):
         import wandb
 
         columns, rows = results(record)
-        self._log.log({"results": wandb.Table(columns=columns, data=rows)}, step=self._step)
+        self._log.log({"results": wandb.Table(columns=[*columns], data=rows)}, step=self._step)
         self._log.summary.update(final_numbers(record))
         self._exit_code = 0 if record.status == "finished" else 1
 

@@ -64,7 +64,8 @@ def check_numbers(client: MlflowClient, run_id: str, record: Record) -> None:
         key = f"{each.protocol}/{each.predictor}"
         curve = [(point.step, point.value) for point in client.get_metric_history(run_id, f"accuracy/{key}")]
         rows = [[value or 0.0 for value in row[: t + 1]] for t, row in enumerate(each.matrix)]
-        assert curve == [(t + 1, pytest.approx(sum(row) / len(row))) for t, row in enumerate(rows)]
+        wanted: list[tuple[int, object]] = [(t + 1, pytest.approx(sum(row) / len(row))) for t, row in enumerate(rows)]
+        assert curve == wanted
         first = client.get_metric_history(run_id, f"accuracy_on_task/{key}/1")
         assert [point.value for point in first] == [pytest.approx(row[0]) for row in rows]
         metrics = client.get_run(run_id).data.metrics

@@ -56,7 +56,7 @@ def messages(path: Path) -> Iterator[Any]:
         parts += data[place + HEADER.size : place + HEADER.size + length]
         place += HEADER.size + length
         if kind in (1, 4):  # whole, or the last part
-            yield wandb_internal_pb2.Record.FromString(parts)
+            yield vars(wandb_internal_pb2)["Record"].FromString(parts)
             parts = b""
 
 
@@ -99,7 +99,7 @@ def test_options_curves_and_table_are_there(tmp_path: Path) -> None:
     for each in record.accuracies:
         key = f"{each.protocol}/{each.predictor}"
         rows = [[value or 0.0 for value in row[: t + 1]] for t, row in enumerate(each.matrix)]
-        wanted = [(t + 1, pytest.approx(sum(row) / len(row))) for t, row in enumerate(rows)]
+        wanted: list[tuple[int, object]] = [(t + 1, pytest.approx(sum(row) / len(row))) for t, row in enumerate(rows)]
         assert curve(found["rows"], f"accuracy/{key}", "task") == wanted
         assert found["summary"][f"final/{key}/final_average"] == pytest.approx(each.metrics["final_average"])
     assert curve(found["rows"], "loss/loss", "step")[-1][0] == record.steps
