@@ -22,6 +22,7 @@ def ablation(parsed: argparse.Namespace) -> int:
     from synergy.report.gather import gather
     from synergy.report.groups import Choice, check_choice, groups
     from synergy.report.tables import table
+    from synergy.runs.records import RECORD_NAME
 
     gathered = gather([Path(run) for run in parsed.runs])
     if warning := gathered.warning():
@@ -32,7 +33,8 @@ def ablation(parsed: argparse.Namespace) -> int:
     if not found:
         given = ", ".join(parsed.runs)
         raise UsageError(f"{given}: no method has variants; allowed: runs of one method that differ in its options")
-    folders = [path for path in map(Path, parsed.runs) if path.is_dir()]
+    # An ablation is about many runs, so its place is a folder of runs.
+    folders = [path for path in map(Path, parsed.runs) if path.is_dir() and not (path / RECORD_NAME).exists()]
     left = [f"  in {write(found, choice, folders[0])}"] if folders else []
     say("\n\n".join([*(_lines(of, choice) for of in found), *left]))
     return 0

@@ -76,6 +76,8 @@ def test_an_ablation_needs_records_alone(tmp_path: Path) -> None:
     (of,) = content["ablations"]
     assert of["reference"] == "derpp alpha=0.5 beta=1" and len(of["changes"]) == 2
     assert call("analyse", "ablation", tmp_path).out == outcome.out, "the file is no run"
+    single = call("analyse", "ablation", *(tmp_path / f"{name}-0" for name in ("whole", "plain")))
+    assert single.code == 0 and "(reference)" in single.out and not (tmp_path / "whole-0" / "analyses").exists()
     outcome = call("analyse", "ablation", tmp_path / "whole-0")
     assert outcome.code == 2 and "no method has variants" in outcome.err
 
