@@ -16,10 +16,13 @@ from collections.abc import Iterator
 from email.message import Message
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import synergy
 from setup import without_files
+from tests.commands import BRIEF
+from tests.pages import close
 
 ROOT = Path(__file__).parent.parent
 BUILT = {".venv", ".git", "build", "dist", "runs", "site"}
@@ -154,6 +157,35 @@ def test_a_fresh_environment_runs_a_command(fresh: Path, tmp_path: Path) -> None
     )
     assert "domain-IL: semantic" in command(fresh / "synergy", "run", *words, cwd=tmp_path)
     assert len(list(tmp_path.glob("runs/*/record.json"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stream", "method"])
+def test_a_tutorial_runs_from_the_wheel(name: str, fresh: Path, tmp_path: Path) -> None:
+    program, shown = [], ""
+    for cell in nbformat.read(ROOT / f"docs/tutorials/{name}.ipynb", as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        if cell.source.startswith("%%writefile "):
+            head, _, body = cell.source.partition("\n")
+            (tmp_path / head.split()[1]).write_text(body, encoding="utf-8")
+        else:
+            program.append(cell.source)
+            shown += "".join(output.text for output in cell.outputs)
+    (tmp_path / "walk.py").write_text("\n".join(program), encoding="utf-8")
+    printed = command(fresh / "python", "walk.py", cwd=tmp_path)
+    assert close(printed, shown), f"{name}.ipynb shows\n{shown}\nbut this was printed:\n{printed}"
+
+
+@pytest.mark.slow
+def test_a_paper_s_commands_run_from_the_wheel(fresh: Path, tmp_path: Path) -> None:
+    """With few steps, and no preset: the notebook is run whole elsewhere."""
+    asked = ("--models", "sgd,er", "--datasets", "seq-digits", "--seeds", "0-1", "--output_dir", "S")
+    assert "4 of 4 runs finished: S" in command(fresh / "synergy", "study", *asked, *BRIEF, cwd=tmp_path)
+    assert "\\begin{tabular}" in command(fresh / "synergy", "report", "S", "--format", "latex", cwd=tmp_path)
+    for flag, name in (("--picture", "accuracy.png"), ("--html", "page.html")):
+        command(fresh / "synergy", "report", "S", flag, name, cwd=tmp_path)
+        assert (tmp_path / name).stat().st_size > 10_000
 
 
 def test_a_source_tree_that_was_never_installed_works() -> None:
