@@ -2,17 +2,20 @@
 
     python benchmarks/cuda_full.py --out records --parts parity replay sync          # about 3 minutes
     python benchmarks/cuda_full.py --out records --parts step fisher                 # about 5 minutes
+    SYNERGY_DATA=folder python benchmarks/cuda_full.py --out records --parts run  # 8 minutes of the plan, in its order
     SYNERGY_DATA=folder python benchmarks/cuda_full.py --out records --parts run --runs seq-cifar10:clser:500:0
     python benchmarks/cuda_full.py --out records --device cpu --tiny                 # does it run at all
 
 - `parity` (1 minute): SYNERGy in float64 on the device and on the CPU; weights and Fisher differ by at most 1e-9.
 - `replay` (1 minute): replayed steps give the bits of steps computed anew, in every precision.
 - `sync` (1 minute): steps during which any wait for the device is an error.
-- `step` (4 minutes): a step computed anew, the same replayed, and the convolutions alone.
-- `fisher` (1 minute): a Fisher pass over 500 samples.
-- `run` (as long as `--minutes`, 8 by default): whole runs, `scenario:method:buffer:seed[:weight_dist]`. A run that is
-  not done by then is stopped with a checkpoint in `--out`, and goes on from it at the next call, on this machine or the
-  next.
+- `step` (4 minutes): a step computed anew, the same replayed, how long the device is busy and with how many operations,
+  and the floor: the convolutions alone.
+- `fisher` (1 minute): a Fisher pass over 500 samples, likewise.
+- `run` (as long as `--minutes`, 8 by default): whole runs, `scenario:method:buffer:seed[:option=value]`, by default
+  `PLAN` in its order. A run that is not done by then is stopped with a checkpoint in `--out`. It goes on from that at
+  the next call, on this machine or the next; one that is finished is left as it is. `mean-er` is SYNERGy without
+  consolidation.
 
 The parts exit with an error if what they check does not hold. The times of the parts are estimates: no GPU has run this
 script in its present form.
@@ -24,7 +27,7 @@ import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,8 +50,10 @@ from synergy.nets.mlp import MLP
 from synergy.nets.resnet import ResNet18
 from synergy.ops.fisher import fisher_diagonal
 from synergy.ops.vectors import channels_last
-from synergy.runs.config import PresetChoice, build
+from synergy.presets import find
+from synergy.runs.config import PresetChoice, RunConfig, build
 from synergy.runs.prepare import prepare
+from synergy.runs.records import RECORD_NAME, read
 from synergy.runs.resume import resume
 from synergy.runs.session import execute
 from synergy.state import same
@@ -59,8 +64,27 @@ BOUND = 1e-9
 """Largest relative difference between devices in float64."""
 PRECISIONS = ("fp32", "tf32", "bf16")
 TINY = {"max_tasks": 2, "max_steps_per_task": 3}
-FULL = {"precision": "tf32", "memory_format": "channels_last", "fisher_memory_mb": 16384}
 CHECKPOINT_EVERY = 2000
+SEEDS = (0, 1, 2)
+PLAN = (
+    *(
+        f"seq-cifar10:{method}:500:{seed}"
+        for seed in SEEDS
+        for method in ("clser", "synergy", "derpp", "er", "mean-er")
+    ),
+    *(f"seq-cifar10:{method}:200:{seed}" for seed in SEEDS for method in ("clser", "derpp", "er")),
+    *(
+        f"gcil-cifar100:{method}:500:{seed}:weight_dist={weights}"
+        for seed in SEEDS
+        for method in ("clser", "er")
+        for weights in ("unif", "longtail")
+    ),
+    *(f"seq-cifar100:clser:500:{seed}:n_tasks=5" for seed in SEEDS),
+)
+"""Whole runs whose accuracy is published, those first that decide most."""
+WITHOUT_CONSOLIDATION = {"penalty_weight": 0.0, "fisher_update_freq": 0.0}
+VALUES_OF = {"seq-cifar100": "seq-cifar10"}
+"""Scenarios without tuned values, and those whose values they take."""
 
 
 class Bench:
@@ -154,6 +178,19 @@ def timed(device: torch.device, work: Callable[[], object], turns: int) -> float
     return statistics.median(times)
 
 
+def busy(device: torch.device, work: Callable[[], object]) -> str:
+    """How many operations a turn takes on a GPU and how long they take, ms, as two cells of a table."""
+    if device.type != "cuda":
+        return "- | -"
+    work()
+    wait(device)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        work()
+        wait(device)
+    found = [event for event in profile.events() if event.device_type.name == "CUDA"]
+    return f"{len(found)} | {sum(event.device_time for event in found) / 1e3:.2f}"
+
+
 def parity(device: torch.device, tiny: bool) -> None:
     """Weights and Fisher after a few steps in float64, on the device and on the CPU."""
     found = []
@@ -221,8 +258,8 @@ def on(decided: Any, device: torch.device) -> Any:
 def step(device: torch.device, tiny: bool) -> None:
     """A table of steps, ms."""
     turns, steps = (1, 2) if tiny else (5, 100)
-    print("  | step | anew, ms | replayed, ms | convolutions alone, ms | replayed / convolutions |")
-    print("  |---|---|---|---|---|")
+    print("  | step | anew, ms | operations | busy, ms | replayed, ms | convolutions, ms | replayed / convolutions |")
+    print("  |---|---|---|---|---|---|---|")
     for kind, precision, fisher in (
         *(("resnet", precision, 0.0) for precision in PRECISIONS),
         ("mlp", "fp32", 0.0),
@@ -230,15 +267,16 @@ def step(device: torch.device, tiny: bool) -> None:
     ):
         last = kind == "resnet" and precision != "fp32"
         bench = Bench(device, kind, tiny, last=last, fisher=fisher)
-        times = []
+        times, work = [], ""
         for recorder in (None, recorder_of(device)):
             worker = bench.worker(precision, recorder)
             bench.learn(worker, 8)
+            work = work or busy(device, partial(bench.learn, worker, 1))
             times.append(timed(device, partial(bench.learn, worker, steps), turns) / steps)
         floor = convolutions(bench, precision, turns) if kind == "resnet" else None
         label = f"{kind} {precision}{', channels last' * last}{', with a Fisher pass' * bool(fisher)}"
         alone = "| |" if floor is None else f"{floor:.3f} | {times[1] / floor:.2f} |"
-        print(f"  | {label} | {times[0]:.3f} | {times[1]:.3f} | {alone}", flush=True)
+        print(f"  | {label} | {times[0]:.3f} | {work} | {times[1]:.3f} | {alone}", flush=True)
 
 
 def convolutions(bench: Bench, precision: str, turns: int) -> float:
@@ -293,7 +331,9 @@ def _convolution(
 
 def fisher(device: torch.device, tiny: bool) -> None:
     """A Fisher pass over the memory, computed anew and recorded, ms."""
-    for precision in ("tf32", "fp32"):
+    print("  | Fisher pass | anew, ms | operations | busy, ms | recorded, ms |")
+    print("  |---|---|---|---|---|")
+    for precision in ("tf32", "fp32"):  # in a run in bf16 it is that of fp32
         bench = Bench(device, "resnet", tiny, last=precision == "tf32")
         work = partial(_fisher_pass, bench, bench.net("net"), *bench.samples(0, bench.memory))
         recorder = recorder_of(device)
@@ -302,7 +342,8 @@ def fisher(device: torch.device, tiny: bool) -> None:
             with recorder.warming():
                 work()
             recorded = timed(device, recorder.record(work), 1 if tiny else 5)
-        print(f"  {precision}: over {bench.memory} samples {anew:.1f} ms anew, {recorded:.1f} ms recorded", flush=True)
+            label = f"{precision}{', channels last' * bench.last}, {bench.memory} samples"
+            print(f"  | {label} | {anew:.1f} | {busy(device, work)} | {recorded:.1f} |", flush=True)
 
 
 def _fisher_pass(bench: Bench, net: nn.Module, raw: Tensor, labels: Tensor) -> Step:
@@ -312,27 +353,47 @@ def _fisher_pass(bench: Bench, net: nn.Module, raw: Tensor, labels: Tensor) -> S
 
 def whole_run(device: torch.device, tiny: bool, out: Path, described: str, deadline: float) -> None:
     """A run with tuned values, from its checkpoint if there is one, until it is done or the time is over."""
-    scenario, method, buffer, seed, *weights = described.split(":")
-    name = "-".join([scenario, method, buffer, seed, *weights])
+    name = described.replace(":", "-").replace("=", "-")
     folder = out / name
 
     def is_over() -> bool:
         return time.monotonic() > deadline
 
+    if (folder / RECORD_NAME).exists() and read(folder).status == "finished":
+        print(f"  {name}: finished before", flush=True)
+        return
+    print(f"  {name}", flush=True)
     if folder.exists():
         record, folder = resume(folder, should_stop=is_over)
     else:
-        given: dict[str, Any] = {"device": device.type, "output_dir": str(out), "experiment_id": name}
-        given |= {"buffer_size": int(buffer), "seed": int(seed), "checkpoint_every": CHECKPOINT_EVERY}
-        given |= {"weight_dist": weights[0]} if weights else {}
-        given |= TINY if tiny else FULL
-        if tiny and "cifar" in scenario:
-            given["width"] = 4
-        prepared = prepare(build(scenario, method, given, PresetChoice(wanted=not tiny)))
-        record, folder = execute(prepared, should_stop=is_over)
+        given = {"device": device.type, "output_dir": str(out), "experiment_id": name}
+        record, folder = execute(prepare(planned(described, tiny, given)), should_stop=is_over)
     print(closing(record))
     more = "" if record.status == "finished" else "; the next call goes on"
     print(f"  {record.status}, {record.measured.wall_s:.0f} s, {folder}{more}", flush=True)
+
+
+def planned(described: str, tiny: bool, given: Mapping[str, Any]) -> RunConfig:
+    """The configuration of a run of `PLAN`, with tuned values and the usual means of its device.
+
+    Args:
+        described: as in `PLAN`.
+        tiny: a narrow network, a few steps, and no tuned values.
+        given: further options.
+    """
+    scenario, method, buffer, seed, *more = described.split(":")
+    options: dict[str, Any] = {"buffer_size": int(buffer), "seed": int(seed), "checkpoint_every": CHECKPOINT_EVERY}
+    if method == "mean-er":
+        method, options = "synergy", options | WITHOUT_CONSOLIDATION
+    for name, value in (each.split("=") for each in more):
+        options[name] = int(value) if value.isdigit() else value
+    if tiny:
+        options |= TINY | ({"width": 4} if "cifar" in scenario else {})
+        return build(scenario, method, {**options, **given})
+    if scenario in VALUES_OF:
+        tuned = find(VALUES_OF[scenario], method, int(buffer), None, nearest=False)
+        return build(scenario, method, {**tuned.values, **options, **given})
+    return build(scenario, method, {**options, **given}, PresetChoice(wanted=True))
 
 
 CHECKS: dict[str, Callable[[torch.device, bool], None]] = {
@@ -349,7 +410,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [*CHECKS, "run"]
     parser.add_argument("--parts", nargs="+", choices=names, default=names)
-    parser.add_argument("--runs", nargs="+", default=["seq-cifar10:clser:500:0"], metavar="SCENARIO:METHOD:BUFFER:SEED")
+    parser.add_argument("--runs", nargs="+", default=PLAN, metavar="SCENARIO:METHOD:BUFFER:SEED")
     parser.add_argument("--minutes", type=float, default=8.0, help="for all runs together")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--out", type=Path, required=True)
@@ -362,8 +423,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(name, flush=True)
         if name == "run":
             deadline = time.monotonic() + 60 * parsed.minutes
-            for described in parsed.runs:
-                whole_run(device, tiny, parsed.out, described, deadline)
+            for number, described in enumerate(parsed.runs):
+                if number == 0 or time.monotonic() < deadline:
+                    whole_run(device, tiny, parsed.out, described, deadline)
         else:
             CHECKS[name](device, tiny)
         print(f"  {name}: {time.perf_counter() - began:.1f} s", flush=True)
