@@ -73,6 +73,8 @@ NAMED: dict[str, tuple[str, Callable[[], str]]] = {
     "transformers": ("transformers", lambda: run(*VIT)),
     "timm": ("timm", lambda: run("--net", "timm:resnet18")),
     "tensorboard": ("tensorboard", lambda: run("--tensorboard")),
+    "mlflow": ("mlflow", lambda: run("--log", "mlflow")),
+    "wandb": ("wandb", lambda: run("--log", "wandb")),
     "river": ("river", lambda: loaded("synergy.stream.faces.river")),
 }
 """Library -> its extra, and how to use what needs it."""
