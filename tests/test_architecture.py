@@ -134,6 +134,7 @@ def test_none_imports_another_of_its_kind(package: str) -> None:
         ("wandb", "synergy.runs.trackers.wandb_log"),
         ("datasets", "synergy.data.hub"),
         ("optuna", "synergy.studies.search"),
+        ("ray", "synergy.studies.cluster"),
         ("river", "synergy.stream.faces.river"),
     ],
 )

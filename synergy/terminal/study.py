@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ def study(arguments: list[str]) -> int:
     """`synergy study`: run what a study asks for and is not there yet."""
     named = arguments[:1] if arguments and not arguments[0].startswith("-") else []
     known, rest = _parser().parse_known_args(arguments[len(named) :])
-    if not known.dry_run:
+    if not (known.dry_run or known.ray or known.address):
         warm_up()
     more = _flags(rest)
     from synergy.studies import request as requests
@@ -98,6 +98,8 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where the runs work")
     where.add_argument("--jobs", type=_count, metavar="N", help="runs at once (by default one for each core or GPU)")
     where.add_argument("--per_gpu", type=_count, default=1, metavar="N", help="runs that share a GPU (default 1)")
+    where.add_argument("--ray", action="store_true", help="tasks of Ray, on a cluster that is started on this machine")
+    where.add_argument("--address", metavar="HOST:PORT", help="tasks of the Ray cluster there; they share the folder")
 
 
 def _count(text: str) -> int:
@@ -177,9 +179,21 @@ def local_places(known: argparse.Namespace, devices: set[str]) -> list[dict[str,
 
 def pool_of(known: argparse.Namespace, folder: Path, devices: set[str]) -> AbstractContextManager[Pool]:
     """Where runs that ask for these devices work."""
+    if known.ray or known.address is not None:
+        return _on_ray(known, gpus=not devices <= {"cpu"})
     from synergy.studies.pool import LOGS_NAME, LocalPool
 
     return nullcontext(LocalPool(local_places(known, devices), folder / LOGS_NAME))
+
+
+@contextmanager
+def _on_ray(known: argparse.Namespace, gpus: bool) -> Iterator[Pool]:
+    if known.ray and known.address is not None:
+        raise UsageError("--ray: given beside --address; allowed: one of them")
+    from synergy.studies import cluster
+
+    with cluster.joined(known.address):
+        yield cluster.RayPool(known.jobs, known.per_gpu, gpus)
 
 
 def owned_study(request: Request) -> AbstractContextManager[None]:
