@@ -103,7 +103,7 @@ class RayPool:
         self._gpus = gpus and ray.cluster_resources().get("GPU", 0) > 0
         self._working: dict[Any, Path] = {}
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._mailbox: Any = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         resources = {"num_cpus": 0, "num_gpus": 1 / per_gpu} if self._gpus else {"num_cpus": 1}
         self._task = ray.remote(_work).options(max_retries=TRIES - 1, **resources)
 
