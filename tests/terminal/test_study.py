@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from synergy.runs import records
@@ -91,14 +92,16 @@ def test_two_studies_in_one_folder_are_told_apart(tmp_path: Path) -> None:
     assert outcome.code == 2 and "another process is working on this study" in outcome.err
 
 
-STUDY = "--models synergy,er --datasets rot-digits --n_tasks 3 --max_steps_per_task 40 --seeds 0-1 --checkpoint_every 5"
+STUDY = "--models synergy,er --datasets rot-digits --n_tasks 3 --max_steps_per_task 40 --seeds 0-2 --checkpoint_every 5"
 
 
 @pytest.mark.slow
 @pytest.mark.torture
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to kill")
 def test_a_study_killed_again_and_again_ends_with_the_same_records(tmp_path: Path) -> None:
-    kills = max(3, int(os.environ.get("SYNERGY_PATIENCE", "1")))
+    """A kill comes when a few more checkpoints are there, and a moment later: both are drawn from a seed."""
+    kills = 20 * max(1, int(os.environ.get("SYNERGY_PATIENCE", "1")))
+    rng = np.random.default_rng(0)
     command = [sys.executable, "-m", "synergy.terminal.cli", "study", *STUDY.split(), "--jobs", "2", "--output_dir"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -109,18 +112,19 @@ def test_a_study_killed_again_and_again_ends_with_the_same_records(tmp_path: Pat
             arguments, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, env=environment, start_new_session=True
         )
 
+    def checkpoints() -> set[Path]:
+        return set((tmp_path / "killed").glob("*/checkpoint/*"))
+
     whole = start("whole")
     out, err = whole.communicate()
     assert whole.returncode == 0, err
     done = 0
     while done < kills:
+        before, wanted = checkpoints(), int(rng.integers(0, 3))
         process = start("killed")
-        marks = set((tmp_path / "killed").glob("*/checkpoint/*"))
-        pauses = 0.0
-        while process.poll() is None and set((tmp_path / "killed").glob("*/checkpoint/*")) == marks and pauses < 60:
-            time.sleep(0.01)
-            pauses += 0.01
-        time.sleep(0.03 * (done % 7))
+        while process.poll() is None and len(checkpoints() - before) < wanted:
+            time.sleep(0.005)
+        time.sleep(float(rng.uniform(0, 0.3)))
         if process.poll() is not None:
             break
         os.killpg(process.pid, signal.SIGKILL)
@@ -129,6 +133,33 @@ def test_a_study_killed_again_and_again_ends_with_the_same_records(tmp_path: Pat
     last = start("killed")
     out, err = last.communicate()
     assert last.returncode == 0, out + err
-    assert done >= 3
+    assert done >= 20, "the study was over too early: make it longer"
     assert outcomes(tmp_path / "killed") == outcomes(tmp_path / "whole")
-    assert len(records.read_all(tmp_path / "killed")) == 4
+    assert len(records.read_all(tmp_path / "killed")) == 6
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+from synergy.terminal.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+def test_a_study_on_a_full_disk_says_so_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    """No file may be larger than a configuration: records do not fit, as on a disk that is full by then."""
+    asked = (*SMALL, "--models", "sgd,er", "--output_dir", str(tmp_path / "S"), "--jobs", "2")
+    command = [sys.executable, "-c", FULL, "3000", *asked]
+    full = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert full.returncode == 1, full.stdout + full.stderr
+    assert full.stdout.count("failed: cannot write to ") == 2 and "make room there" in full.stdout
+    assert full.stderr == (
+        f"synergy: error: 2 of 2 runs failed; try again with: synergy study {tmp_path / 'S'} --retry_failed\n"
+    )
+    again = call("study", tmp_path / "S", "--jobs", "2")
+    assert again.code == 0, again.err
+    assert "2 runs, 2 go on" in again.out and "2 of 2 runs finished" in again.out
+    assert len(records.read_all(tmp_path / "S")) == 2
