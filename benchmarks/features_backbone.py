@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import ResNetConfig, ResNetForImageClassification
 
 from synergy.data.sources import Source, load
 from synergy.data.view import CIFAR
+
+try:
+    from transformers import ResNetConfig, ResNetForImageClassification
+except ImportError as error:
+    sys.exit(f"{error}; install what this benchmark needs with: pip install 'synergy-cl[transformers]'")
 
 BATCH = 128
 

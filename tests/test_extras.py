@@ -69,6 +69,7 @@ NAMED: dict[str, tuple[str, Callable[[], str]]] = {
     "matplotlib": ("report", lambda: report("--picture", "out.png")),
     "jinja2": ("report", lambda: report("--html", "out.html")),
     "optuna": ("search", lambda: loaded("synergy.studies.search")),
+    "ray": ("cluster", lambda: loaded("synergy.studies.cluster")),
     "peft": ("adapters", lambda: run(*VIT, "--train", "lora")),
     "transformers": ("transformers", lambda: run(*VIT)),
     "timm": ("timm", lambda: run("--net", "timm:resnet18")),
@@ -84,6 +85,7 @@ SCRIPTS = {
     ("fastapi", "examples/service.py"): "service",
     ("uvicorn", "examples/service.py"): "service",
     ("transformers", "examples/trainer_replay.py"): "adapters",
+    ("transformers", "benchmarks/features_backbone.py"): "transformers",
     ("river", "benchmarks/streams.py"): "river",
 }
 """Library and script that needs it -> the extra."""
@@ -110,7 +112,7 @@ def test_the_error_names_the_extra(library: str, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("SYNERGY_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SYNERGY_DATA", raising=False)
     extra, use = NAMED[library]
-    hide(monkeypatch, library, "synergy.studies.search", "synergy.stream.faces.river")
+    hide(monkeypatch, library, "synergy.studies.search", "synergy.studies.cluster", "synergy.stream.faces.river")
     said = use()
     assert f"pip install 'synergy-cl[{extra}]'" in said
     assert len(said.strip().splitlines()) == 1
