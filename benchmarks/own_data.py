@@ -77,7 +77,7 @@ def decoding_alone(folder: Path, scratch: Path) -> float:
         listed = scratch / f"paths-{number}"
         listed.write_text("\n".join(paths[number::count]), encoding="utf-8")
         command = [sys.executable, "-c", ALONE, str(listed)]
-        workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"))
     for worker in workers:
         assert worker.stdout is not None
         worker.stdout.readline()

@@ -112,7 +112,7 @@ class Record:
         >>> record = run(build("rot-digits", "er", {"n_tasks": 1, "max_steps_per_task": 2}))
         >>> record.status, record.steps, record.answer().predictor
         ('finished', 2, 'working')
-        >>> read(Path("runs/rot-digits-er-buffer500-seed0")) == record
+        >>> read(Path("runs") / record.run_id) == record
         True
     """
 

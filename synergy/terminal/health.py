@@ -31,6 +31,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "report": ("matplotlib", "jinja2"),
         "terminal": ("rich",),
+        "search": ("optuna",),
+        "cluster": ("ray",),
         "hub": ("datasets",),
         "tensorboard": ("tensorboard",),
         "mlflow": ("mlflow",),
@@ -220,7 +222,7 @@ def _try_writing(folder: Path) -> None:
     """Write a file in `folder`, or in the nearest folder above it that exists, and remove it. Raises OSError."""
     while not folder.exists():
         folder = folder.parent
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.TemporaryFile("wb", dir=folder) as file:
         file.write(b"synergy")
         file.flush()
 
@@ -303,7 +305,7 @@ def thread_findings(
         load: processes that wanted a processor, averaged over the last minute.
 
     >>> [finding.level for finding in thread_findings({"OMP_NUM_THREADS": "8"}, 8, 2, None, 0.1)]
-    ['warning']
+    ['warning', 'warning']
     """
     fix = "set OMP_NUM_THREADS, as in: OMP_NUM_THREADS={} synergy run …"
     usable = max(1, min(cores, math.floor(share))) if share is not None else cores

@@ -127,7 +127,7 @@ def widths(columns: Sequence[Sequence[str]], headings: int, keep: int, room: int
 
     Examples:
         >>> widths([["metric", "average"], ["semantic, class-IL", "100.00"]], 1, 1, 20)
-        [7, 9]
+        [7, 11]
     """
     found = [max(map(len, column)) for column in columns]
     least = [

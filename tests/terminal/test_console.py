@@ -86,7 +86,7 @@ def test_the_opening_block_says_it_all() -> None:
     assert opening["method"].endswith("fisher_alpha=0.999")
     assert opening["net"] == "mlp, hidden=100, 17,610 parameters"
     assert opening["training"] == "1 epoch, batch size 16, partial"
-    assert re.fullmatch(r"cpu \(.+, \d+ threads?\)", opening["device"])
+    assert re.fullmatch(r"cpu \(.+, \d+ threads?\), fp32, contiguous", opening["device"])
     assert opening["seed"] == "5"
     assert opening["values from"].splitlines() == [
         "flag: n_tasks, buffer_size, max_tasks, seed",

@@ -118,8 +118,8 @@ def test_a_run_leaves_all_that_any_run_does() -> None:
 def test_help_shows_the_flags() -> None:
     text = " ".join(call("run", *NAMES, "--help").out.split())
     for part in (
-        "options of my.py:Bars: --n_tasks INT tasks, each with the bars in another place (default 3)",
-        "options of my.py:Smoothed: --lr FLOAT",
+        "--n_tasks INT tasks, each with the bars in another place (default 3)",
+        "--lr FLOAT",
         "--stride INT one sample in so many is stored (default 8)",
         "options of my.py:Conv: --channels INT channels of the convolution (default 8)",
     ):

