@@ -36,6 +36,9 @@ class HuggingFaceBackbone(FrozenBackbone):
     Args:
         name: for messages.
         folder: of the model.
+
+    Examples:
+        >>> backbone = HuggingFaceBackbone("vit", Path("vit"))  # doctest: +SKIP
     """
 
     def __init__(self, name: str, folder: Path) -> None:

@@ -22,6 +22,9 @@ class TimmBackbone(FrozenBackbone):
     Args:
         name: of the model in timm, with the tag of its weights or without.
         weights: the file.
+
+    Examples:
+        >>> backbone = TimmBackbone("resnet18", Path("model.safetensors"))  # doctest: +SKIP
     """
 
     def __init__(self, name: str, weights: Path) -> None:

@@ -95,6 +95,9 @@ class RayPool:
         jobs: how many runs at once; by default as many as the cluster has processors, or GPUs times `per_gpu`.
         per_gpu: runs that share a GPU.
         gpus: whether runs use GPUs, if the cluster has some.
+
+    Examples:
+        >>> pool = RayPool(jobs=2, per_gpu=1, gpus=False)  # doctest: +SKIP
     """
 
     def __init__(self, jobs: int | None, per_gpu: int, gpus: bool) -> None:

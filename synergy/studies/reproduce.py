@@ -80,6 +80,10 @@ class Cell:
         options: of the stream and the method, besides the buffer and the tuned values.
         published: what was published of such runs.
         tuned: where the tuned values come from; None without tuned values.
+
+    Examples:
+        >>> Cell("rot-mnist", "er", 500, {}, (), None).method
+        'er'
     """
 
     scenario: str

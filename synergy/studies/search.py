@@ -54,6 +54,9 @@ class Target:
         name: what its runs are called before the number of the trial.
         config: of its runs, but for the searched options and the seed.
         search: with the part of the space that the method or its network has.
+
+    Examples:
+        >>> target.run(0, {"lr": 0.1}, seed=0)  # doctest: +SKIP
     """
 
     name: str
@@ -187,6 +190,9 @@ class Seeker:
 
     Raises:
         UsageError: the journal holds a search of other options under this name.
+
+    Examples:
+        >>> seeker = Seeker(target, storage, Path("S"))  # doctest: +SKIP
     """
 
     def __init__(self, target: Target, storage: optuna.storages.BaseStorage, folder: Path) -> None:
@@ -420,6 +426,9 @@ class Searches:
 
     Raises:
         UsageError: the folder cannot be written, or holds a search of other options.
+
+    Examples:
+        >>> searches = Searches([target], Path("S"))  # doctest: +SKIP
     """
 
     def __init__(self, targets: Sequence[Target], folder: Path) -> None:
