@@ -38,7 +38,12 @@ class HuggingFaceBackbone(FrozenBackbone):
         folder: of the model.
 
     Examples:
-        >>> backbone = HuggingFaceBackbone("vit", Path("vit"))  # doctest: +SKIP
+        >>> from safetensors.torch import save_file
+        >>> Path("vit").mkdir(exist_ok=True)
+        >>> save_file({}, "vit/model.safetensors")
+        >>> found = HuggingFaceBackbone("vit", Path("vit"))
+        >>> found.name, found.fingerprint[:6]
+        ('hf:vit', 'sha256')
     """
 
     def __init__(self, name: str, folder: Path) -> None:

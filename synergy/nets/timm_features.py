@@ -24,7 +24,11 @@ class TimmBackbone(FrozenBackbone):
         weights: the file.
 
     Examples:
-        >>> backbone = TimmBackbone("resnet18", Path("model.safetensors"))  # doctest: +SKIP
+        >>> from safetensors.torch import save_file
+        >>> save_file({}, "model.safetensors")
+        >>> found = TimmBackbone("resnet18", Path("model.safetensors"))
+        >>> found.name, found.fingerprint[:6]
+        ('timm:resnet18', 'sha256')
     """
 
     def __init__(self, name: str, weights: Path) -> None:

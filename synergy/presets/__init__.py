@@ -1,5 +1,5 @@
 """Tuned values as data: one TOML file per scenario, every entry with the source of its values."""
 
-from synergy.presets.loader import Preset, Value, available, choose, find, read, to_toml
+from synergy.presets.loader import Preset, Value, available, choose, find, read
 
-__all__ = ["Preset", "Value", "available", "choose", "find", "read", "to_toml"]
+__all__ = ["Preset", "Value", "available", "choose", "find", "read"]

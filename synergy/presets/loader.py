@@ -22,8 +22,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-import tomli_w
-
 from synergy.errors import UsageError
 
 Value: TypeAlias = float | int | str | bool
@@ -139,29 +137,6 @@ def read(path: Path) -> tuple[Preset, ...] | None:
         return tuple(_with_scenario(entry, f"{path}, entry {n}") for n, entry in enumerate(entries, start=1))
     except AssertionError as error:
         raise UsageError(str(error)) from error
-
-
-def to_toml(presets: Sequence[Preset]) -> str:
-    """The text of a file that `read` reads.
-
-    Examples:
-        >>> print(to_toml([Preset("rot-digits", None, "sgd", None, {"lr": 0.1}, "chosen here: by hand")]))
-        [[preset]]
-        scenario = "rot-digits"
-        method = "sgd"
-        source = "chosen here: by hand"
-        <BLANKLINE>
-        [preset.values]
-        lr = 0.1
-        <BLANKLINE>
-    """
-    names = ("scenario", "variant", "method", "buffer_size", "source", "note")
-    entries = []
-    for preset in presets:
-        known = {name: vars(preset)[name] for name in names}
-        tables = {"values": dict(preset.values)} | ({"unused": dict(preset.unused)} if preset.unused else {})
-        entries.append({name: value for name, value in known.items() if value not in (None, "")} | tables)
-    return tomli_w.dumps({"preset": entries})
 
 
 def choose(

@@ -23,7 +23,7 @@ import torch
 from synergy.device import keep_freed_memory
 from synergy.errors import UsageError
 from synergy.runs.config import CONFIG_NAME
-from synergy.studies.pool import TRIES, News, Warned
+from synergy.studies.pool import TRIES, News, Pool, Warned
 from synergy.studies.work import Ended, go_on
 
 try:
@@ -88,17 +88,8 @@ class Mailbox:
         return self._stopped or folder in self._ending
 
 
-class RayPool:
-    """Tasks of a Ray cluster. Within the block that `joined` gives.
-
-    Args:
-        jobs: how many runs at once; by default as many as the cluster has processors, or GPUs times `per_gpu`.
-        per_gpu: runs that share a GPU.
-        gpus: whether runs use GPUs, if the cluster has some.
-
-    Examples:
-        >>> pool = RayPool(jobs=2, per_gpu=1, gpus=False)  # doctest: +SKIP
-    """
+class _RayPool:
+    """Each run a task; a mailbox on this node takes their news and tells them to end."""
 
     def __init__(self, jobs: int | None, per_gpu: int, gpus: bool) -> None:
         self._jobs = math.inf if jobs is None else jobs
@@ -140,6 +131,17 @@ class RayPool:
         for task in self._working:
             ray.cancel(task, force=True)
         self._working.clear()
+
+
+def tasks(jobs: int | None, per_gpu: int, gpus: bool) -> Pool:
+    """Runs as tasks of the cluster. Within the block that `joined` gives.
+
+    Args:
+        jobs: how many runs at once; by default as many as the cluster has processors, or GPUs times `per_gpu`.
+        per_gpu: runs that share a GPU.
+        gpus: whether runs use GPUs, if the cluster has some.
+    """
+    return _RayPool(jobs, per_gpu, gpus)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import Any
 
 from synergy.disk import files, strict_json
 from synergy.errors import UsageError
-from synergy.presets import Preset, to_toml
+from synergy.presets import Preset
 from synergy.randomness import generator
 from synergy.release import release
 from synergy.runs import records
@@ -29,6 +29,7 @@ from synergy.runs.folder import writing
 from synergy.runs.groups import GROUPS
 from synergy.runs.naming import run_name
 from synergy.studies.grid import PlannedRun, planned
+from synergy.studies.preset_file import to_toml
 from synergy.studies.request import Request
 from synergy.studies.space import FIXED, Choices, Range, Search
 from synergy.studies.work import Ended, Evaluated, averages, finished
@@ -56,7 +57,12 @@ class Target:
         search: with the part of the space that the method or its network has.
 
     Examples:
-        >>> target.run(0, {"lr": 0.1}, seed=0)  # doctest: +SKIP
+        >>> from synergy.studies.request import asked
+        >>> search = {"space": {"lr": [0.1, 0.2]}}
+        >>> asked_for = {"model": "er", "dataset": "rot-digits", "output_dir": "S", "search": search}
+        >>> (target,) = targets(asked(asked_for))
+        >>> target.run(3, {"lr": 0.2}, seed=0).name
+        'rot-digits-er-buffer500-trial3-seed0'
     """
 
     name: str
@@ -192,7 +198,12 @@ class Seeker:
         UsageError: the journal holds a search of other options under this name.
 
     Examples:
-        >>> seeker = Seeker(target, storage, Path("S"))  # doctest: +SKIP
+        >>> from synergy.studies.request import asked
+        >>> search = {"space": {"lr": [0.1]}}
+        >>> asked_for = {"model": "er", "dataset": "rot-digits", "output_dir": "S", "search": search}
+        >>> (target,) = targets(asked(asked_for))
+        >>> Seeker(target, optuna.storages.InMemoryStorage(), Path()).take().config.method.lr
+        0.1
     """
 
     def __init__(self, target: Target, storage: optuna.storages.BaseStorage, folder: Path) -> None:
@@ -428,7 +439,12 @@ class Searches:
         UsageError: the folder cannot be written, or holds a search of other options.
 
     Examples:
-        >>> searches = Searches([target], Path("S"))  # doctest: +SKIP
+        >>> from synergy.studies.request import asked
+        >>> search = {"trials": 5, "space": {"lr": [0.1, 0.2]}}
+        >>> asked_for = {"model": "er", "dataset": "rot-digits", "output_dir": "S", "search": search}
+        >>> searches = Searches(targets(asked(asked_for)), Path())
+        >>> searches.total, searches.before
+        (5, 0)
     """
 
     def __init__(self, targets: Sequence[Target], folder: Path) -> None:

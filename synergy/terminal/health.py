@@ -305,7 +305,7 @@ def thread_findings(
         load: processes that wanted a processor, averaged over the last minute.
 
     >>> [finding.level for finding in thread_findings({"OMP_NUM_THREADS": "8"}, 8, 2, None, 0.1)]
-    ['warning', 'warning']
+    ['warning']
     """
     fix = "set OMP_NUM_THREADS, as in: OMP_NUM_THREADS={} synergy run …"
     usable = max(1, min(cores, math.floor(share))) if share is not None else cores
@@ -321,7 +321,7 @@ def thread_findings(
         elif int(given) > usable:
             found = True
             yield Finding("warning", "threads", f"{name} is {given}, for {bound}", fix.format(usable))
-    if used > usable:
+    if used > usable and not found:
         found = True
         yield Finding("warning", "threads", f"torch uses {used} threads, for {bound}", fix.format(usable))
     elif load > cores and used > 1 and "OMP_NUM_THREADS" not in environment:

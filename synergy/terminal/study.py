@@ -193,7 +193,7 @@ def _on_ray(known: argparse.Namespace, gpus: bool) -> Iterator[Pool]:
     from synergy.studies import cluster
 
     with cluster.joined(known.address):
-        yield cluster.RayPool(known.jobs, known.per_gpu, gpus)
+        yield cluster.tasks(known.jobs, known.per_gpu, gpus)
 
 
 def owned_study(request: Request) -> AbstractContextManager[None]:

@@ -17,6 +17,7 @@ from synergy.runs import records
 from synergy.runs.config_file import read_config
 from synergy.studies.conduct import Watcher, conduct
 from synergy.studies.folders import StudyFolder
+from synergy.studies.preset_file import to_toml
 from synergy.studies.request import asked, read
 from synergy.studies.search import JOURNAL_NAME, Searches, targets
 from tests.commands import call
@@ -207,7 +208,7 @@ def test_a_file_of_tuned_values_is_one_kind_or_the_other(tmp_path: Path) -> None
         presets.Preset("rot-digits", None, "er", 200, {"lr": 0.1}, "chosen here: by hand"),
         presets.Preset("rot-digits", None, "er", 500, {"lr": 0.2}, "chosen here: by hand"),
     ]
-    path.write_text(presets.to_toml(two), encoding="utf-8")
+    path.write_text(to_toml(two), encoding="utf-8")
     refused = call("run", "--config", path)
     assert refused.code == 2 and "2 presets for nothing" in refused.err and "--buffer_size" in refused.err
     refused = call("run", "--config", path, "--buffer_size", "200", "--load_best_args")

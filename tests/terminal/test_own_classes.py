@@ -118,10 +118,13 @@ def test_a_run_leaves_all_that_any_run_does() -> None:
 def test_help_shows_the_flags() -> None:
     text = " ".join(call("run", *NAMES, "--help").out.split())
     for part in (
+        "options of my.py:Bars: Upright and level bars in noise; every task moves them. More: synergy show my.py:Bars "
         "--n_tasks INT tasks, each with the bars in another place (default 3)",
-        "--lr FLOAT",
+        "options of my.py:Smoothed: Replay with smoothed labels from a thinned memory. More: synergy show "
+        "my.py:Smoothed --lr FLOAT",
         "--stride INT one sample in so many is stored (default 8)",
-        "options of my.py:Conv: --channels INT channels of the convolution (default 8)",
+        "options of my.py:Conv: One convolution, then a linear classifier. More: synergy show my.py:Conv "
+        "--channels INT channels of the convolution (default 8)",
     ):
         assert part in text
 

@@ -16,6 +16,7 @@ from tests.data import own_images
 from tests.data.parquet_files import pictures, png
 
 RUN = ("run", "--model", "er", "--net", "mlp", "--dataset")
+ENDING = "-minibatch_size8-n_epochs1-batch_size8-seed0"
 SMALL = ("--buffer_size", 20, "--minibatch_size", 8, "--batch_size", 8, "--n_epochs", 1)
 
 
@@ -47,7 +48,7 @@ def test_a_run_names_classes_and_data() -> None:
     assert (outcome.code, outcome.err) == (0, "")
     assert "data         bars (folder, 20 % of each class held out by seed 0 as test set): 48 training" in outcome.out
     (record,) = records.read_all(Path("runs"))
-    assert record.run_id.startswith("bars-er-") and not record.partial
+    assert record.run_id == f"bars-er-mlp-buffer20-n_tasks3-class_orderlow_high_middle{ENDING}" and not record.partial
     assert record.config["scenario"]["name"] == "split:bars"
     assert record.source["classes"] == ["high", "low", "middle"]
     assert record.task_classes == ((1,), (0,), (2,))
@@ -87,7 +88,9 @@ def test_rows_of_a_table_are_learned() -> None:
     assert (outcome.code, outcome.err) == (0, "")
     (record,) = records.read_all(Path("runs"))
     assert record.source["classes"] == ["blue", "red"] and record.task_classes == ((1,), (0,))
-    assert record.config["net"]["name"] == "mlp" and record.run_id.startswith("points-synergy-")
+    assert record.config["net"]["name"] == "mlp" and record.run_id == (
+        f"points-synergy-buffer20-n_tasks2-class_orderred_blue-labelcolour{ENDING}"
+    )
     outcome = call(*RUN, "split:points.csv", *SMALL, "--label", "colour", "--domains", "when")
     assert "protocol     domain-IL" in outcome.out
     refused_here = call(*RUN, "split:points.csv", *SMALL, "--label", "color")
