@@ -58,7 +58,7 @@ class Target:
 
     Examples:
         >>> from synergy.studies.request import asked
-        >>> search = {"space": {"lr": [0.1, 0.2]}}
+        >>> search = {"trials": 5, "space": {"lr": [0.1, 0.2]}}
         >>> asked_for = {"model": "er", "dataset": "rot-digits", "output_dir": "S", "search": search}
         >>> (target,) = targets(asked(asked_for))
         >>> target.run(3, {"lr": 0.2}, seed=0).name
@@ -199,11 +199,11 @@ class Seeker:
 
     Examples:
         >>> from synergy.studies.request import asked
-        >>> search = {"space": {"lr": [0.1]}}
+        >>> search = {"trials": 5, "space": {"lr": [0.1, 0.2]}}
         >>> asked_for = {"model": "er", "dataset": "rot-digits", "output_dir": "S", "search": search}
         >>> (target,) = targets(asked(asked_for))
-        >>> Seeker(target, optuna.storages.InMemoryStorage(), Path()).take().config.method.lr
-        0.1
+        >>> Seeker(target, optuna.storages.InMemoryStorage(), Path()).take().name
+        'rot-digits-er-buffer500-trial0-seed0'
     """
 
     def __init__(self, target: Target, storage: optuna.storages.BaseStorage, folder: Path) -> None:
