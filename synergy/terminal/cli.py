@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 from synergy.errors import TrainingError, UsageError, unknown
 from synergy.release import release
-from synergy.terminal import analyse, check, commands, doctor, report, reproduce, show, study, verify
+from synergy.terminal import analyse, check, commands, completion, doctor, report, reproduce, show, study, verify
 from synergy.terminal.commands import FAILED_EXIT, INTERRUPTED_EXIT
 from synergy.terminal.output import Outlet, complain, occupy_standard_files, warn
 from synergy.terminal.parser import Parser
@@ -34,6 +34,7 @@ Continual learning: SYNERgy, its baselines and its benchmarks.
   synergy verify RUN                                   run a record again, compare bit by bit
   synergy reproduce TABLE                              make a published table again, beside its numbers
   synergy doctor                                       is everything here that a run needs?
+  synergy completion SHELL                             a script with which the shell completes all this
 """
 
 COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
@@ -49,6 +50,11 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "reproduce": reproduce.reproduce,
     "doctor": doctor.doctor,
 }
+
+
+def complete(arguments: list[str]) -> int:
+    """`synergy completion`: it has to know all commands."""
+    return completion.completion(arguments, {**COMMANDS, "completion": complete})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,13 +105,14 @@ def _exit_code(arguments: list[str]) -> int:
 
 
 def _command(arguments: list[str]) -> int:
-    if arguments and arguments[0] in COMMANDS:
-        return COMMANDS[arguments[0]](arguments[1:])
+    commands = {**COMMANDS, "completion": complete}
+    if arguments and arguments[0] in commands:
+        return commands[arguments[0]](arguments[1:])
     parser = Parser("synergy", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=release())
-    parser.add_argument("command", nargs="?", help=f"one of: {', '.join(COMMANDS)}; --help after it says more")
+    parser.add_argument("command", nargs="?", help=f"one of: {', '.join(commands)}; --help after it says more")
     if arguments and arguments[0] not in ("-h", "--help", "--version"):
-        raise _no_command(arguments[0], COMMANDS)
+        raise _no_command(arguments[0], commands)
     parser.parse_args(arguments)
     parser.print_help()
     return 0

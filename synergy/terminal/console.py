@@ -93,7 +93,7 @@ def tuned_values_hint(config: RunConfig) -> str:
         return ""
     sizes = sorted({preset.buffer_size for preset in found if preset.buffer_size is not None})
     of_sizes = f" for --buffer_size {', '.join(map(str, sizes))}" if sizes else ""
-    return f"hint         tuned values exist{of_sizes}; --load_best_args takes them"
+    return _paragraphs("hint", f"tuned values exist{of_sizes}; --load_best_args takes them")
 
 
 def reopening(run: Reopened) -> str:

@@ -102,7 +102,7 @@ class LiveRun(Progress):
             cells = (Text(row.get(key, "-")) for key in keys)
             table.add_row(f"{index + 1}/{self._n_tasks}", bar, *cells)
         if self._current is not None:
-            bar = ProgressBar(total=max(1, self._steps), completed=self._done, width=BAR)
+            bar = ProgressBar(total=max(1, self._steps), completed=self._done, width=BAR, complete_style="cyan")
             table.add_row(f"{self._current + 1}/{self._n_tasks}", bar, *[""] * len(keys))
         return table
 

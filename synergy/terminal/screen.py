@@ -62,7 +62,8 @@ def name(text: str) -> str:
         return text
     from rich.text import Text
 
-    return rendered(shown, Text(text, style="cyan")) + " " * (len(text) - len(text.rstrip()))
+    word = text.rstrip()
+    return rendered(shown, Text(word, style="cyan")) + " " * (len(text) - len(word))
 
 
 def table(rows: Sequence[Sequence[str]], headings: int = 1, styles: Sequence[str] = (), keep: int = 1) -> str:

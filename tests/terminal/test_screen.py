@@ -61,6 +61,12 @@ def test_a_pipe_gets_colour_only_by_force(tmp_path: Path) -> None:
     assert COLOUR.search(forced) and max(map(len, lines(forced))) <= 70
 
 
+def test_what_a_line_is_about_takes_as_much_room_in_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    coloured = screen.name("seed    ")
+    assert COLOUR.search(coloured) and lines(coloured) == ["seed    "]
+
+
 def test_without_rich_a_terminal_gets_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [["name", "value"], ["a", "1"]]
     monkeypatch.setenv("FORCE_COLOR", "1")
