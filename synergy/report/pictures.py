@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("pdf", "png", "svg")
+MOST_NAMED = 3
+"""Classes of a task that its row in a picture of a stream names."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """After Okabe and Ito: told apart with every kind of colour blindness."""
 COLUMNS, MOST_RUNS = 4, 40
@@ -169,7 +171,7 @@ def stream(scenario: AnyScenario, path: Path, tasks: int = 5, samples: int = 8) 
     shown = min(tasks, scenario.n_tasks)
     # A stream of one stretch has no tasks to show: its course does, from the first batch to the last.
     rows = [scenario.task(i).batches(0) for i in range(shown)] if shown > 1 else _course(scenario.task(0), tasks)
-    figure = _figure(path, 0.9 * samples, 1.05 * len(rows), dpi=80)
+    figure = _figure(path, 0.95 * samples + 1.4, 1.0 * len(rows), dpi=110)
     for number, row in enumerate(rows):
         images = torch.cat([raw for raw, _ in itertools.islice(row, samples)])[:samples]
         for place, image in enumerate(images.cpu()):
@@ -178,9 +180,26 @@ def stream(scenario: AnyScenario, path: Path, tasks: int = 5, samples: int = 8) 
             panel.set_xticks([])
             panel.set_yticks([])
             if place == 0:
-                task = "task" if scenario.boundaries else "phase"
-                panel.set_ylabel(f"{task} {number + 1}" if shown > 1 else f"after {number}/{len(rows)}", fontsize=8)
+                text = row_label(scenario, number) if shown > 1 else f"at {100 * number // len(rows)} %"
+                panel.set_ylabel(text, fontsize=12, rotation=0, ha="right", va="center", labelpad=10)
     return _save(figure, path)
+
+
+def row_label(scenario: AnyScenario, number: int) -> str:
+    """Number of a task, and its classes where it does not have all of them.
+
+    Examples:
+        >>> from synergy import testing
+        >>> row_label(testing.scenario("seq-digits"), 1), row_label(testing.scenario("rot-digits"), 1)
+        ('task 2\\n2, 3', 'task 2')
+    """
+    word = "task" if scenario.boundaries else "phase"
+    classes = scenario.task(number).classes
+    if len(classes) == scenario.n_classes:
+        return f"{word} {number + 1}"
+    names = scenario.setting.source.info.classes or tuple(map(str, range(scenario.n_classes)))
+    few = [names[label] for label in classes] if len(classes) <= MOST_NAMED else [f"{len(classes)} classes"]
+    return "\n".join([f"{word} {number + 1}", *([", ".join(few)] if all(len(name) < 3 for name in few) else few)])
 
 
 def class_counts(counts: Sequence[Mapping[int, int]], n_classes: int, path: Path, title: str = "") -> Path:
