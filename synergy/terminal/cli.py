@@ -37,6 +37,11 @@ Continual learning: SYNERgy, its baselines and its benchmarks.
   synergy completion SHELL                             a script with which the shell completes all this
 """
 
+def complete(arguments: list[str]) -> int:
+    """`synergy completion`: it has to know all commands."""
+    return completion.completion(arguments, COMMANDS)
+
+
 COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "run": commands.run,
     "resume": commands.resume,
@@ -49,12 +54,8 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "verify": verify.verify,
     "reproduce": reproduce.reproduce,
     "doctor": doctor.doctor,
+    "completion": complete,
 }
-
-
-def complete(arguments: list[str]) -> int:
-    """`synergy completion`: it has to know all commands."""
-    return completion.completion(arguments, {**COMMANDS, "completion": complete})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,14 +106,13 @@ def _exit_code(arguments: list[str]) -> int:
 
 
 def _command(arguments: list[str]) -> int:
-    commands = {**COMMANDS, "completion": complete}
-    if arguments and arguments[0] in commands:
-        return commands[arguments[0]](arguments[1:])
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]](arguments[1:])
     parser = Parser("synergy", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=release())
-    parser.add_argument("command", nargs="?", help=f"one of: {', '.join(commands)}; --help after it says more")
+    parser.add_argument("command", nargs="?", help=f"one of: {', '.join(COMMANDS)}; --help after it says more")
     if arguments and arguments[0] not in ("-h", "--help", "--version"):
-        raise _no_command(arguments[0], commands)
+        raise _no_command(arguments[0], COMMANDS)
     parser.parse_args(arguments)
     parser.print_help()
     return 0
