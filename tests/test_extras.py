@@ -68,6 +68,7 @@ NAMED: dict[str, tuple[str, Callable[[], str]]] = {
     "datasets": ("hub", lambda: refused("run", "--dataset", "rot-mnist", "--model", "sgd")),
     "matplotlib": ("report", lambda: report("--picture", "out.png")),
     "jinja2": ("report", lambda: report("--html", "out.html")),
+    "shtab": ("completion", lambda: refused("completion", "bash")),
     "optuna": ("search", lambda: loaded("synergy.studies.search")),
     "ray": ("cluster", lambda: loaded("synergy.studies.cluster")),
     "peft": ("adapters", lambda: run(*VIT, "--train", "lora")),

@@ -37,6 +37,7 @@ Continual learning: SYNERgy, its baselines and its benchmarks.
   synergy completion SHELL                             a script with which the shell completes all this
 """
 
+
 def complete(arguments: list[str]) -> int:
     """`synergy completion`: it has to know all commands."""
     return completion.completion(arguments, COMMANDS)

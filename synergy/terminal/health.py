@@ -31,6 +31,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "report": ("matplotlib", "jinja2"),
         "terminal": ("rich",),
+        "completion": ("shtab",),
         "search": ("optuna",),
         "cluster": ("ray",),
         "hub": ("datasets",),

@@ -60,7 +60,7 @@ def assert_refused(outcome: Outcome, *parts: str) -> None:
 RUN = "run --dataset rot-digits --model er"
 MISTAKES = [
     # what to run: the name that is unknown, the nearest, what there is
-    ("runn", f"'runn' | 'run' | --help, --version, {', '.join(sorted([*cli.COMMANDS, 'completion']))}"),
+    ("runn", f"'runn' | 'run' | --help, --version, {', '.join(sorted(cli.COMMANDS))}"),
     ("--dataset rot-digits --model er", "--dataset | 'synergy run'"),
     ("--bogus", "--bogus"),
     ("--verison", "'--verison' | '--version'"),
