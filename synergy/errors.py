@@ -17,6 +17,21 @@ OVERFLOW = "cannot be converted to type"
 """What PyTorch says in a plain RuntimeError of a Python number that is too large for the type of a tensor."""
 
 
+PYTHON_ERRORS: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What code that is not ours raises of Python's own errors."""
+
+
 class UsageError(ValueError):
     """A user's mistake. The command line prints it as one line and exits with code 2.
 

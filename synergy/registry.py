@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from synergy.errors import UsageError, unknown
+from synergy.errors import PYTHON_ERRORS, UsageError, unknown
 from synergy.options import Options
 
 KindT = TypeVar("KindT")
@@ -32,20 +32,7 @@ KindT = TypeVar("KindT")
 FORMS = "package.module:Class, file.py:Class"
 """How a class of the user's own is named."""
 _ENTRY_NAME = re.compile(r"\w[\w.-]*")
-_IMPORT_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    SystemExit,
-    TypeError,
-    ValueError,
-)
+_IMPORT_ERRORS: tuple[type[BaseException], ...] = (*PYTHON_ERRORS, SyntaxError, SystemExit)
 """What the code of a user's file raises when it runs for the first time."""
 
 

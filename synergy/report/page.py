@@ -14,7 +14,7 @@ import numpy as np
 from synergy.disk import files
 from synergy.errors import UsageError
 from synergy.randomness import generator
-from synergy.report import analysed, sections, statistics, svg
+from synergy.report import analysed, maps, sections, statistics, svg
 from synergy.report.cells import Cell
 from synergy.report.courses import group_course
 from synergy.report.gather import Gathered
@@ -255,9 +255,9 @@ def _maps(entries: Sequence[Entry], choice: Choice) -> Iterator[dict[str, str]]:
         if matrices and len({each.shape for each in matrices}) == 1 and matrices[0].shape[0] > 1:
             mean = np.mean(matrices, axis=0)
             rows = [[None if np.isnan(value) else float(value) for value in row] for row in mean]
-            low, high = svg.shown_range(rows)
+            low, high = maps.shown_range(rows)
             caption = f"{entry.group.name}: {entry.predictor}, {entry.protocol}; light {low:.0f} %, dark {high:.0f} %"
-            yield {"svg": svg.heat_map(rows), "caption": caption}
+            yield {"svg": maps.heat_map(rows), "caption": caption}
 
 
 def _overall(content: Table, rng: np.random.Generator, colours: Mapping[str, int]) -> dict[str, Any] | None:

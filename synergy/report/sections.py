@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from synergy.presets.published.reader import PublishedResult, results
-from synergy.report import svg
+from synergy.report import maps, svg
 from synergy.report.ablation import Ablation, ablations
 from synergy.report.analysed import Analysed, Curve, MergedChart
 from synergy.report.cells import Cell
@@ -37,7 +37,7 @@ def analyses(found: Analysed, colours: Mapping[str, int]) -> dict[str, Any] | No
         "figures": [figure for merged in found.charts for figure in _chart(merged, colours)],
         "maps": [
             {
-                "svg": svg.grid(each.rows, each.columns, each.values, (each.row_label, each.column_label)),
+                "svg": maps.grid(each.rows, each.columns, each.values, (each.row_label, each.column_label)),
                 "caption": f"{method}: {each.title}, percent{f' ({each.predictor})' if each.predictor else ''}",
             }
             for method, each in found.grids

@@ -107,7 +107,7 @@ def chart(
     # The lines that matter most are drawn last.
     for stroke in sorted(strokes, key=lambda stroke: not stroke.aside):
         parts += _stroke(stroke, x, y, marks)
-    return _figure(parts, title)
+    return figure(parts, title)
 
 
 def _stroke(stroke: Stroke, x: Scale, y: Scale, marks: bool) -> list[str]:
@@ -158,90 +158,7 @@ def scatter(
         parts.append(f'<circle class="dot c{colours[name] % COLOURS}" cx="{cx:.1f}" cy="{cy:.1f}" r="5"/>')
         anchor, shift = ("start", 9) if right else ("end", -9)
         parts.append(f'<text x="{cx + shift:.1f}" y="{place:.1f}" text-anchor="{anchor}">{html.escape(name)}</text>')
-    return _figure(parts, f"{labels[1]} against {labels[0]}")
-
-
-def heat_map(matrix: Sequence[Sequence[float | None]]) -> str:
-    """The accuracy on each task (column) after each task (row), in percent: darker is higher.
-
-    The shades go from the lowest value in `shown_range` to the highest.
-    """
-    rows, columns = len(matrix), len(matrix[0])
-    cell = 17 if max(rows, columns) > 12 else 26
-    low, high = shown_range(matrix)
-    shades: dict[int, str] = {}  # one path for all cells of a shade: a page holds many maps
-    parts = []
-    for t, row in enumerate(matrix):
-        for k, value in enumerate(row[: t + 1]):
-            if value is not None:
-                shade = 5 + round(19 * (value - low) / (high - low)) * 5
-                shades[shade] = shades.get(shade, "") + f"M{20 + k * cell} {6 + t * cell}h{cell}v{cell}h-{cell}z"
-                if cell > 22:
-                    dark = " inverse" if shade > 55 else ""
-                    middle = f'x="{20 + (k + 0.5) * cell:.0f}" y="{6 + (t + 0.65) * cell:.0f}"'
-                    parts.append(f'<text class="value{dark}" {middle} text-anchor="middle">{value:.0f}</text>')
-    paths = [f'<path class="cell" fill-opacity="{shade / 100}" d="{path}"/>' for shade, path in shades.items()]
-    for k in range(0, columns, max(1, columns // 5)):
-        place = f'x="{20 + (k + 0.5) * cell:.0f}" y="{20 + rows * cell}"'
-        parts.append(f'<text {place} text-anchor="middle">{k + 1}</text>')
-    for t in range(0, rows, max(1, rows // 5)):
-        parts.append(f'<text x="16" y="{6 + (t + 0.7) * cell:.0f}" text-anchor="end">{t + 1}</text>')
-    size = 30 + columns * cell, 26 + rows * cell
-    return _figure([*paths, *parts], "accuracy on task (column) after task (row)", *size)
-
-
-def shown_range(matrix: Sequence[Sequence[float | None]]) -> tuple[float, float]:
-    """Lowest and highest accuracy on tasks that were learned, rounded outwards to tens.
-
-    >>> shown_range([[90.0, 0.0], [62.0, 85.0]])
-    (60.0, 90.0)
-    """
-    values = [value for t, row in enumerate(matrix) for value in row[: t + 1] if value is not None]
-    low, high = 10.0 * math.floor(min(values) / 10), 10.0 * math.ceil(max(values) / 10)
-    return low, high if high > low else low + 10
-
-
-def grid(
-    rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], labels: tuple[str, str]
-) -> str:
-    """Percentages as shades, darker is higher, with names at both sides.
-
-    Args:
-        rows, columns: their names.
-        values: `[rows][columns]`.
-        labels: what rows and columns are.
-    """
-    cell = 26 if len(columns) <= 12 else 13 if len(columns) <= 30 else 4
-    left = 24 + 6 * max(map(len, rows))
-    turned = max(map(len, columns)) > 2
-    shades: dict[int, str] = {}
-    texts = []
-    for r, row in enumerate(values):
-        for c, value in enumerate(row):
-            if value is None or value < 0.5:
-                continue
-            shade = math.ceil(value / 5) * 5
-            shades[shade] = shades.get(shade, "") + f"M{left + c * cell} {6 + r * cell}h{cell}v{cell}h-{cell}z"
-            if cell > 22:
-                dark = " inverse" if value > 55 else ""
-                place = f'x="{left + (c + 0.5) * cell:.0f}" y="{6 + (r + 0.65) * cell:.0f}"'
-                texts.append(f'<text class="value{dark}" {place} text-anchor="middle">{value:.0f}</text>')
-    parts = [f'<path class="cell" fill-opacity="{shade / 100}" d="{path}"/>' for shade, path in shades.items()]
-    bottom = 6 + len(rows) * cell
-    parts.append(f'<rect class="frame" x="{left}" y="6" width="{len(columns) * cell}" height="{bottom - 6}"/>')
-    every = [max(1, math.ceil(13 / cell)) if len(names) * cell > 13 else len(names) for names in (rows, columns)]
-    for r in range(0, len(rows), every[0]):
-        place = f'x="{left - 4}" y="{6 + (r + 0.5) * cell + 4:.0f}"'
-        parts.append(f'<text {place} text-anchor="end">{html.escape(rows[r])}</text>')
-    for c in range(0, len(columns), every[1] if turned or cell > 13 else 2):
-        middle = left + (c + 0.5) * cell
-        place = f'transform="translate({middle + 4:.0f} {bottom + 8}) rotate(-60)" text-anchor="end"'
-        plain = f'x="{middle:.0f}" y="{bottom + 14}" text-anchor="middle"'
-        parts.append(f"<text {place if turned else plain}>{html.escape(columns[c])}</text>")
-    height = bottom + (12 + 6 * max(map(len, columns)) if turned else 32)
-    parts.append(f'<text x="{left}" y="{height - 2}">{html.escape(labels[1])}</text>' * (not turned))
-    parts.append(f'<text transform="translate(10 {bottom}) rotate(-90)">{html.escape(labels[0])}</text>')
-    return _figure([*parts, *texts], f"{labels[0]} against {labels[1]}", left + len(columns) * cell + 8, height)
+    return figure(parts, f"{labels[1]} against {labels[0]}")
 
 
 def forest(rows: Sequence[tuple[str, Interval]], label: str) -> str:
@@ -262,7 +179,7 @@ def forest(rows: Sequence[tuple[str, Interval]], label: str) -> str:
         parts.append(f'<circle class="dot c0" cx="{x(interval.value):.1f}" cy="{y}" r="4"/>')
         parts.append(f'<text x="4" y="{y - 9}">{html.escape(name)}</text>')
     parts.append(f'<text x="{WIDTH / 2}" y="{height - 4}" text-anchor="middle">{html.escape(label)}</text>')
-    return _figure(parts, label, WIDTH, height)
+    return figure(parts, label, WIDTH, height)
 
 
 def critical_difference(names: Sequence[str], ranking: Ranking) -> str:
@@ -280,7 +197,7 @@ def critical_difference(names: Sequence[str], ranking: Ranking) -> str:
         height = below + 16 * number
         parts.append(f'<line class="axis" x1="{x(rank):.1f}" x2="{x(rank):.1f}" y1="20" y2="{height - 4}"/>')
         parts.append(f'<text x="{x(rank) + 4:.1f}" y="{height}">{html.escape(name)} ({rank:.2f})</text>')
-    return _figure(parts, "mean ranks", WIDTH + 80, below + 16 * len(names))
+    return figure(parts, "mean ranks", WIDTH + 80, below + 16 * len(names))
 
 
 def _scales(x_low: float, x_high: float, y_low: float, y_high: float) -> tuple[Scale, Scale]:
@@ -304,6 +221,7 @@ def _axes(x: Scale, y: Scale, x_label: str, y_label: str, x_ticks: Mapping[float
     return "".join(parts)
 
 
-def _figure(parts: Sequence[str], label: str, width: float = WIDTH, height: float = HEIGHT) -> str:
+def figure(parts: Sequence[str], label: str, width: float = WIDTH, height: float = HEIGHT) -> str:
+    """The parts as one picture; `label` is what a screen reader says."""
     box = f'viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px"'
     return f'<svg {box} role="img" aria-label="{html.escape(label)}">{"".join(parts)}</svg>'

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from synergy.errors import UsageError
 from tests.data.parquet_files import Pixels, pictures
 
 
@@ -32,3 +34,13 @@ def stripes(folder: Path, counts: Mapping[str, int], side: int = 8) -> None:
             pixels = rng.integers(0, 100, (side, side), dtype=np.uint8)
             pixels[place % side] = 255
             Image.fromarray(pixels).save(folder / label / f"{number:03}.png")
+
+
+def refused(read: Callable[[], object], cache: Path, *parts: str) -> None:
+    """Reading ends in one line that has these parts, and nothing is cached."""
+    with pytest.raises(UsageError) as caught:
+        read()
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+    assert not cache.exists()

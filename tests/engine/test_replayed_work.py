@@ -6,7 +6,6 @@ Steps are recorded as blindly as on a GPU (`tests.engine.recording`), and nothin
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -18,9 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch._ops import OpOverload
 from torch.optim.lr_scheduler import StepLR
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from synergy import Learner, testing
 from synergy.data.view import ImageView
@@ -39,6 +36,7 @@ from synergy.types import Step
 from tests.engine.recording import Operations
 from tests.engine.test_replay import AHEAD, OPTIONS, RANDOM
 from tests.methods import small
+from tests.operations import Counted
 
 CPU = torch.device("cpu")
 STREAMING = [name for name in AHEAD if not method_class(name).needs_boundaries and name not in ("mer", "pnn")]
@@ -286,20 +284,6 @@ def test_little_happens_outside_of_a_recording(monkeypatch: pytest.MonkeyPatch) 
     # The positions of the batch, its decisions, and copies of losses and outputs; the rest is for many steps at once.
     assert {name: n // 64 for name, n in work.items() if n >= 64} == {"copy_": 2, "stack": 1, "clone": 1}
     assert sum(work.values()) < 4 * 64 + 60
-
-
-class Counted(TorchDispatchMode):
-    """Counts operations by name."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.found: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.found[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("precision", ["bf16"])

@@ -11,8 +11,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from synergy.device import autocast
@@ -20,24 +18,11 @@ from synergy.nets.mlp import MLP
 from synergy.nets.resnet import ResNet18
 from synergy.ops.shadow import Shadowed, is_compiled
 from synergy.ops.vectors import Flat, channels_last
+from tests.operations import Counted
 
 CPU = torch.device("cpu")
 IMAGES = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1])
-
-
-class Operations(TorchDispatchMode):
-    """Counts operations by name."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.found: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.found[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def resnet() -> nn.Module:
@@ -77,7 +62,7 @@ def passes(build: Callable[[], nn.Module], shadowed: bool) -> tuple[list[Tensor]
     weights = Flat(net)
     found = []
     for _ in range(3):
-        with Operations() as watch, autocast("bf16", CPU)(), Shadowed([weights]) if shadowed else nullcontext():
+        with Counted() as watch, autocast("bf16", CPU)(), Shadowed([weights]) if shadowed else nullcontext():
             own, joint = net(IMAGES[:3]), net(IMAGES)
             if build is Twice:
                 own = own.detach()  # more than two gradients of one weight are summed in another order

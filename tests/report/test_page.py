@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from synergy.errors import UsageError
-from synergy.report import page, svg
+from synergy.report import maps, page, svg
 from synergy.report.gather import Found, Gathered
 from synergy.report.groups import Choice
 from synergy.report.statistics import ranking
@@ -161,19 +161,19 @@ def test_no_number_no_page(tmp_path: Path) -> None:
 
 
 def test_the_shades_of_a_heat_map_reach_from_its_lowest_value_to_its_highest() -> None:
-    drawn = svg.heat_map([[99.0, None], [62.0, 80.0]])
-    assert svg.shown_range([[99.0, 0.0], [62.0, 80.0]]) == (60.0, 100.0)
+    drawn = maps.heat_map([[99.0, None], [62.0, 80.0]])
+    assert maps.shown_range([[99.0, 0.0], [62.0, 80.0]]) == (60.0, 100.0)
     assert re.findall(r'fill-opacity="([\d.]+)"', drawn) == ["1.0", "0.1", "0.55"]
-    assert svg.shown_range([[100.0]]) == (100.0, 110.0)
+    assert maps.shown_range([[100.0]]) == (100.0, 110.0)
 
 
 def test_a_heat_map_has_a_cell_for_each_task_seen() -> None:
-    drawn = svg.heat_map([[90.0, None], [40.0, 80.0]])
+    drawn = maps.heat_map([[90.0, None], [40.0, 80.0]])
     assert drawn.count("M") == 3 and ">90<" in drawn and ">40<" in drawn
 
 
 def test_a_grid_has_a_shade_for_each_value_and_names_at_its_sides() -> None:
-    drawn = svg.grid(["cat", "dog"], ["cat", "dog"], [[90.0, 10.0], [None, 100.0]], ("class", "answer"))
+    drawn = maps.grid(["cat", "dog"], ["cat", "dog"], [[90.0, 10.0], [None, 100.0]], ("class", "answer"))
     assert drawn.count("M") == 3 and drawn.count(">cat<") == 2 and ">90<" in drawn
 
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synergy.errors import UsageError
+from synergy.errors import PYTHON_ERRORS, UsageError
 from synergy.runs.listeners import Listener
 
 if TYPE_CHECKING:  # names of trackers are checked without torch
@@ -75,21 +75,6 @@ class Tracker(Listener):
         return ()
 
 
-_FAILURES: tuple[type[Exception], ...] = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What a tracker may raise of Python's own errors."""
-
-
 class Guarded(Listener):
     """A tracker that may fail: the first error ends it with a warning.
 
@@ -113,7 +98,7 @@ class Guarded(Listener):
 
     def __init__(self, name: str, kind: type[Tracker], run: TrackedRun) -> None:
         self._name = name
-        self._failures = (*_FAILURES, *kind.failures())
+        self._failures = (*PYTHON_ERRORS, *kind.failures())
         self._tracker: Tracker | None = None
         try:
             self._tracker = kind(run)

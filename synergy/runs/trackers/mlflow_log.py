@@ -36,8 +36,9 @@ class MLflow(Tracker):
         run: what is logged.
 
     Examples:
-        >>> MLflow.__mro__[1].__name__
-        'Tracker'
+        >>> from synergy.runs.trackers import TRACKER_CLASSES
+        >>> TRACKER_CLASSES.load("mlflow") is MLflow
+        True
     """
 
     def __init__(self, run: TrackedRun) -> None:

@@ -29,8 +29,9 @@ class Wandb(Tracker):
         run: what is logged.
 
     Examples:
-        >>> Wandb.__mro__[1].__name__
-        'Tracker'
+        >>> from synergy.runs.trackers import TRACKER_CLASSES
+        >>> TRACKER_CLASSES.load("wandb") is Wandb
+        True
     """
 
     def __init__(self, run: TrackedRun) -> None:
