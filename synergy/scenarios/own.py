@@ -1,4 +1,4 @@
-"""`split:FOLDER`: streams of your own data."""
+"""`split:FOLDER`, `split:FILE`, `split:hf:NAME`: streams of your own images and tables."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from synergy.terminal.output import complain, say
 
 if TYPE_CHECKING:
     from synergy.studies.request import Request
-    from synergy.studies.search import Searches, Target
+    from synergy.studies.search import Searches
+    from synergy.studies.targets import Target
 
 
 WIDTH = 100
@@ -20,21 +21,21 @@ WIDTH = 100
 
 def run_search(request: Request, known: argparse.Namespace) -> int:
     """Make the trials that are left, and write the best values. Returns the exit code."""
-    from synergy.studies import search
+    from synergy.studies import search, targets
     from synergy.studies.conduct import conduct
     from synergy.studies.folders import StudyFolder
 
     assert request.search is not None
     if known.trials is not None:
         request = replace(request, search=replace(request.search, trials=known.trials))
-    targets = search.targets(request)
-    _open(targets, request)
-    devices = {target.config.training.device for target in targets}
+    wanted = targets.targets(request)
+    _open(wanted, request)
+    devices = {target.config.training.device for target in wanted}
     if known.dry_run:
-        return _costs(targets, len(study.local_places(known, devices)))
+        return _costs(wanted, len(study.local_places(known, devices)))
     folder = request.output_dir
     with study.pool_of(known, folder, devices) as pool, study.owned_study(request):
-        searches = search.Searches(targets, folder)
+        searches = search.Searches(wanted, folder)
         with study.stopping() as should_stop, study.watching(searches.total, searches.before) as watcher:
             conduct(StudyFolder(folder), searches, pool, watcher, should_stop)
         _tell_best(searches)

@@ -19,7 +19,8 @@ from synergy.studies.conduct import Watcher, conduct
 from synergy.studies.folders import StudyFolder
 from synergy.studies.preset_file import to_toml
 from synergy.studies.request import asked, read
-from synergy.studies.search import JOURNAL_NAME, Searches, targets
+from synergy.studies.search import JOURNAL_NAME, Searches
+from synergy.studies.targets import targets
 from tests.commands import call
 from tests.studies.inline import Inline
 
