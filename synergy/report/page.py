@@ -274,8 +274,8 @@ def _overall(content: Table, rng: np.random.Generator, colours: Mapping[str, int
     thresholds = [10.0 * k for k in range(1, 10)]
     values = [v for of_method in scores.values() for of_column in of_method for v in of_column]
     fine = np.linspace(min(values), max(values), 60).tolist()
-    means = [[sign * column.entries[m].shown.value for m in everywhere] for column in content.columns]
-    ranking = statistics.ranking(means)
+    by_stream = content.by_stream(everywhere)
+    ranking = statistics.ranking([[sign * value for value in means] for means in by_stream.values()])
     rows, profiles = [], []
     for place, m in enumerate(everywhere):
         pooled = [v for each in scores[m] for v in each]
@@ -289,13 +289,15 @@ def _overall(content: Table, rng: np.random.Generator, colours: Mapping[str, int
         rows.append([Cell(m, m), middle, rank, *(Cell(f"{share:.2f}", share) for share in profile)])
     note = (
         f"{len(content.columns)} comparisons. Performance profile: share of runs at or above each accuracy. "
-        "Interquartile mean: of the middle half of all runs, with a bootstrap interval over the seeds of each stream."
+        "Interquartile mean: of the middle half of all runs, with a bootstrap interval over the seeds of each stream. "
+        f"Mean rank: over {len(by_stream)} data sets, each by its mean over protocols and buffer sizes."
     )
     labels = (f"{content.choice.title}, %", "runs at or above it, %")
     drawn = svg.chart(profiles, labels, "performance profiles")
     figures = [{"svg": drawn, "caption": "performance profiles: higher is better"}]
-    if len({column.stream for column in content.columns}) >= FEWEST_STREAMS:
-        caption = f"critical difference {ranking.difference:.2f} (Nemenyi, 5 %), Friedman p = {ranking.p_value:.3f}"
+    if len(by_stream) >= FEWEST_STREAMS:
+        p = "< 0.001" if ranking.p_value < 0.001 else f"= {ranking.p_value:.3f}"
+        caption = f"critical difference {ranking.difference:.2f} (Nemenyi, 5 %), Friedman p {p}"
         figures.append({"svg": svg.critical_difference(everywhere, ranking), "caption": caption})
     else:
         note += f" A critical-difference diagram needs {FEWEST_STREAMS} data sets."

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from synergy.report.groups import Choice, Entry, Group, by_stream, compared
@@ -55,6 +56,16 @@ class Table:
     def rows(self) -> list[tuple[str, list[Entry | None]]]:
         """Each method, and its entry in each column."""
         return [(method, [column.entries.get(method) for column in self.columns]) for method in self.methods]
+
+    def by_stream(self, methods: Sequence[str]) -> dict[str, list[float]]:
+        """Of each stream the numbers of these methods, which are in all columns: a stream with two buffer sizes is one.
+
+        Columns of one stream are no independent data sets, so that tests over data sets take their mean.
+        """
+        found: dict[str, list[list[float]]] = {}
+        for column in self.columns:
+            found.setdefault(column.stream, []).append([column.entries[method].shown.value for method in methods])
+        return {stream: [fmean(values) for values in zip(*rows, strict=True)] for stream, rows in found.items()}
 
 
 def table(found: Sequence[Group], choice: Choice) -> Table:

@@ -17,8 +17,9 @@ import pytest
 from synergy.errors import UsageError
 from synergy.report import maps, page, svg
 from synergy.report.gather import Found, Gathered
-from synergy.report.groups import Choice
+from synergy.report.groups import Choice, groups
 from synergy.report.statistics import ranking
+from synergy.report.tables import table
 from synergy.runs import findings
 from synergy.runs.findings import Chart, Description, Finding, Grid, Line, Number
 from synergy.runs.records import Record
@@ -125,6 +126,14 @@ def test_two_hundred_runs_with_findings_fit_a_megabyte(tmp_path: Path) -> None:
 def test_a_critical_difference_needs_five_data_sets() -> None:
     assert "critical difference" in written(study()) and "Friedman p" in written(study())
     assert "needs 5 data sets" in written(study(SCENARIOS[:4]))
+
+
+def test_two_buffer_sizes_of_a_stream_are_one_data_set() -> None:
+    sizes = [made("er", seed, 40.0 + size / 100, buffer_size=size) for size in (200, 500) for seed in range(2)]
+    others = [made("sgd", seed, 30.0, buffer_size=None) for seed in range(2)]
+    both = table(groups([*sizes, *others]), Choice())
+    assert len(both.columns) == 2 and both.by_stream(["er", "sgd"]) == {both.columns[0].stream: [43.5, 30.0]}
+    assert "over 5 data sets" in written(study()) and "Friedman p = 0.007" in written(study())
 
 
 def test_the_page_needs_no_network_and_two_hundred_runs_fit_a_megabyte() -> None:
