@@ -66,6 +66,16 @@ def unknown(kind: str, given: str, allowed: Iterable[str]) -> UsageError:
     return UsageError(f"unknown {kind} '{given}'{hint} allowed: {', '.join(names)}")
 
 
+def counted(number: int, what: str) -> str:
+    """A number and what it counts, as messages say it.
+
+    Examples:
+        >>> counted(1, "run"), counted(2, "run")
+        ('1 run', '2 runs')
+    """
+    return f"{number} {what}" + "s" * (number != 1)
+
+
 def _plain(name: str) -> str:
     """A name in one spelling: small letters, `_` for `-`, and `pp` for `++`."""
     return name.casefold().replace("+", "p").replace("-", "_")

@@ -16,10 +16,11 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.abc import SourceLoader
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -95,6 +96,9 @@ resnet18, or hf:NAME, timm:NAME, package.module:Class, file.py:Class
         where, colon, attribute = name.rpartition(":")
         if not colon:
             where, _, attribute = self._entry(name).value.partition(":")
+        elif (nearest := self._misspelt_family(name)) is not None:
+            known = f"allowed: {', '.join(self.names())}, or {self.forms}"
+            raise UsageError(f"unknown {self.kind} '{name}'; did you mean '{nearest}'? {known}")
         module = _module_of_file(where, file) if where.endswith(".py") else _module(where, attribute)
         return self._checked(name, module, where, attribute)
 
@@ -111,6 +115,14 @@ resnet18, or hf:NAME, timm:NAME, package.module:Class, file.py:Class
     def _family(self, name: str) -> str | None:
         prefix, colon, _ = name.partition(":")
         return self.families.get(prefix) if colon else None
+
+    def _misspelt_family(self, name: str) -> str | None:
+        """What `name` would be in the family with the nearest spelling; None for the name of a module."""
+        prefix, _, rest = name.partition(":")
+        nearest = get_close_matches(prefix, self.families, n=1, cutoff=0.5)
+        if not nearest or not prefix.isidentifier() or find_spec(prefix) is not None:
+            return None
+        return f"{nearest[0]}:{rest}"
 
     def config_of(self, name: str, kind: type[KindT]) -> type[Options]:
         """The class of the options of `kind`, called `name`: its `Config`, or the general one if it has none.

@@ -282,6 +282,19 @@ def test_a_family_makes_the_class_of_a_name(tmp_path: Path) -> None:
     assert complaint(animals, "cat").endswith(", or zoo:FOLDER")
 
 
+def test_a_misspelt_family_is_told_with_the_nearest() -> None:
+    for given, nearest in (("spilt:bars", "split:bars"), ("splt:hf:me/birds", "split:hf:me/birds")):
+        assert f"unknown scenario '{given}'; did you mean '{nearest}'? allowed: " in complaint(SCENARIO_CLASSES, given)
+    assert "unknown network 'fh:vit'; did you mean 'hf:vit'?" in complaint(NET_CLASSES, "fh:vit")
+    assert complaint(SCENARIO_CLASSES, "nowhere:Class").startswith("no module 'nowhere'")
+
+
+def test_a_module_with_almost_the_name_of_a_family_is_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("splitt.py").write_text("from synergy.scenarios.permuted import PermutedDigits")
+    monkeypatch.syspath_prepend(Path.cwd())
+    assert SCENARIO_CLASSES.load("splitt:PermutedDigits") is PermutedDigits
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

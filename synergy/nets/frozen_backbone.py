@@ -90,7 +90,7 @@ def find(name: str) -> FrozenBackbone:
     """
     family, _, rest = name.partition(":")
     if family not in BACKBONES:
-        raise unknown("kind of backbone", f"{family}:", [f"{known}:NAME" for known in BACKBONES])
+        raise unknown("kind of backbone", f"{family}:", [f"{known}:" for known in BACKBONES])
     module, _, function = BACKBONES[family].partition(":")
     found: FrozenBackbone = vars(import_module(module))[function](rest)
     return found

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from synergy.errors import UsageError, unknown
+from synergy.errors import UsageError, counted, unknown
 
 Numbers: TypeAlias = NDArray[np.int64]
 USUAL_TASKS = 5
@@ -107,7 +107,7 @@ def grouped(order: Sequence[int], n_tasks: int | None, first: int | None) -> lis
     if first is not None and (first > most or (tasks == 1 and first < classes)):
         allowed = f"1 to {most}" if tasks > 1 else str(classes)
         raise UsageError(
-            f"first_task: given {first}; allowed: {allowed}, so that {tasks} tasks share {classes} classes"
+            f"first_task: given {first}; allowed: {allowed}, to divide {classes} classes into {counted(tasks, 'task')}"
         )
     sizes = _shares(classes, tasks) if first is None else [first, *_shares(classes - first, tasks - 1)]
     return [tuple(order[start:end]) for start, end in pairwise(accumulate(sizes, initial=0))]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from synergy.errors import UsageError
+from synergy.errors import UsageError, counted
 from synergy.runs import records
 from synergy.runs.config import CONFIG_NAME
 from synergy.runs.folder import shell_word
@@ -154,6 +154,8 @@ def _nothing(paths: Iterable[Path], damaged: Sequence[str], unfinished: Sequence
         hint = f"go on with: synergy resume {shell_word(unfinished[0])}"
         return UsageError(f"{unfinished[0]}: the run has not ended, it holds no {RECORD_NAME} yet; {hint}")
     if unfinished:
-        return UsageError(f"{unfinished[0]} and {len(unfinished) - 1} more runs have not ended; nothing to report yet")
+        return UsageError(
+            f"{unfinished[0]} and {counted(len(unfinished) - 1, 'more run')} have not ended; nothing to report yet"
+        )
     named = ", ".join(map(str, paths))
     return UsageError(f"{named}: holds no {RECORD_NAME} and no runs; name the folder of a run, or of all runs")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from synergy.disk import files
-from synergy.errors import UsageError
+from synergy.errors import UsageError, counted
 from synergy.randomness import generator
 from synergy.report import analysed, maps, sections, statistics, svg
 from synergy.report.cells import Cell
@@ -75,8 +75,9 @@ def html(gathered: Gathered, choice: Choice, missing: Sequence[str] = ()) -> str
     rng = generator(0, "report/bootstrap")
     known, damaged = analysed.held(gathered)
     versions = sorted({f"{name} {v}" for record in gathered.records for name, v in record.versions.items()})
+    counts = counted(len(content.methods), "method"), counted(len(content.columns), "comparison")
     return environment.get_template("page.html.j2").render(
-        title=f"{choice.title}: {len(content.methods)} methods, {len(content.columns)} comparisons",
+        title=f"{choice.title}: {', '.join(counts)}",
         verdict=[_verdict(column, choice) for column in content.columns],
         meaning=MEANING,
         colours=colours,
@@ -290,7 +291,7 @@ def _overall(content: Table, rng: np.random.Generator, colours: Mapping[str, int
     note = (
         f"{len(content.columns)} comparisons. Performance profile: share of runs at or above each accuracy. "
         "Interquartile mean: of the middle half of all runs, with a bootstrap interval over the seeds of each stream. "
-        f"Mean rank: over {len(by_stream)} data sets, each by its mean over protocols and buffer sizes."
+        f"Mean rank: over {counted(len(by_stream), 'data set')}, each by its mean over protocols and buffer sizes."
     )
     labels = (f"{content.choice.title}, %", "runs at or above it, %")
     drawn = svg.chart(profiles, labels, "performance profiles")

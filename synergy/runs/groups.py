@@ -93,7 +93,7 @@ def _found_from_anywhere(features: str) -> str:
     """The name of a backbone or of a file of features, with the folder or file by its absolute path."""
     family, colon, rest = features.partition(":")
     if colon and family not in BACKBONES and not Path(features).exists():
-        raise unknown("kind of features", f"{family}:", [f"{known}:NAME" for known in BACKBONES])
+        raise unknown("kind of features", f"{family}:", [f"{known}:" for known in BACKBONES])
     if family not in BACKBONES:
         return str(Path(features).resolve())
     name, at, file = rest.partition("@")

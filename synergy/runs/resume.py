@@ -11,7 +11,7 @@ from typing import Any
 
 from synergy.disk import checkpoint, files
 from synergy.disk.series import progress
-from synergy.errors import UsageError
+from synergy.errors import UsageError, counted
 from synergy.runs import csv_log, records
 from synergy.runs.config import CONFIG_NAME, RunConfig
 from synergy.runs.config_file import in_present_form, read_config
@@ -183,7 +183,7 @@ def _check_name(session: Session, path: Path) -> None:
     """Raises UsageError unless step and task in the name of a checkpoint are those of its state."""
     given, named = (session.training.steps, session.training.task), progress(path)
     if given != named:
-        places = [f"step {step} after {task} tasks" for step, task in (given, named)]
+        places = [f"step {step} after {counted(task, 'task')}" for step, task in (given, named)]
         raise UsageError(f"checkpoint {path}: it holds {places[0]}, its name says {places[1]}; restore its name")
 
 

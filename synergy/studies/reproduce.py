@@ -115,7 +115,7 @@ class Reproduction:
     Attributes:
         cells: all of it, those without tuned values too.
         request: the study that makes the cells with tuned values.
-        quick: whether its runs are shortened, so that they compare with nothing.
+        quick: whether it is a first look.
         also: methods with published numbers that are left out, because they were not asked for.
     """
 
@@ -124,6 +124,11 @@ class Reproduction:
     request: Request
     quick: bool
     also: tuple[str, ...]
+
+    @property
+    def shortened(self) -> bool:
+        """Whether its runs have fewer steps or a smaller network than the published ones."""
+        return self.quick and bool(self.table.quick)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from synergy.errors import UsageError, unknown
+from synergy.errors import UsageError, counted, unknown
 from synergy.methods import METHOD_CLASSES
 from synergy.nets import NET_CLASSES
 from synergy.registry import FORMS, Registry
@@ -42,7 +42,7 @@ def check(arguments: list[str]) -> int:
         say(f"  {'holds ' if finding is None else 'BREAKS'}  {each.name}: {each.reason}")
         if finding is not None:
             say(f"          {finding}")
-    say(f"{len(checks) - broken} of {len(checks)} checks hold")
+    say(f"{len(checks) - broken} of {counted(len(checks), 'check')} hold")
     return FAILED_EXIT if broken else 0
 
 

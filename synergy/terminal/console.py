@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from synergy import presets
 from synergy.device import device_name
+from synergy.errors import counted
 from synergy.runs.config import RunConfig
 from synergy.runs.evaluate import Evaluations
 from synergy.runs.listeners import Listener
@@ -44,9 +45,9 @@ def opening(prepared: Prepared) -> str:
     data = f"{source.name} ({source.origin}): {source.train_samples} training, {source.test_samples} "
     data += "held-out samples" if config.training.validation else "test samples"
     data += "" if source.complete or config.training.validation else ", a part of the published data set"
-    epochs = _count(prepared.schedule.n_epochs, "epoch")
+    tasks, epochs = counted(prepared.scenario.n_tasks, "task"), counted(prepared.schedule.n_epochs, "epoch")
     lines = {
-        "scenario": f"{config.scenario_name}, {_count(prepared.scenario.n_tasks, 'task')}{_listed(values['scenario'])}",
+        "scenario": f"{config.scenario_name}, {tasks}{_listed(values['scenario'])}",
         "protocol": ", ".join(prepared.scenario.protocols),
         "data": data,
         "method": f"{config.method_name}{_listed(values['method'])}",
@@ -115,10 +116,6 @@ def _paragraphs(name: str, text: str) -> str:
 
 def _listed(options: Mapping[str, object]) -> str:
     return "".join(f", {name}={value}" for name, value in options.items() if name not in ("name", "n_tasks"))
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" + "s" * (n != 1)
 
 
 def _origins(provenance: Mapping[str, str]) -> str:
@@ -227,7 +224,7 @@ def closing(record: Record) -> str:
         return "nothing was evaluated"
     measured = record.measured
     cost = (
-        f"{record.steps} steps in {measured.train_s:.1f} s ({measured.steps_per_s:.0f} steps/s), "
+        f"{counted(record.steps, 'step')} in {measured.train_s:.1f} s ({measured.steps_per_s:.0f} steps/s), "
         f"evaluation {measured.evaluate_s:.1f} s, peak memory {measured.peak_memory_mb:.0f} MB"
     )
     return "\n\n".join([matrix(record.answer()), metrics(record), screen.fit(cost)])

@@ -17,6 +17,7 @@ from torch import nn
 from synergy.data import sources
 from synergy.data.published import PUBLISHED, Published
 from synergy.data.sources import Source, SourceInfo
+from synergy.errors import counted
 from synergy.methods.base import Method
 from synergy.options import Option
 from synergy.scenarios import scenario_class
@@ -101,7 +102,7 @@ def scenario_facts(stream: AnyScenario) -> Iterator[tuple[str, str]]:
     samples = f"{len(stream.train):,} training and {len(stream.test):,} test images"
     net = stream.build_net(torch.Generator())
     parameters = sum(each.numel() for each in net.parameters())
-    epochs = f"{stream.default_epochs} epoch" + "s" * (stream.default_epochs > 1)
+    epochs = counted(stream.default_epochs, "epoch")
     yield "tasks", f"{stream.n_tasks}" + ("" if stream.boundaries else ", their boundaries unmarked")
     yield "judged under", ", ".join(stream.protocols)
     yield "data", f"{stream.dataset}: {samples}, {'x'.join(map(str, stream.train.raw.shape[1:]))}"

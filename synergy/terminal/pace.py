@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from synergy.errors import counted
 from synergy.runs.config import RunConfig
 
 LEAST_STEPS, LEAST_SECONDS = 3, 5.0
@@ -98,7 +99,7 @@ class Pace:
             return ""
         self._told = left
         steps = f"{self._steps_left():,} steps of {_brief(self._step_s())}"
-        evaluations = f"{self._evaluations} evaluation" + "s" * (self._evaluations != 1)
+        evaluations = counted(self._evaluations, "evaluation")
         seen = self._evaluation_s is not None
         cost = f", {evaluations} of {_brief(self._evaluation_s or 0)}" if seen else f"; {evaluations} come on top"
         return f"time         about {duration(left)} are left: {steps}{cost}"

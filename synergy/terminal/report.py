@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synergy.errors import unknown
+from synergy.errors import counted, unknown
 from synergy.terminal import screen
 from synergy.terminal.output import say
 from synergy.terminal.parser import Parser
@@ -166,7 +166,8 @@ def _missing(gathered: Gathered, found: Sequence[Group], choice: Choice) -> list
             lines.append(f"{record.status}: {record.run_id}: {record.error}")
         if group.superseded:
             count = len(group.superseded)
-            lines.append(f"{group.method} on {group.stream}: {count} runs left out, newer runs have their seeds")
+            newer = "a newer run has its seed" if count == 1 else "newer runs have their seeds"
+            lines.append(f"{group.method} on {group.stream}: {counted(count, 'run')} left out, {newer}")
         if group.runs and (without := group.runs.keys() - group.values(choice).keys()):
             seeds = ", ".join(map(str, sorted(without)))
             lines.append(f"{group.method} on {group.stream}: no {choice.title} with seed {seeds}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,8 +26,9 @@ Make a published table again, and print it beside the published numbers.
   synergy reproduce rot-mnist              the table: its main methods, three seeds
   synergy reproduce seq-cifar10 --models clser --buffer_sizes 500 --seeds 0-9
 
-Tables: {tables}. The runs are a study with tuned values: the same command goes on where it was stopped, `synergy
-study` and `synergy report` take its folder too.
+Tables: {tables}.
+The runs are a study with tuned values: the same command goes on where it was stopped, `synergy study` and `synergy
+report` take its folder too.
 """
 NAMES = ("rot-mnist", "mnist-360", "perm-mnist", "seq-mnist", "seq-cifar10", "seq-tinyimg", "gcil")
 PASSED_ON = ("data_dir", "device", "precision")
@@ -50,10 +52,12 @@ def reproduce(arguments: list[str]) -> int:
         quick=known.quick,
         more={name: vars(known)[name] for name in PASSED_ON if vars(known)[name] is not None},
     )
-    code = study.run_study(wanted.request, known)
+    again = [word for word in arguments if word != "--retry_failed"]
+    code = study.run_study(wanted.request, known, shlex.join(["synergy", "reproduce", *again]))
     rows, found = compared(wanted)
     if found:
-        say(f"\n{_table(known.table, rows)}")
+        comparable = not wanted.shortened and not _parts(found)
+        say(f"\n{title(known.table, wanted)}\n{side_by_side(rows, comparable)}")
     if remarks := "\n".join(_wrapped(_remarks(known.table, wanted, rows, found))):
         say(f"\n{remarks}")
     return code
@@ -95,23 +99,34 @@ def _sizes(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _table(name: str, rows: Sequence[Row]) -> str:
+def title(name: str, wanted: Reproduction) -> str:
+    """The line above a table."""
+    from synergy.runs.metrics import titles
+
+    metric = titles([wanted.table.metric])[wanted.table.metric]
+    return f"{name}: {metric}, percent, mean ± standard deviation over n seeds"
+
+
+def side_by_side(rows: Sequence[Row], comparable: bool) -> str:
+    """A line for each number, ours and the published one. Numbers that do not compare have no difference."""
     from synergy.terminal.screen import table
 
-    heading = ["", "answer", "here", "n", "published", "n", "difference", "in sd", "source"]
+    gaps = ["difference", "in sd"] if comparable else []
+    heading = ["", "answer", "here", "n", "published", "n", *gaps, "source"]
     sources = list(dict.fromkeys(row.published.source for row in rows if row.published is not None))
     lines = [heading]
     for row in rows:
         published = row.published
-        theirs = ["-", "", "-", "-", ""]
+        theirs = ["-", "", *["-"] * len(gaps), ""]
         if published is not None:
             gap = "-" if row.difference is None else f"{row.difference:+.2f}"
             away = "-" if row.deviations is None else f"{row.deviations:+.1f}"
             source = f"[{sources.index(published.source) + 1}]"
-            theirs = [_with_sd(published.mean, published.sd), str(published.runs or "?"), gap, away, source]
+            apart = [gap, away] if comparable else []
+            theirs = [_with_sd(published.mean, published.sd), str(published.runs or "?"), *apart, source]
         answer = ", ".join(part for part in (row.predictor, row.protocol) if part)
         lines.append([row.cell.name, answer or "-", _with_sd(row.mean, row.sd), str(len(row.values)), *theirs])
-    return f"{name}: percent, mean ± standard deviation over n seeds\n{table(lines)}"
+    return table(lines)
 
 
 def _with_sd(mean: float | None, sd: float | None) -> str:
@@ -145,13 +160,15 @@ def _incomparable(wanted: Reproduction, found: Sequence[Record]) -> Iterator[str
     """Why the numbers do not compare with published ones, if so."""
     if wanted.quick:
         cut = ", ".join(f"{name} {value}" for name, value in wanted.table.quick.items())
-        how = (
-            f"runs are shortened ({cut})" if cut else "the runs are whole, but three methods and one seed are no table"
-        )
-        yield f"not comparable: --quick is a first look; {how}"
-    parts = {str(run.source["name"]): run for run in found if not run.source.get("complete", True)}
-    for name, run in parts.items():
+        how = f"not comparable: runs are shortened ({cut})" if cut else "the runs are whole, but of one seed each"
+        yield f"--quick is a first look; {how}"
+    for name, run in _parts(found).items():
         yield f"not comparable: {name} is a part of the data set, {run.source['train_samples']} training samples"
+
+
+def _parts(found: Sequence[Record]) -> dict[str, Record]:
+    """By name, the data sets of which only a part was there, with a run on each."""
+    return {str(run.source["name"]): run for run in found if not run.source.get("complete", True)}
 
 
 def _wrapped(remarks: Iterator[str]) -> Iterator[str]:

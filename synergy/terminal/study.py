@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synergy.errors import UsageError
+from synergy.errors import UsageError, counted
 from synergy.studies.warm import warm_up
 from synergy.terminal.output import complain, say
 from synergy.terminal.parser import Parser
@@ -53,8 +53,15 @@ def study(arguments: list[str]) -> int:
     return run_study(request, known)
 
 
-def run_study(request: Request, known: argparse.Namespace) -> int:
-    """Plan the runs of a study, run those that are left, and say how they ended. Returns the exit code."""
+def run_study(request: Request, known: argparse.Namespace, command: str | None = None) -> int:
+    """Plan the runs of a study, run those that are left, and say how they ended. Returns the exit code.
+
+    Args:
+        request: the study.
+        known: where it runs.
+        command: with which it goes on; by default `synergy study FOLDER`.
+    """
+    from synergy.runs.folder import shell_word
     from synergy.studies.conduct import Queue, conduct, left
     from synergy.studies.folders import StudyFolder
     from synergy.studies.grid import planned
@@ -75,7 +82,8 @@ def run_study(request: Request, known: argparse.Namespace) -> int:
         with stopping() as should_stop, watching(len(plan.runs), len(there.done) + len(there.failed)) as watcher:
             queue = Queue(each.run for each in there.todo)
             ended = conduct(folder, queue, pool, watcher, should_stop)
-    return _close(there, ended, request.output_dir, interrupted=should_stop())
+    command = f"synergy study {shell_word(request.output_dir)}" if command is None else command
+    return _close(there, ended, request.output_dir, command, interrupted=should_stop())
 
 
 def _parser() -> Parser:
@@ -135,9 +143,10 @@ def _plain(name: str, values: list[str]) -> Any:
 
 def _open(plan: Plan, there: Left, folder: Path) -> None:
     resumed = sum(each.state in ("begun", "interrupted") for each in there.todo)
-    counts = [f"{len(there.done)} finished"] * bool(there.done) + [f"{resumed} go on"] * bool(resumed)
+    counts = [f"{len(there.done)} finished"] * bool(there.done)
+    counts += [f"{resumed} {'goes' if resumed == 1 else 'go'} on"] * bool(resumed)
     counts += [f"{len(there.failed)} failed before"] * bool(there.failed)
-    say(f"study {folder}: {len(plan.runs)} runs{', ' if counts else ''}{', '.join(counts)}")
+    say(f"study {folder}: {counted(len(plan.runs), 'run')}{', ' if counts else ''}{', '.join(counts)}")
     for remark in plan.remarks:
         say(f"  {remark}")
     for standing in there.failed:
@@ -145,21 +154,22 @@ def _open(plan: Plan, there: Left, folder: Path) -> None:
         say(f"  failed before: {standing.run.name}: {standing.ended.error} (--retry_failed tries it again)")
 
 
-def _close(there: Left, ended: Mapping[str, Ended], folder: Path, interrupted: bool) -> int:
+def _close(there: Left, ended: Mapping[str, Ended], folder: Path, command: str, interrupted: bool) -> int:
     """Say how a study ended. Returns the exit code: 0 if every run is finished, 130 if it was stopped, else 1."""
     from synergy.runs.folder import shell_word
 
     finished = len(there.done) + sum(each.status == "finished" for each in ended.values())
     failed = len(there.failed) + sum(each.status == "failed" for each in ended.values())
     total = len(there.done) + len(there.failed) + len(there.todo)
-    say(f"\n{finished} of {total} runs finished{f', {failed} failed' if failed else ''}: {folder}")
+    runs = counted(total, "run")
+    say(f"\n{finished} of {runs} finished{f', {failed} failed' if failed else ''}: {folder}")
     if finished:
         say(f"see them with: synergy report {shell_word(folder)}")
     if interrupted and finished + failed < total:
-        complain(f"study interrupted; go on with: synergy study {shell_word(folder)}")
+        complain(f"study interrupted; go on with: {command}")
         return 130
     if failed:
-        complain(f"{failed} of {total} runs failed; try again with: synergy study {shell_word(folder)} --retry_failed")
+        complain(f"{failed} of {runs} failed; try again with: {command} --retry_failed")
     return int(finished < total)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from synergy.errors import counted
 from synergy.studies.conduct import Left
 from synergy.studies.costs import estimated
 from synergy.terminal import screen
@@ -20,7 +21,8 @@ def tell(there: Left, places: int) -> int:
         say(screen.table(rows))
     total = sum(cost.seconds for cost in costs)
     at_once = max(1, min(places, len(runs)))
-    say(f"\n{len(runs)} runs would take about {duration(total / at_once)}, {at_once} at once; nothing was run")
+    time = duration(total / at_once)
+    say(f"\n{counted(len(runs), 'run')} would take about {time}, {at_once} at once; nothing was run")
     return 0
 
 

@@ -7,6 +7,7 @@ import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from synergy.errors import counted
 from synergy.terminal import study
 from synergy.terminal.output import complain, say
 
@@ -45,7 +46,7 @@ def run_search(request: Request, known: argparse.Namespace) -> int:
 def _open(targets: tuple[Target, ...], request: Request) -> None:
     assert request.search is not None
     seeds = len(targets[0].seeds)
-    each = f"{request.search.trials} trials" + (f" of {seeds} seeds" if seeds > 1 else "")
+    each = counted(request.search.trials, "trial") + (f" of {seeds} seeds" if seeds > 1 else "")
     say(f"search {request.output_dir}: {each} on the validation split for each of {len(targets)}")
     for target in targets:
         say(f"  {target.name}: {', '.join(target.search.space)}")

@@ -71,7 +71,7 @@ def test_nothing_to_report_says_why(tmp_path: Path) -> None:
     for number in range(2):
         (tmp_path / f"run{number}").mkdir()
         (tmp_path / f"run{number}" / "config.toml").write_text("")
-    with pytest.raises(UsageError, match=r"run0 and 1 more runs have not ended"):
+    with pytest.raises(UsageError, match=r"run0 and 1 more run have not ended"):
         gather([tmp_path])
     with pytest.raises(UsageError, match=r"run1: the run has not ended.*synergy resume"):
         gather([tmp_path / "run1"])

@@ -241,7 +241,7 @@ def test_a_name_is_told_with_the_nearest(vit: Path, tmp_path: Path) -> None:
         (f"hf:{tmp_path}/vti", f"there is no such folder; did you mean 'hf:{tmp_path}/vit'"),
         ("pixel.safetensors", "there is no file .*; did you mean '.*pixels.safetensors'"),
         ("nowhere/x", "there is no file .*nowhere/x; allowed: a file, hf:NAME, timm:NAME"),
-        ("hff:vit", "unknown kind of features 'hff:'; did you mean 'hf:NAME'"),
+        ("hff:vit", "unknown kind of features 'hff:'; did you mean 'hf:'"),
         ("hf:vit_mae", "a type of model has no weights; allowed: a folder"),
         ("torn.safetensors", "cannot read .*torn.safetensors as safetensors"),
     ):

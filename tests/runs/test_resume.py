@@ -342,7 +342,7 @@ def test_one_of_another_name_is_skipped(tmp_path: Path, whole: tuple[Record, Pat
     newest.rename(newest.with_name("step-00000010-task-0001"))
     outcome = call("resume", run)
     assert outcome.code == 0 and outcome.out.count("skipped: ") == 1
-    assert "it holds step 9 after 1 tasks, its name says step 10 after 1 tasks" in outcome.out
+    assert "it holds step 9 after 1 task, its name says step 10 after 1 task" in outcome.out
     assert_equal((records.read(run), run), whole)
 
 

@@ -87,8 +87,8 @@ def test_class_order_decides_the_tasks() -> None:
             "class_order: given with class_order_seed; allowed: one of them",
         ),
         ({"n_tasks": 4}, "n_tasks: given 4; allowed: at most 3, the number of classes"),
-        ({"n_tasks": 2, "first_task": 3}, "first_task: given 3; allowed: 1 to 2, so that 2 tasks share 3 classes"),
-        ({"n_tasks": 1, "first_task": 2}, "first_task: given 2; allowed: 3, so that 1 tasks share 3 classes"),
+        ({"n_tasks": 2, "first_task": 3}, "first_task: given 3; allowed: 1 to 2, to divide 3 classes into 2 tasks"),
+        ({"n_tasks": 1, "first_task": 2}, "first_task: given 2; allowed: 3, to divide 3 classes into 1 task"),
     ],
 )
 def test_impossible_tasks(options: dict[str, Any], message: str) -> None:

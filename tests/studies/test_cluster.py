@@ -104,7 +104,7 @@ def test_a_cluster_of_ones_own_is_started_and_ended(tmp_path: Path) -> None:
     process = study(asked, "--ray", "--jobs", "1", "--output_dir", tmp_path)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, out + err
-    assert err == "" and out.splitlines()[0].startswith(f"study {tmp_path}: ") and "1 of 1 runs finished" in out
+    assert err == "" and out.splitlines()[0].startswith(f"study {tmp_path}: ") and "1 of 1 run finished" in out
 
 
 @needs_ray
