@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ def html(gathered: Gathered, choice: Choice, missing: Sequence[str] = ()) -> str
         raise UsageError(f"a page: no finished run has a {choice.title}; name folders of finished runs")
     loader = jinja2.PackageLoader("synergy.report", "")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
+    environment.filters["unbroken"] = unbroken
     colours = {method: place for place, method in enumerate(content.methods)}
     rng = generator(0, "report/bootstrap")
     known, damaged = analysed.held(gathered)
@@ -92,6 +94,15 @@ def html(gathered: Gathered, choice: Choice, missing: Sequence[str] = ()) -> str
         runs=[_run(record, choice) for record in gathered.records],
         data=_data(gathered.records),
     )
+
+
+def unbroken(text: str) -> str:
+    """A cell's text that breaks into lines before a bracket alone, so that numbers stay whole.
+
+    >>> unbroken("-0.83 [-1.03, -0.62]").replace("\\N{NO-BREAK SPACE}", "_")
+    '-0.83 [-1.03,_-0.62]'
+    """
+    return re.sub(r" (?![(\[])", "\N{NO-BREAK SPACE}", text)
 
 
 def command(record: Record) -> str:

@@ -6,12 +6,18 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from synergy.report.statistics import Interval, Ranking
 
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38
 COLOURS = 8
+DOT, LETTER, LINE = 6.0, 6.2, 11.0
+"""Pixels: half the side of a dot with the room around it, the width of a letter, the height of a line."""
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right and bottom of what a chart has already."""
 
 
 @dataclass(frozen=True)
@@ -147,18 +153,37 @@ def scatter(
     if len(front) > 1:
         path = " ".join(f"{x(points[name][0]):.1f},{y(points[name][1]):.1f}" for name in front)
         parts.append(f'<polyline class="front" points="{path}"/>')
-    taken: list[tuple[float, float]] = []
-    for name, (px, py) in sorted(points.items(), key=lambda each: each[1][1]):
-        cx, cy = x(px), y(py)
-        right = cx < WIDTH * 0.6
-        place = cy + 4
-        while any(abs(place - other) < 11 and abs(cx - there) < 130 for there, other in taken):
-            place -= 11
-        taken.append((cx, place))
+    places = {name: (x(px), y(py)) for name, (px, py) in points.items()}
+    taken = [(cx - DOT, cy - DOT, cx + DOT, cy + DOT) for cx, cy in places.values()]
+    for name, (cx, cy) in places.items():
         parts.append(f'<circle class="dot c{colours[name] % COLOURS}" cx="{cx:.1f}" cy="{cy:.1f}" r="5"/>')
-        anchor, shift = ("start", 9) if right else ("end", -9)
-        parts.append(f'<text x="{cx + shift:.1f}" y="{place:.1f}" text-anchor="{anchor}">{html.escape(name)}</text>')
+    for name, (cx, cy) in sorted(places.items(), key=lambda each: -each[1][1]):
+        left, top, right, bottom = _room(LETTER * len(name), cx, cy, taken)
+        taken.append((left, top, right, bottom))
+        parts.append(f'<text class="name" x="{left:.1f}" y="{bottom - 2:.1f}">{html.escape(name)}</text>')
     return figure(parts, f"{labels[1]} against {labels[0]}")
+
+
+def _room(wide: float, cx: float, cy: float, taken: Sequence[Box]) -> Box:
+    """Where a name so wide stands free, as near to its dot as can be; on the right of it if there is no such place."""
+    middle, beside = cy - LINE / 2, DOT + 3
+    near = [(cx + beside, middle), (cx - beside - wide, middle)]
+    near += [(cx - wide / 2, cy - DOT - LINE), (cx - wide / 2, cy + DOT)]
+    lines_away = sorted(range(-8, 9), key=abs)[1:]
+    further = [(left, middle + LINE * lines) for lines in lines_away for left, _ in near[:2]]
+    boxes = [(left, top, left + wide, top + LINE) for left, top in (*near, *further)]
+    return next(
+        (box for box in boxes if _within_frame(box) and not any(_overlap(box, each) for each in taken)), boxes[0]
+    )
+
+
+def _within_frame(box: Box) -> bool:
+    left, top, right, bottom = box
+    return left > LEFT and top > 0 and right < WIDTH and bottom < HEIGHT - BOTTOM
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def forest(rows: Sequence[tuple[str, Interval]], label: str) -> str:

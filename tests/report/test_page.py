@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import itertools
 import re
 import shutil
 from collections.abc import Iterator
@@ -40,7 +41,8 @@ def study(scenarios: tuple[str, ...] = SCENARIOS, tasks: int = 20, seeds: int = 
 
 
 def written(records: list[Record], missing: tuple[str, ...] = ()) -> str:
-    return page.html(Gathered(tuple(map(Found, records))), Choice(), missing)
+    text = page.html(Gathered(tuple(map(Found, records))), Choice(), missing)
+    return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_the_page_says_who_is_ahead_by_how_much_and_how_sure_that_is() -> None:
@@ -110,7 +112,7 @@ def with_findings(records: list[Record], folder: Path, tasks: int = 20) -> Gathe
 
 def test_findings_are_drawn_over_seeds(tmp_path: Path) -> None:
     gathered = with_findings(study(("seq-digits",)), tmp_path)
-    text = html.unescape(page.html(gathered, Choice()))
+    text = html.unescape(page.html(gathered, Choice())).replace("\N{NO-BREAK SPACE}", " ")
     assert "Analyses: seq-digits" in text and ">2.50 ± 2.48</td>" in text
     assert "<figcaption>chart 0</figcaption>" in text and "synergy: grid 1, percent (working)" in text
     (tmp_path / "0" / "analyses" / "made.json").write_text("{}")
@@ -186,6 +188,21 @@ def test_a_grid_has_a_shade_for_each_value_and_names_at_its_sides() -> None:
     assert drawn.count("M") == 3 and drawn.count(">cat<") == 2 and ">90<" in drawn
 
 
+def test_names_beside_dots_cover_nothing() -> None:
+    """Five dots close together, one of them at the right edge."""
+    names = ["synergy", "clser", "derpp", "er-ace", "a-long-name"]
+    points = {name: (90.0 + 0.4 * n, 3.0 + 0.2 * n) for n, name in enumerate(names)} | {"sgd": (84.0, 20.0)}
+    drawn = svg.scatter(points, dict.fromkeys(points, 0), ("plasticity", "forgetting"))
+    dots = re.findall(r'<circle [^>]*cx="([\d.]+)" cy="([\d.]+)"', drawn)
+    boxes = [(float(x) - 5, float(y) - 5, float(x) + 5, float(y) + 5) for x, y in dots]
+    texts = re.findall(r'<text class="name" x="([\d.]+)" y="([\d.]+)">([^<]+)<', drawn)
+    assert sorted(name for _, _, name in texts) == sorted(points)
+    boxes += [(float(x), float(y) - 8, float(x) + 6 * len(name), float(y)) for x, y, name in texts]
+    for one, other in itertools.combinations(boxes, 2):
+        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+    assert all(right <= svg.WIDTH for _, _, right, _ in boxes)
+
+
 def test_ranks_are_joined_where_they_are_not_told_apart() -> None:
     drawn = svg.critical_difference(["a", "b"], ranking([[2.0, 1.0]] * 3))
     assert drawn.count('class="clique"') == 1 and "a (1.00)" in drawn
@@ -205,6 +222,30 @@ def browser() -> Iterator[Any]:
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
     yield driver
     driver.quit()
+
+
+@pytest.mark.slow
+def test_a_window_of_usual_width_shows_tables_whole_and_headings_below_the_key(tmp_path: Path, browser: Any) -> None:
+    complete = {**made().source, "complete": True}
+    records = [
+        made(method, seed, final + 3.21 * seed, scenario="seq-cifar10", buffer_size=500, source=complete)
+        for method, final in (("clser", 71.37), ("er", 56.74), ("sgd", 9.87))
+        for seed in range(3)
+    ]
+    file = tmp_path / "page.html"
+    page.write(Gathered(tuple(map(Found, records))), Choice(), file)
+    browser.get(file.as_uri())
+    assert "ours - published" in browser.find_element("css selector", "table").text.replace("\n", " ")
+    browser.set_window_size(1200, 900)
+    hidden = "return [...document.querySelectorAll('.wide')].map(each => each.scrollWidth - each.clientWidth)"
+    assert max(browser.execute_script(hidden)) <= 0
+    for width in (1200, 420):
+        browser.set_window_size(width, 900)
+        covered = """
+            const heading = document.querySelectorAll("h2")[1], key = document.querySelector(".key");
+            heading.scrollIntoView();
+            return key.getBoundingClientRect().bottom - heading.getBoundingClientRect().top"""
+        assert browser.execute_script(covered) <= 1, f"the key covers a heading in a window of {width}"
 
 
 @pytest.mark.slow
