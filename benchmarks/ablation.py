@@ -1,4 +1,4 @@
-"""What each part of SYNERGy adds: runs without consistency, without consolidation, without both, and ER.
+"""What each part of SYNERgy adds: runs without consistency, without consolidation, without both, and ER.
 
     SYNERGY_DATA=folder OMP_NUM_THREADS=1 python -m benchmarks.ablation [--only rot-mnist] [--minutes 60]
     python -m benchmarks.ablation --print           # only the table of what is recorded

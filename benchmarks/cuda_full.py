@@ -6,7 +6,7 @@
     SYNERGY_DATA=folder python benchmarks/cuda_full.py --out records --parts run --runs seq-cifar10:clser:500:0
     python benchmarks/cuda_full.py --out records --device cpu --tiny                 # does it run at all
 
-- `parity` (1 minute): SYNERGy in float64 on the device and on the CPU; weights and Fisher differ by at most 1e-9.
+- `parity` (1 minute): SYNERgy in float64 on the device and on the CPU; weights and Fisher differ by at most 1e-9.
 - `replay` (1 minute): replayed steps give the bits of steps computed anew, in every precision.
 - `sync` (1 minute): steps during which any wait for the device is an error.
 - `step` (4 minutes): a step computed anew, the same replayed, how long the device is busy and with how many operations,
@@ -14,7 +14,7 @@
 - `fisher` (1 minute): a Fisher pass over 500 samples, likewise.
 - `run` (as long as `--minutes`, 8 by default): whole runs, `scenario:method:buffer:seed[:option=value]`, by default
   `PLAN` in its order. A run that is not done by then is stopped with a checkpoint in `--out`. It goes on from that at
-  the next call, on this machine or the next; one that is finished is left as it is. `mean-er` is SYNERGy without
+  the next call, on this machine or the next; one that is finished is left as it is. `mean-er` is SYNERgy without
   consolidation.
 
 The parts exit with an error if what they check does not hold. The times of the parts are estimates: no GPU has run this
@@ -129,7 +129,7 @@ class Bench:
         return channels_last(placed) if self.last and self.width >= 16 else placed
 
     def worker(self, precision: str, recorder: Recorder | None) -> Worker:
-        """SYNERGy with a full memory."""
+        """SYNERgy with a full memory."""
         method = Synergy(self.config, Setting(self.net, self.view, 10, fisher_memory_mb=8192))
         raw, labels = self.samples(0, self.memory)
         method.memory.offer(Samples(raw, labels))

@@ -1,4 +1,4 @@
-"""A SYNERGy step on features of a frozen backbone, against the same step written out by hand.
+"""A SYNERgy step on features of a frozen backbone, against the same step written out by hand.
 
     OMP_NUM_THREADS=1 python benchmarks/features_step.py
 
@@ -43,7 +43,7 @@ Decided = tuple[Tensor, Tensor, float | None, float | None]
 
 
 class ByHand:
-    """The step of SYNERGy as bare operations. Its networks are those of a method, copied.
+    """The step of SYNERgy as bare operations. Its networks are those of a method, copied.
 
     Args:
         method: whose state it starts from, with a full memory.
@@ -136,7 +136,7 @@ class ByHand:
 
 
 def full(net_name: str, size: int) -> tuple[Synergy, list[Batch]]:
-    """SYNERGy with a full memory and a Fisher information, and batches of its stream."""
+    """SYNERgy with a full memory and a Fisher information, and batches of its stream."""
     rng = torch.Generator().manual_seed(0)
     kind = NET_CLASSES.load(net_name)
     options: Any = NET_CLASSES.config_of(net_name, kind)()

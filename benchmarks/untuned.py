@@ -1,4 +1,4 @@
-"""A first try: SYNERGy, CLS-ER, ESMER and ER with their defaults, as `synergy run` makes them.
+"""A first try: SYNERgy, CLS-ER, ESMER and ER with their defaults, as `synergy run` makes them.
 
     SYNERGY_DATA=folder OMP_NUM_THREADS=1 python -m benchmarks.untuned [--only rot-mnist] [--minutes 60]
     python -m benchmarks.untuned --print           # only the table of what is recorded

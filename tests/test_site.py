@@ -67,6 +67,19 @@ def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
 
 
 @pytest.mark.slow
+def test_pages_from_outside_of_docs_are_linked(site: Path) -> None:
+    links = Targets((site / "tutorials" / "method.html").read_text(encoding="utf-8")).links
+    assert "../CONTRIBUTING.html#a-new-method" in links
+
+
+@pytest.mark.slow
+def test_the_lines_of_a_rule_are_broken_to_the_width_of_the_page(site: Path) -> None:
+    for page in (site / "methods").glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert ('class="rule highlight"' in text) == ('id="rule"' in text), page
+
+
+@pytest.mark.slow
 def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         loads = Targets(page.read_text(encoding="utf-8")).loads
@@ -95,10 +108,14 @@ def test_a_link_to_nowhere_becomes_its_text_and_code_stays() -> None:
 
 def test_a_notebook_becomes_a_page_with_its_outputs(tmp_path: Path) -> None:
     picture = nbformat.v4.new_output("display_data", {"image/png": "aGVsbG8="})
-    cells = [nbformat.v4.new_markdown_cell("# Title"), nbformat.v4.new_code_cell("1 + 1", outputs=[picture])]
+    pieces = [nbformat.v4.new_output("stream", text=text) for text in ("one\n", "two\n")]
+    code = nbformat.v4.new_code_cell("1 + 1", outputs=[*pieces, picture])
+    cells = [nbformat.v4.new_markdown_cell("# Title"), code]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "walk.ipynb")
     files = converted(tmp_path / "walk.ipynb")
     text = files.pop("walk.md")
-    assert isinstance(text, str) and text.lstrip().startswith("# Title") and "1 + 1" in text
+    assert isinstance(text, str) and text.lstrip().startswith("# Title")
+    assert "```python\n1 + 1\n```" in text, "the site shows code in colours"
+    assert "    one\n    two\n" in text, "what was printed in two pieces is one output"
     ((name, content),) = files.items()
     assert content == b"hello" and f"({name})" in text

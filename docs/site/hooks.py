@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -36,6 +37,8 @@ ALSO_PUBLIC = {
     "testing": ("synergy.testing",),
 }
 """Public names that are not at the top of `synergy`, by room."""
+OVERVIEWS = ("README.md", "costs.md")
+"""Pages of a folder that come before those of its single methods or scenarios."""
 CODE_OR_LINK = re.compile(r"^```.*?^```$|!?\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)\s]+)\)", re.M | re.S)
 
 
@@ -56,14 +59,16 @@ def _expanded(entry: dict[str, Any]) -> dict[str, Any]:
     if value == "api/":
         return {title: sorted((page for page, _ in reference()), key=lambda page: (page != "api/index.md", page))}
     pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs" / value).glob("*.md")]
-    return {title: sorted(pages, key=lambda page: (not page.endswith("README.md"), page))}
+    return {title: sorted(pages, key=lambda page: (not page.endswith(OVERVIEWS), page))}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made."""
     for source, page in PAGES.items():
-        text = (ROOT / source).read_text(encoding="utf-8")
-        files.append(File.generated(config, page, content=moved(text, source, page)))
+        text = moved((ROOT / source).read_text(encoding="utf-8"), source, page)
+        # The home page stands alone: it has no other pages beside it, and more room without their list.
+        head = "---\nhide: [navigation]\n---\n" if page == "index.md" else ""
+        files.append(File.generated(config, page, content=head + text))
     for page, text in reference():
         files.append(File.generated(config, page, content=text))
     for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
@@ -80,12 +85,20 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def target(path: str, text: str) -> str | None:
         place = posixpath.normpath(posixpath.join(folder, path))
-        for each in (place, f"{place}/README.md", re.sub(r"\.ipynb$", ".md", place)):
+        in_repository = posixpath.normpath(posixpath.join("docs", place))
+        at_root = PAGES.get(in_repository) or PAGES.get(f"{in_repository}/README.md")
+        for each in (at_root or place, f"{place}/README.md", re.sub(r"\.ipynb$", ".md", place)):
             if files.get_file_from_path(each) is not None:
                 return posixpath.relpath(each, folder or ".")
         return None if (ROOT / "docs" / place).exists() else path
 
-    return with_links(markdown, target)
+    text = markdown.replace("```text\nUpdate rule", "``` { .text .rule }\nUpdate rule")  # the style breaks its lines
+    return with_links(re.sub(r"^\|.*", unbroken, text, flags=re.M), target)
+
+
+def unbroken(row: re.Match[str]) -> str:
+    """The row of a table, where a mean and its deviation stay on one line."""
+    return row[0].replace(" ± ", "\u00a0±\u00a0")
 
 
 def moved(text: str, source: str, page: str) -> str:
@@ -134,10 +147,26 @@ def reference() -> Iterator[tuple[str, str]]:
 
 def converted(path: Path) -> dict[str, str | bytes]:
     """A notebook as a page, and the pictures in it: name of a file -> content."""
-    text, resources = MarkdownExporter().from_filename(str(path))
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata["language_info"] = {"name": "python"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
+    text, resources = MarkdownExporter().from_notebook_node(notebook)
     files: dict[str, str | bytes] = {}
     for name, content in resources["outputs"].items():
         own = f"{path.stem}-{name}"
         text = text.replace(f"({name})", f"({own})")
         files[own] = content
     return files | {f"{path.stem}.md": text}
+
+
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """What a cell printed at several moments, as one output."""
+    together: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if together and output.output_type == together[-1].output_type == "stream":
+            together[-1].text += output.text
+        else:
+            together.append(output)
+    return together

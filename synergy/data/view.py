@@ -19,7 +19,8 @@ class ImageView:
     Attributes:
         padding: zero pixels added on each side before a crop of the original size; 0 for no crop.
         flip: whether to mirror left and right with probability 1/2.
-        mean, std: per channel, of values in [0, 1]; empty for no normalisation.
+        mean: per channel, of values in [0, 1]; empty for no normalisation.
+        std: likewise.
         dtype: of the result.
 
     Examples:

@@ -34,9 +34,14 @@ class RunConfig:
     """Everything that decides what a run does.
 
     Attributes:
-        scenario_name, method_name, net_name: in any form that `synergy.registry` knows, as given.
-        scenario, method, net: their options.
-        training, output: options of every run.
+        scenario_name: in any form that `synergy.registry` knows, as given.
+        method_name: likewise.
+        net_name: likewise.
+        scenario: its options.
+        method: its options.
+        net: its options.
+        training: options of every run.
+        output: where every run writes, and what.
         provenance: origin of the value of each option, and of `net`: a flag, a file, a default or a preset.
         files: absolute path of the file of each name that is a `file.py:Class`, and of the data of a `split:FOLDER`, by
             group.

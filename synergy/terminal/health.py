@@ -138,7 +138,7 @@ def judged(name: str, losses: Mapping[str, float], expected: Mapping[str, float]
 
 
 def steps_on(device: str) -> dict[str, float]:
-    """The losses after a few steps of SYNERGy on the bundled digits."""
+    """The losses after a few steps of SYNERgy on the bundled digits."""
     from synergy.device import exactness, memory_errors
     from synergy.runs.config import build
     from synergy.runs.prepare import prepare

@@ -55,7 +55,7 @@ class ReplayCallback(TrainerCallback):
     with the same bits. A checkpoint that is not in the Trainer's own folder is named before: `callback.restore(...)`.
 
     Args:
-        config: options of SYNERGy.
+        config: options of SYNERgy.
         seed: of the draws.
 
     Attributes:
