@@ -25,6 +25,11 @@ OURS = ("docs", "dev")
 LIBRARIES = {re.split(r"[\[<>= ]", need)[0] for extra, needs in EXTRAS.items() if extra not in OURS for need in needs}
 
 
+def test_the_extra_dev_brings_what_the_tests_import() -> None:
+    (others,) = (need for need in EXTRAS["dev"] if need.startswith("synergy-cl["))
+    assert set(others.removeprefix("synergy-cl[").removesuffix("]").split(",")) == set(EXTRAS) - {"dev", "timm"}
+
+
 def hide(monkeypatch: pytest.MonkeyPatch, library: str, *modules: str) -> None:
     """Let `library` be as if it were not installed, and `modules` of ours as if nobody had loaded them."""
     find = PathFinder.find_spec
