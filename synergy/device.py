@@ -119,11 +119,21 @@ def check_shortage(error: RuntimeError | MemoryError | TypeError, message: str =
         error: any.
         message: for a lack of memory.
     """
-    told = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    if told or any(shortage in str(error) for shortage in SHORTAGES):
+    if is_shortage(error):
         raise TrainingError(message) from error
     if OVERFLOW in str(error):
         raise TrainingError(TOO_LARGE) from error
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that memory ran out.
+
+    Examples:
+        >>> is_shortage(RuntimeError("CUDA error: out of memory")), is_shortage(RuntimeError("shapes do not match"))
+        (True, False)
+    """
+    told = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return told or any(shortage in str(error) for shortage in SHORTAGES)
 
 
 def device_name(device: torch.device) -> str:

@@ -23,7 +23,7 @@ def _waiting(method: Method[Any]) -> str | None:
     if method.waits is not None:
         return f"{type(method).__name__} waits for the device: {method.waits}"
     if any(memory.store.on_host for memory in method.memories()):
-        return "the memory is on the host (memory_on)"
+        return "the memory is on the host"
     return None
 
 

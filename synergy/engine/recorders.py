@@ -8,7 +8,8 @@ from typing import Protocol, TypeAlias
 
 import torch
 
-from synergy.device import check_shortage
+from synergy.device import is_shortage
+from synergy.errors import TrainingError
 from synergy.types import Step
 
 SHORT_OF_MEMORY = (
@@ -23,6 +24,10 @@ class CannotRecord(Exception):  # noqa: N818 - not an error: the step is taken a
     """A step cannot be recorded, for the reason given."""
 
 
+class NoRoomToRecord(TrainingError):
+    """There is no memory for a recording."""
+
+
 def not_recorded(error: RuntimeError) -> CannotRecord:
     """What it means that a recording failed.
 
@@ -30,14 +35,17 @@ def not_recorded(error: RuntimeError) -> CannotRecord:
         error: the end of a recording that failed raises an error of its own, in front of the first one.
 
     Raises:
-        TrainingError: there was no memory for it.
+        NoRoomToRecord: there was no memory for it.
+        KeyboardInterrupt: Ctrl-C came while it was made.
     """
     found: list[BaseException] = [error]
     while (earlier := found[-1].__context__) is not None:
         found.append(earlier)
     for each in reversed(found):
-        if isinstance(each, RuntimeError):
-            check_shortage(each, SHORT_OF_MEMORY)
+        if not isinstance(each, Exception):
+            raise each
+        if is_shortage(each):
+            raise NoRoomToRecord(SHORT_OF_MEMORY) from each
     lines = [line for each in reversed(found) if isinstance(each, RuntimeError) for line in str(each).splitlines()]
     reason = next((line.strip() for line in lines if line.strip()), type(error).__name__)
     return CannotRecord(f"CUDA cannot record it ({reason})")
@@ -54,7 +62,7 @@ class Recorder(Protocol):
 
         Raises:
             CannotRecord: it does something that no recording can hold.
-            TrainingError: there is no memory for it.
+            NoRoomToRecord: there is no memory for it.
         """
 
 

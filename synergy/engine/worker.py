@@ -210,10 +210,8 @@ class Worker:
             replays.refuse("the network draws random numbers again in its backward pass")
         if replays.refusal is not None and not self._told:
             self._told = True
-            warnings.warn(
-                f"every step is computed anew instead of replayed: {replays.refusal} (--eager says so beforehand)",
-                stacklevel=2,
-            )
+            told = f"every step is computed anew instead of replayed: {replays.refusal}"
+            warnings.warn(f"{told} (the option eager says so beforehand)", stacklevel=2)
         return step
 
     def schedule(self) -> None:

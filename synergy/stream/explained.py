@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from synergy.device import check_shortage
-from synergy.errors import UsageError
+from synergy.engine.recorders import NoRoomToRecord
+from synergy.errors import TrainingError, UsageError
 
 SHORT_OF_MEMORY = (
     "out of memory; give smaller batches, or lower minibatch_size, buffer_size or fisher_memory_mb; the learner is as "
@@ -31,6 +32,8 @@ def explained(n: int) -> Iterator[None]:
     except LookupError as error:
         check_range(error)
         raise
+    except NoRoomToRecord as error:
+        raise TrainingError(f"{SHORT_OF_MEMORY}; or give eager=True, which needs less memory") from error
     except (RuntimeError, MemoryError) as error:
         check_shortage(error, SHORT_OF_MEMORY)
         raise

@@ -9,9 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from synergy.engine.recorders import SHORT_OF_MEMORY, Recorder, StaticBuffers, not_recorded
+from synergy.engine import worker
+from synergy.engine.recorders import (
+    SHORT_OF_MEMORY,
+    CannotRecord,
+    CudaGraphs,
+    NoRoomToRecord,
+    Recorder,
+    StaticBuffers,
+    not_recorded,
+)
 from synergy.engine.worker import Means
-from synergy.errors import TrainingError
 from synergy.runs.config import CONFIG_NAME, build
 from synergy.runs.prepare import prepare
 from synergy.runs.resume import resume
@@ -44,7 +52,7 @@ def raised_at_the_end(first: BaseException) -> RuntimeError:
 )
 def test_no_memory_is_told_although_the_end_of_the_recording_fails_too(first: RuntimeError) -> None:
     for error in (first, raised_at_the_end(first)):
-        with pytest.raises(TrainingError) as caught:
+        with pytest.raises(NoRoomToRecord) as caught:
             not_recorded(error)
         assert str(caught.value) == SHORT_OF_MEMORY and "--fisher_memory_mb" in SHORT_OF_MEMORY
 
@@ -59,6 +67,32 @@ def test_the_reason_is_the_first_line_of_the_first_error() -> None:
     assert "CUDA graphs may only be used" in str(not_recorded(none))
     assert str(not_recorded(raised_at_the_end(KeyError("not torch's")))).startswith("CUDA cannot record it (CUDA error")
     assert "RuntimeError" in str(not_recorded(RuntimeError()))
+
+
+def test_ctrl_c_during_a_recording_is_no_reason_to_go_on() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        not_recorded(raised_at_the_end(KeyboardInterrupt()))
+
+
+def test_where_graphs_are_missing_steps_are_computed_anew_on_the_usual_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build of torch without CUDA has no graphs: what it says is what a driver without them says."""
+    usual, left = object(), []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: usual)
+    monkeypatch.setattr(torch.cuda, "set_stream", left.append)
+    if torch.version.cuda is not None:
+        pytest.skip("this build of torch has graphs")
+    with pytest.raises(CannotRecord, match="^CUDA cannot record it .*CUDAGraph"):
+        CudaGraphs(torch.device("cuda")).record(lambda: Step({}))
+    assert left == [usual]
+
+
+def test_only_cuda_records_and_eager_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "CudaGraphs", lambda device: StaticBuffers())
+    assert isinstance(Means(torch.device("cuda")).recorder(), StaticBuffers)
+    assert Means(torch.device("cuda"), eager=True).recorder() is None
+    assert Means(torch.device("cpu")).recorder() is None and Means(torch.device("mps")).recorder() is None
 
 
 class Filling(StaticBuffers):

@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import StepLR
 from synergy import Learner, testing
 from synergy.data.view import ImageView
 from synergy.engine.optimizers import optimizer_maker, schedules
-from synergy.engine.recorders import CannotRecord, Recorder, StaticBuffers
+from synergy.engine.recorders import SHORT_OF_MEMORY, CannotRecord, NoRoomToRecord, Recorder, StaticBuffers
 from synergy.engine.replay import RESTLESS
 from synergy.engine.worker import Means, Worker
 from synergy.errors import TrainingError
@@ -178,7 +178,7 @@ def test_a_recorder_that_cannot() -> None:
 
 class Full(StaticBuffers):
     def record(self, compute: Callable[[], Step]) -> Callable[[], Step]:
-        raise TrainingError("out of memory while a step was recorded; lower --batch_size")
+        raise NoRoomToRecord(SHORT_OF_MEMORY)
 
 
 @pytest.mark.parametrize("name", ["synergy", "er", "der"])
@@ -367,6 +367,24 @@ def failing(learner: Learner, x: torch.Tensor, y: list[str]) -> None:
 
     with pytest.raises(KeyError):
         progress.change(learn)
+
+
+def test_a_learner_without_memory_for_a_recording_is_as_before_and_told_in_its_own_terms() -> None:
+    one, other = learner(None, "synergy"), learner(Full(), "synergy")
+    for seed in range(1, 9):
+        x, y = samples(seed, 2)
+        before = other.scores(x)
+        try:
+            other.observe(x, y)
+        except TrainingError as error:
+            assert "give smaller batches" in str(error) and str(error).endswith(
+                "give eager=True, which needs less memory"
+            )
+            break
+        one.observe(x, y)
+    else:
+        pytest.fail("nothing was recorded")
+    assert torch.equal(other.scores(x), before) and torch.equal(one.scores(x), before)
 
 
 def test_an_augmentation_of_a_user_cannot_be_recorded() -> None:
