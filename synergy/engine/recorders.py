@@ -24,7 +24,7 @@ class CannotRecord(Exception):  # noqa: N818 - not an error: the step is taken a
     """A step cannot be recorded, for the reason given."""
 
 
-class NoRoomToRecord(TrainingError):
+class NoRoomToRecord(TrainingError):  # noqa: N818 - says what is missing
     """There is no memory for a recording."""
 
 

@@ -76,14 +76,15 @@ def test_ctrl_c_during_a_recording_is_no_reason_to_go_on() -> None:
 
 def test_where_graphs_are_missing_steps_are_computed_anew_on_the_usual_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """A build of torch without CUDA has no graphs: what it says is what a driver without them says."""
-    usual, left = object(), []
+    usual = object()
+    left: list[object] = []
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: usual)
     monkeypatch.setattr(torch.cuda, "set_stream", left.append)
     if torch.version.cuda is not None:
         pytest.skip("this build of torch has graphs")
-    with pytest.raises(CannotRecord, match="^CUDA cannot record it .*CUDAGraph"):
+    with pytest.raises(CannotRecord, match=r"^CUDA cannot record it .*CUDAGraph"):
         CudaGraphs(torch.device("cuda")).record(lambda: Step({}))
     assert left == [usual]
 

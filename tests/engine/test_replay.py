@@ -15,6 +15,7 @@ from torch import Tensor
 
 from synergy.decisions import branch, is_open, leaves, on_device, rows, tensors
 from synergy.engine.recorders import Recorder, StaticBuffers
+from synergy.engine.replay import AHEAD as AT_ONCE
 from synergy.engine.replay import Replays
 from synergy.engine.waits import WaitWatch
 from synergy.memory.base import Draw
@@ -26,6 +27,7 @@ from synergy.state import same
 from synergy.types import Batch, Step
 from tests.engine.recording import Operations
 from tests.methods import normalised, small
+from tests.operations import Counted
 
 AHEAD = [name for name in METHODS if method_class(name).waits is None]
 OPTIONS = {
@@ -82,6 +84,16 @@ def test_replayed_steps_decided_ahead_give_the_same_bits(name: str, net: str, re
     assert replays.recordings, "nothing was replayed"
     for step, again in zip(expected, found, strict=True):
         assert same(step.losses, again.losses) and same(step.outputs, again.outputs)
+
+
+@pytest.mark.parametrize("name", AHEAD)
+def test_the_decisions_of_many_steps_travel_in_one_transfer(name: str) -> None:
+    method = made(name)
+    replays = Replays(method, StaticBuffers(), device=torch.device("meta"))
+    with Counted() as watch:
+        decided = replays.decide([method.only_batch_size or 6] * AT_ONCE, [None] * AT_ONCE)
+    assert len(decided) == AT_ONCE == 32 and watch.found["_to_copy"] == 1
+    assert all(row.numbers.device.type == "meta" for row in decided)
 
 
 @pytest.mark.parametrize("net", ["perceptron", "normalised"])

@@ -377,9 +377,8 @@ def test_a_learner_without_memory_for_a_recording_is_as_before_and_told_in_its_o
         try:
             other.observe(x, y)
         except TrainingError as error:
-            assert "give smaller batches" in str(error) and str(error).endswith(
-                "give eager=True, which needs less memory"
-            )
+            assert "give smaller batches" in str(error)
+            assert str(error).endswith("give eager=True, which needs less memory")
             break
         one.observe(x, y)
     else:

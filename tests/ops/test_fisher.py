@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from synergy.engine.waits import WaitWatch
 from synergy.nets.resnet import ResNet18
 from synergy.ops import layer_rules
 from synergy.ops.fisher import fisher_diagonal
 from synergy.ops.layer_rules import gram_is_cheaper
+from synergy.types import Step
+from tests.engine.recording import Operations
 from tests.oracles.fisher import filter_means, fisher_one_by_one
 
 CLASSES = 4
@@ -278,6 +283,61 @@ def test_an_accelerator_launches_a_few_hundred_operations() -> None:
     with Counting() as counting:
         fisher_diagonal(net, *samples((6, 3, 32, 32)), filter_means=True)
     assert counting.launched <= 650
+
+
+@pytest.mark.usefixtures("few_launches")
+def test_an_accelerators_pass_waits_for_nothing_and_can_be_recorded() -> None:
+    net = ResNet18(CLASSES, 4, generator=torch.Generator().manual_seed(0))
+    (inputs, labels), other = samples((6, 3, 32, 32)), samples((6, 3, 32, 32), seed=2)
+    inputs = inputs.float()
+
+    def taken() -> Step:
+        return Step({str(n): part for n, part in enumerate(fisher_diagonal(net, inputs, labels, filter_means=True))})
+
+    with WaitWatch() as watch:
+        taken()
+    assert watch.found == []
+    play = Operations().record(taken)
+    play()
+    inputs.copy_(other[0])
+    labels.copy_(other[1])
+    replayed = [part.clone() for part in play().losses.values()]
+    assert all(map(torch.equal, replayed, taken().losses.values()))
+
+
+class Held(TorchDispatchMode):
+    """Knows how many bytes of tensors that were made within are held at most at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() not in given:
+                storage = leaf.untyped_storage()
+                self._add(storage.nbytes())
+                weakref.finalize(storage, self._add, -storage.nbytes())
+        return result
+
+    def _add(self, size: int) -> None:
+        self.now += size
+        self.most = max(self.most, self.now)
+
+
+@pytest.mark.usefixtures("few_launches")
+@pytest.mark.parametrize(("memory_mb", "n"), [(16, 48), (64, 128)])
+def test_an_accelerators_pass_uses_its_memory_and_half_as_much_again_at_most(memory_mb: int, n: int) -> None:
+    net = ResNet18(CLASSES, 16, generator=torch.Generator().manual_seed(0))
+    inputs, labels = samples((n, 3, 32, 32))
+    inputs = inputs.float()
+    with Held() as held:
+        fisher_diagonal(net, inputs, labels, filter_means=True, memory_mb=memory_mb)
+    assert 0.8 * memory_mb < held.most / 2**20 < 1.5 * memory_mb
 
 
 @pytest.mark.usefixtures("few_launches")

@@ -1,4 +1,4 @@
-"""`synergy run` where steps are replayed, as on CUDA: without a word, until `--eager`, a reason against it, or Ctrl-C."""
+"""Replayed steps in `synergy run`, as on CUDA: without a word, with Ctrl-C, with `--eager`, and where none can be."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from synergy.types import Step
 from tests.commands import Outcome, call, run
 from tests.engine.recording import Operations
 
-OPTIONS = "--buffer_size 40 --n_epochs 1 --max_tasks 2 --checkpoint_every 10 --fisher_update_freq 0.3".split()
+OPTIONS = ("--buffer_size", 40, "--max_tasks", 2, "--checkpoint_every", 10, "--fisher_update_freq", 0.3)
 
 
 class Watched(Operations):
