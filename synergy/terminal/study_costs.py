@@ -12,16 +12,17 @@ from synergy.terminal.output import say
 def tell(there: Left, places: int) -> int:
     """List the runs that are left with their cost. Returns the exit code."""
     runs = [each.run for each in there.todo]
-    costs = estimated(runs)
+    if not runs:
+        say("\nno run is left; nothing was run")
+        return 0
+    at_once = min(places, len(runs))
+    estimate = estimated(runs, at_once)
     rows = [["run", "state", "steps", "time"]]
-    for standing, cost in zip(there.todo, costs, strict=True):
+    for standing, cost in zip(there.todo, estimate.runs, strict=True):
         state = "new" if standing.state == "missing" else f"{standing.state}, goes on"
         rows.append([standing.run.name, state, str(cost.steps), duration(cost.seconds)])
-    if runs:
-        say(screen.table(rows))
-    total = sum(cost.seconds for cost in costs)
-    at_once = max(1, min(places, len(runs)))
-    time = duration(total / at_once)
+    say(screen.table(rows))
+    time = duration(estimate.seconds(at_once))
     say(f"\n{counted(len(runs), 'run')} would take about {time}, {at_once} at once; nothing was run")
     return 0
 

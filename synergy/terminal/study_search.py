@@ -54,18 +54,19 @@ def _open(targets: tuple[Target, ...], request: Request) -> None:
 
 def _costs(targets: tuple[Target, ...], places: int) -> int:
     """Say how long the trials would take if none is pruned. Returns the exit code."""
-    from synergy.studies.costs import measured
+    from synergy.studies.costs import estimated
     from synergy.terminal import screen
     from synergy.terminal.study_costs import duration
 
-    rows, total = [["search", "runs", "time of each"]], 0.0
-    for target in targets:
-        runs = target.search.trials * len(target.seeds)
-        cost = measured(target.run(0, {}, target.seeds[0]).config)
-        rows.append([target.name, str(runs), duration(cost.seconds)])
-        total += runs * cost.seconds
+    estimate = estimated([target.run(0, {}, target.seeds[0]) for target in targets], places)
+    rows, runs = [["search", "runs", "time of each"]], []
+    for target, cost in zip(targets, estimate.runs, strict=True):
+        of_target = target.search.trials * len(target.seeds)
+        rows.append([target.name, str(of_target), duration(cost.seconds)])
+        runs += [cost] * of_target
     say(screen.table(rows))
-    say(f"\nat most about {duration(total / places)}, {places} at once; nothing was run")
+    time = duration(replace(estimate, runs=tuple(runs)).seconds(places))
+    say(f"\nat most about {time}, {places} at once; nothing was run")
     return 0
 
 
