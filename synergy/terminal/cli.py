@@ -1,4 +1,4 @@
-"""The command line: `synergy run | resume | study | list | report`. A mistake ends in one line and an exit code."""
+"""The command line: `synergy COMMAND`. A mistake ends in one line and an exit code."""
 
 from __future__ import annotations
 
@@ -21,20 +21,24 @@ USAGE_EXIT = 2
 DESCRIPTION = """\
 Continual learning: SYNERgy, its baselines and its benchmarks.
 
-  synergy run --dataset rot-digits --model synergy --buffer_size 200 --load_best_args
-                                                       train and evaluate (no data needed for *-digits)
-  synergy resume RUN                                   go on with a run that was stopped
+  synergy run --dataset NAME --model NAME   train and evaluate
+  synergy resume RUN                        go on with a run that was stopped
   synergy study --models A,B --datasets C,D --seeds 0-2 --output_dir S
-                                                       many runs; goes on where it was stopped
-  synergy list                                         methods, scenarios, networks and tuned values
-  synergy show NAME                                    what one of them is: rule, options, tuned values
-  synergy check FILE.py:CLASS                          try the contract of a class of your own
-  synergy report RUN [RUN ...]                         compare runs, draw a picture
-  synergy analyse NAME RUN [RUN ...]                   look into what a run has learned
-  synergy verify RUN                                   run a record again, compare bit by bit
-  synergy reproduce TABLE                              make a published table again, beside its numbers
-  synergy doctor                                       is everything here that a run needs?
-  synergy completion SHELL                             a script with which the shell completes all this
+                                            many runs; goes on where it stopped
+  synergy list                              names, and which have tuned values
+  synergy show NAME                         what one is: rule, options, values
+  synergy check FILE.py:CLASS               try the contract of your own class
+  synergy report RUN [RUN ...]              compare runs, draw a picture
+  synergy analyse NAME RUN [RUN ...]        look into what a run has learned
+  synergy verify RUN                        run a record again, compare the bits
+  synergy reproduce TABLE                   make a published table again
+  synergy doctor                            is everything here that a run needs?
+  synergy completion SHELL                  complete all this with Tab
+
+A first run, which needs no data:
+
+  synergy run --dataset rot-digits --model synergy --buffer_size 200 \\
+              --load_best_args
 """
 
 

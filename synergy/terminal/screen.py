@@ -22,6 +22,8 @@ LEAST_WIDTH = 40
 """Columns that a table takes at least; a narrower terminal breaks its lines."""
 LEAST_CELL = 10
 """Columns that a cell of text takes at least."""
+LEAST_TEXT = 30
+"""Columns for the sentences at the end of a row, where a column before them can be left out instead."""
 
 
 def is_terminal() -> bool:
@@ -77,6 +79,21 @@ def table(rows: Sequence[Sequence[str]], headings: int = 1, styles: Sequence[str
     """
     shown = rich_console()
     return plain(rows, headings) if shown is None else rendered(shown, _rich(rows, headings, styles, keep, shown.width))
+
+
+def narrowed(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Rows without the columns that the terminal has no room for, so that the sentence at the end of each has some.
+
+    Columns before the last one go, from the right. The first one stays.
+    """
+    kept = [list(row) for row in rows]
+    while len(kept[0]) > 2:
+        *names, _ = zip(*kept, strict=True)
+        if sum(max(map(len, column)) + 2 for column in names) + LEAST_TEXT + 2 <= (columns() or 80):
+            break
+        for row in kept:
+            del row[-2]
+    return kept
 
 
 def plain(rows: Sequence[Sequence[str]], headings: int = 1) -> str:

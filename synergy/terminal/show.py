@@ -60,8 +60,7 @@ def _either(command: str, arguments: list[str]) -> int:
 def _list_all() -> None:
     for title, flag, registry in KINDS:
         rows = catalogue.rows(registry)
-        if screen.rich_console() is None:
-            rows = [row[:-1] for row in rows]
+        rows = [row[:-1] for row in rows] if screen.rich_console() is None else screen.narrowed(rows)
         say(f"{screen.heading(f'{title} ({flag})')}\n{screen.table(rows)}\n")
     say(f"{screen.heading('Tuned values (--load_best_args)')}\n{screen.table(_tuned_values())}")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from synergy.scenarios import SCENARIOS
 from synergy.terminal import screen
 from tests.commands import BRIEF, call, run
 from tests.disk.test_files import posix
@@ -30,6 +31,15 @@ def test_no_line_is_wider_than_the_terminal(tmp_path: Path, columns: int, argume
 def test_the_list_in_a_terminal_says_what_methods_do(tmp_path: Path) -> None:
     words = " ".join(" ".join(lines(in_terminal(["list"], 100, tmp_path))).split())
     assert "what it does" in words and "Learn from the stream alone, and forget." in words
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_narrow_list_leaves_columns_out_and_breaks_no_name(tmp_path: Path, width: int) -> None:
+    shown = lines(in_terminal(["list"], width, tmp_path))
+    (head,) = (line for line in shown if line.split()[:1] == ["scenario"])
+    assert ("network" in head) == (width == 120)
+    names = {line.split()[0] for line in shown if line.strip()}
+    assert {"method", *SCENARIOS} <= names
 
 
 @pytest.mark.parametrize(
