@@ -79,6 +79,7 @@ assert main(["report", "runs"]) == 0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="of another system")
 def test_a_run_in_a_locale_of_ascii_is_read_everywhere(tmp_path: Path) -> None:
     environment = {**os.environ, **ASCII, "PYTHONPATH": str(ROOT)}

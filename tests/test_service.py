@@ -538,6 +538,7 @@ def test_labels_are_limited(folder: Path) -> None:
 # Connections
 
 
+@pytest.mark.slow
 def test_silent_connections_are_closed_and_shut_nobody_out(running: Process) -> None:
     """As many as may be open at a time; some of them say a little now and then, but never a whole request."""
     idle = [socket.create_connection(("127.0.0.1", running.port), PATIENCE) for _ in range(module.CONNECTIONS)]
@@ -569,6 +570,7 @@ def answered(process: Process) -> int:
         connection.close()
 
 
+@pytest.mark.slow
 def test_a_connection_may_be_used_again_and_again(running: Process) -> None:
     """Longer than a silent one may be open."""
     connection = running.connection()

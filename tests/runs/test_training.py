@@ -412,6 +412,7 @@ class Slow(Listener):
         time.sleep(0.5)
 
 
+@pytest.mark.slow
 def test_neither_a_checkpoint_nor_an_evaluation_counts_as_training() -> None:
     saved: list[float] = []
     loop, _ = training(

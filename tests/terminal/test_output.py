@@ -104,6 +104,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, s
 REASONS = {"closed": "Bad file descriptor", "full": "No space left", "gone": "Broken pipe", "hung up": "Input/output"}
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("out", OUTPUTS)
 def test_a_run_goes_on_without_its_output(

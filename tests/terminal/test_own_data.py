@@ -7,7 +7,9 @@ import os
 from contextlib import nullcontext
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import csv, parquet
 
 from synergy.runs import records
 from synergy.terminal import commands
@@ -25,6 +27,14 @@ def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SYNERGY_CACHE", str(tmp_path / "cache"))
     own_images.stripes(Path("bars"), {"low": 20, "middle": 20, "high": 20})
+
+
+def points() -> None:
+    """The same rows as `points.csv` and `points.parquet`."""
+    rows = [(number % 7, number % 4, "red" if number % 4 < 2 else "blue", number % 2) for number in range(120)]
+    table = pyarrow.table(dict(zip(("a", "b", "colour", "when"), map(list, zip(*rows, strict=True)), strict=True)))
+    csv.write_csv(table, "points.csv")
+    parquet.write_table(table.select(["a", "b", "colour"]), "points.parquet")
 
 
 def refused(outcome: Outcome, *parts: str) -> None:
@@ -59,15 +69,33 @@ def test_a_run_names_classes_and_data() -> None:
     assert "identical to the bit" in call("verify", f"runs/{record.run_id}").out
 
 
-def test_a_run_that_was_stopped_goes_on_from_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert call(*RUN, "split:bars", *SMALL, "--experiment_id", "whole").code == 0
-    stopped(*RUN, "split:bars", *SMALL)
+@pytest.mark.parametrize(
+    "data",
+    [
+        ("split:bars",),
+        ("split:bars", "--blur", 0.2),
+        ("split:bars", "--drift", 1),
+        ("split:points.csv", "--label", "colour"),
+        ("split:points.csv", "--label", "colour", "--domains", "when"),
+        ("split:points.parquet",),
+        pytest.param(("split:hf:bars",), marks=pytest.mark.slow),  # datasets takes seconds to load
+    ],
+    ids=lambda data: " ".join(map(str, data)),
+)
+def test_a_run_that_was_stopped_goes_on_from_another_folder(
+    data: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points()
+    assert call(*RUN, *data, *SMALL, "--experiment_id", "whole").code == 0
+    stopped(*RUN, *data, *SMALL)
     Path("elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
     resumed = call("resume", "../runs/stopped")
     assert (resumed.code, resumed.err) == (0, "")
     one, other = (records.read(Path("../runs") / name) for name in ("whole", "stopped"))
     assert one.accuracies == other.accuracies and one.source == other.source
+    report = call("report", "../runs/stopped")
+    assert report.code == 0 and f"er on {data[0]}, seed 0" in report.out
 
 
 def test_data_that_changed_are_refused() -> None:
@@ -81,8 +109,7 @@ def test_data_that_changed_are_refused() -> None:
 
 
 def test_rows_of_a_table_are_learned() -> None:
-    rows = [f"{number % 7},{number % 4},{'red' if number % 4 < 2 else 'blue'},{number % 2}" for number in range(120)]
-    Path("points.csv").write_text("\n".join(["a,b,colour,when", *rows]) + "\n")
+    points()
     flags = ("--label", "colour", "--n_tasks", 2, "--class_order", "red,blue")
     outcome = call("run", "--model", "synergy", "--dataset", "split:points.csv", *SMALL, *flags)
     assert (outcome.code, outcome.err) == (0, "")
@@ -95,15 +122,6 @@ def test_rows_of_a_table_are_learned() -> None:
     assert "protocol     domain-IL" in outcome.out
     refused_here = call(*RUN, "split:points.csv", *SMALL, "--label", "color")
     assert refused_here.code == 2 and "'color'; did you mean 'colour'?" in refused_here.err
-
-
-@pytest.mark.slow
-def test_a_data_set_of_datasets_is_learned() -> None:
-    stopped(*RUN, "split:hf:bars", *SMALL)
-    resumed = call("resume", "runs/stopped")
-    assert (resumed.code, resumed.err) == (0, "")
-    (record,) = records.read_all(Path("runs"))
-    assert record.source["classes"] == ["high", "low", "middle"]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +143,7 @@ def test_a_drift_has_no_boundaries() -> None:
     assert outcome.code == 2 and outcome.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_study_over_own_data() -> None:
     lists = ("--models", "er,sgd", "--seeds", "0-1", "--output_dir", "S", "--n_epochs", 1, "--net", "mlp")
     outcome = call("study", "--datasets", "split:bars", *lists, "--n_tasks", 3, "--jobs", 1)

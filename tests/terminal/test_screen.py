@@ -95,6 +95,7 @@ def test_headings_break_into_lines_before_numbers_do(monkeypatch: pytest.MonkeyP
     assert re.search(r"average over time +100.00 +-$", shown[-1])
 
 
+@pytest.mark.slow
 def test_a_run_in_a_terminal_has_a_row_with_a_bar_for_each_task_and_says_what_is_left(tmp_path: Path) -> None:
     flags = ["--dataset", "seq-digits", "--model", "synergy", "--max_tasks", "3", "--output_dir", str(tmp_path)]
     written = in_terminal(["run", *flags], 80, tmp_path)
@@ -113,6 +114,7 @@ def test_the_same_run_into_a_pipe_is_plain(tmp_path: Path) -> None:
     assert "task 1/2  class-IL: working " in outcome.out
 
 
+@pytest.mark.slow
 def test_a_report_fits_the_terminal(tmp_path: Path) -> None:
     for seed in (0, 1):
         assert run(tmp_path / "runs", "rot-digits", "er", "--max_steps_per_task", 2, "--seed", seed).code == 0

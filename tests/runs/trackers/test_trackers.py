@@ -150,6 +150,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_an_installed_package_adds_a_tracker(tmp_path: Path, own: Path) -> None:
     info = tmp_path / "lab-1.0.dist-info"
     info.mkdir()
@@ -178,6 +179,7 @@ assert not {"mlflow", "wandb", "tensorboard"} & sys.modules.keys()
 """
 
 
+@pytest.mark.slow
 def test_no_tracker_is_imported_unless_it_is_asked_for(tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
     command = [sys.executable, "-c", UNASKED]
