@@ -123,7 +123,7 @@ def test_labels_from_arrow_are_learned_as_the_same_numbers() -> None:
     assert sorted(learner.classes) == [0, 1]  # type: ignore[type-var]  # whole numbers
 
 
-MISSING = [None, math.nan, np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), (1, None), pa.scalar(None)]
+MISSING = [None, math.nan, np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT", "ns"), (1, None), pa.scalar(None)]
 
 
 @pytest.mark.parametrize("label", MISSING, ids=repr)
