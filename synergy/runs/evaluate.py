@@ -144,11 +144,19 @@ def _tally(scores: Tensor, labels: Tensor) -> Tensor:
     confidence, predicted = answered(scores)
     correct = (predicted == labels).to(confidence.dtype)
     values = torch.stack([torch.ones_like(correct), correct, confidence])
-    bins = confidence_bin(confidence)
-    tally = values.new_zeros(3, scores.shape[1] + CALIBRATION_BINS)
-    tally.index_add_(1, labels, values)
-    tally.index_add_(1, bins + scores.shape[1], values)
-    return tally
+    add = added_by_columns if scores.device.type == "cpu" else added_in_one_product
+    by_class = add(values, labels, scores.shape[1])
+    return torch.cat([by_class, add(values, confidence_bin(confidence), CALIBRATION_BINS)], 1)
+
+
+def added_by_columns(values: Tensor, columns: Tensor, n: int) -> Tensor:
+    """The sums over all samples of a column: `[3, B]`, and the column of each sample, `int64 [B]` -> `[3, n]`."""
+    return values.new_zeros(len(values), n).index_add_(1, columns, values)
+
+
+def added_in_one_product(values: Tensor, columns: Tensor, n: int) -> Tensor:
+    """The same for an accelerator, which would add the samples of a column in another order each time."""
+    return values @ (columns[:, None] == torch.arange(n, device=columns.device)).to(values.dtype)
 
 
 def _evaluation(tallies: Tensor) -> Evaluation:

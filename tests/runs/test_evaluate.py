@@ -15,7 +15,14 @@ from torch import Tensor
 
 from synergy.data.view import ImageView
 from synergy.runs import evaluate as evaluate_module
-from synergy.runs.evaluate import CALIBRATION_BINS, Evaluation, batch_size, evaluate
+from synergy.runs.evaluate import (
+    CALIBRATION_BINS,
+    Evaluation,
+    added_by_columns,
+    added_in_one_product,
+    batch_size,
+    evaluate,
+)
 from synergy.types import ProtocolName, Split
 
 PLAIN = ImageView(dtype=torch.float64)
@@ -182,6 +189,17 @@ def test_predictors_see_the_plain_view() -> None:
 
 def test_nothing_to_evaluate() -> None:
     assert evaluate({}, splits_of([[0]], [(0,)]), PLAIN, ("general",)) == {}
+
+
+@given(st.integers(0, 2**32), st.integers(1, 60), st.integers(1, 9))
+def test_an_accelerator_adds_up_the_same(seed: int, samples: int, n: int) -> None:
+    """In one product, whose order repeats: `index_add_` on CUDA adds in any order."""
+    rng = np.random.default_rng(seed)
+    confidence, columns = torch.from_numpy(rng.random(samples)), torch.from_numpy(rng.integers(0, n, samples))
+    values = torch.stack([torch.ones_like(confidence), (confidence > 0.5).double(), confidence])
+    one, other = added_by_columns(values, columns, n), added_in_one_product(values, columns, n)
+    assert torch.equal(one[:2], other[:2])
+    torch.testing.assert_close(one[2], other[2], rtol=1e-13, atol=1e-13)
 
 
 def test_an_accelerator_answers_many_samples_at_once() -> None:
