@@ -1,21 +1,32 @@
 """Everything that only a GPU can show, in parts of at most nine minutes, for a machine at hand for minutes only.
 
-    python benchmarks/cuda_full.py --out records --parts parity replay sync          # about 3 minutes
+    python benchmarks/cuda_full.py --out records --parts parity replay methods sync  # about 6 minutes
     python benchmarks/cuda_full.py --out records --parts step fisher                 # about 5 minutes
     SYNERGY_DATA=folder python benchmarks/cuda_full.py --out records --parts run  # 8 minutes of the plan, in its order
     SYNERGY_DATA=folder python benchmarks/cuda_full.py --out records --parts run --runs seq-cifar10:clser:500:0
     python benchmarks/cuda_full.py --out records --device cpu --tiny                 # does it run at all
 
-- `parity` (1 minute): SYNERgy in float64 on the device and on the CPU; weights and Fisher differ by at most 1e-9.
-- `replay` (1 minute): replayed steps give the bits of steps computed anew, in every precision.
-- `sync` (1 minute): steps during which any wait for the device is an error.
+- `parity` (1 minute): SYNERGy in float64. Weights and Fisher information after three steps on the device differ from
+  those on the CPU by at most 1e-9, and a Fisher pass on the device from one sample at a time there.
+- `replay` (1 minute): replayed steps of SYNERGy, with an MLP and a ResNet-18, give the bits of steps computed anew, in
+  every precision.
+- `methods` (3 minutes): runs on the digits, replayed, give the bits of runs computed anew: every method whose steps can
+  be replayed, in `tf32` and `bf16`; two of them with dropout, and stopped and resumed on the way.
+- `sync` (1 minute): steps, computed anew and replayed, during which any wait for the device is an error.
 - `step` (4 minutes): a step computed anew, the same replayed, how long the device is busy and with how many operations,
   and the floor: the convolutions alone.
 - `fisher` (1 minute): a Fisher pass over 500 samples, likewise.
 - `run` (as long as `--minutes`, 8 by default): whole runs, `scenario:method:buffer:seed[:option=value]`, by default
   `PLAN` in its order. A run that is not done by then is stopped with a checkpoint in `--out`. It goes on from that at
-  the next call, on this machine or the next; one that is finished is left as it is. `mean-er` is SYNERgy without
-  consolidation.
+  the next call, on this machine or the next; one that is finished is left as it is. `mean-er` is SYNERGy without
+  consolidation. seq-cifar100 has the values of seq-cifar10: for its five tasks accuracies are published, and no values.
+
+From one machine to the next goes the folder `--out`. A run keeps one checkpoint; with a ResNet-18 that of CLS-ER or
+SYNERGy has 135 MB, that of ER or DER++ 45 MB. Where only small files can travel, cut the folder into pieces:
+
+    tar c records | split -b 15M - piece.                         # here
+    cat piece.* | tar x                                           # there
+    tar cz --exclude checkpoint records > records.tar.gz          # what is to be kept of finished runs
 
 The parts exit with an error if what they check does not hold. The times of the parts are estimates: no GPU has run this
 script in its present form.
@@ -27,9 +38,11 @@ import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +52,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synergy.data.view import CIFAR, ImageView
-from synergy.decisions import rows
 from synergy.device import device_name, exactness
-from synergy.engine.recorders import CudaGraphs, Recorder, StaticBuffers
+from synergy.engine.recorders import CudaGraphs, Play, Recorder, StaticBuffers
 from synergy.engine.worker import Means, Worker
+from synergy.errors import UsageError
 from synergy.memory.store import Samples
+from synergy.methods import METHODS, method_class
 from synergy.methods.base import Setting
 from synergy.methods.synergy import Synergy, SynergyConfig
 from synergy.nets.mlp import MLP
@@ -56,17 +70,19 @@ from synergy.runs.prepare import prepare
 from synergy.runs.records import RECORD_NAME, read
 from synergy.runs.resume import resume
 from synergy.runs.session import execute
-from synergy.state import same
+from synergy.runs.training import Stopped, Training
+from synergy.state import State, same
 from synergy.terminal.console import closing
-from synergy.types import Batch, Step
+from synergy.types import Step
 
 BOUND = 1e-9
-"""Largest relative difference between devices in float64."""
+"""Largest relative difference in float64, between devices and between ways to compute."""
 PRECISIONS = ("fp32", "tf32", "bf16")
 TINY = {"max_tasks": 2, "max_steps_per_task": 3}
 CHECKPOINT_EVERY = 2000
 SEEDS = (0, 1, 2)
 PLAN = (
+    "rot-mnist:synergy:500:0",
     *(
         f"seq-cifar10:{method}:500:{seed}"
         for seed in SEEDS
@@ -81,7 +97,7 @@ PLAN = (
     ),
     *(f"seq-cifar100:clser:500:{seed}:n_tasks=5" for seed in SEEDS),
 )
-"""Whole runs whose accuracy is published, those first that decide most."""
+"""Whole runs: a short one for its time, then those whose accuracy is published, first what decides most."""
 WITHOUT_CONSOLIDATION = {"penalty_weight": 0.0, "fisher_update_freq": 0.0}
 VALUES_OF = {"seq-cifar100": "seq-cifar10"}
 """Scenarios without tuned values, and those whose values they take."""
@@ -142,10 +158,15 @@ class Bench:
         raw = torch.randint(0, 256, (n, *self.shape), dtype=torch.uint8, generator=generator)
         return raw.to(self.device), torch.randint(0, 10, (n,), generator=generator).to(self.device)
 
+    @cached_property
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """The stream batch of every step."""
+        return self.samples(1, self.size)
+
     def learn(self, worker: Worker, steps: int) -> Step:
         """Steps as a run takes them: decided together where that is possible."""
         rng = np.random.default_rng(0)
-        raw, labels = self.samples(1, self.size)
+        raw, labels = self.batch
         for start in range(0, steps, worker.reach):
             count = min(worker.reach, steps - start)
             draws = [self.view.decide(self.size, rng) for _ in range(count)]
@@ -154,9 +175,28 @@ class Bench:
         return step
 
 
-def recorder_of(device: torch.device) -> Recorder:
+class Counted:
+    """A recorder that counts its recordings.
+
+    Args:
+        recorder: makes them.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.made = 0
+
+    def warming(self) -> AbstractContextManager[object]:
+        return self._recorder.warming()
+
+    def record(self, compute: Play) -> Play:
+        self.made += 1
+        return self._recorder.record(compute)
+
+
+def recorder_of(device: torch.device) -> Counted:
     """A recorder of graphs; on the CPU static buffers alone."""
-    return CudaGraphs(device) if device.type == "cuda" else StaticBuffers()
+    return Counted(CudaGraphs(device) if device.type == "cuda" else StaticBuffers())
 
 
 def wait(device: torch.device) -> None:
@@ -192,7 +232,7 @@ def busy(device: torch.device, work: Callable[[], object]) -> str:
 
 
 def parity(device: torch.device, tiny: bool) -> None:
-    """Weights and Fisher after a few steps in float64, on the device and on the CPU."""
+    """Weights and Fisher after a few steps in float64, on the device and on the CPU; a pass against single samples."""
     found = []
     for each in (torch.device("cpu"), device):
         bench = Bench(each, "resnet", True, torch.float64, fisher=1.0)
@@ -203,10 +243,38 @@ def parity(device: torch.device, tiny: bool) -> None:
         assert isinstance(method, Synergy) and method.fisher.is_set
         found.append([vector.cpu() for vector in (method.theta.values, method.phi.values, method.fisher.values)])
     for name, mine, theirs in zip(("working", "semantic", "fisher"), *found, strict=True):
-        difference = float((mine - theirs).norm() / mine.norm())
-        print(f"  {name}: relative difference {difference:.1e}, allowed {BOUND:.0e}")
-        if not difference <= BOUND:
-            raise SystemExit(f"{name} differs too much between {device.type} and cpu")
+        must_agree(f"{name}, cpu and {device.type}", mine, theirs)
+    net, (raw, labels) = bench.net("net"), bench.samples(0, bench.memory)
+    inputs = bench.view.plain(raw)
+    with exactness("fp32"):
+        passes = fisher_diagonal(net, inputs, labels, filter_means=True), fisher_one_by_one(net, inputs, labels)
+    together, alone = (torch.cat([part.flatten() for part in each]) for each in passes)
+    must_agree("a Fisher pass, together and one by one", together, alone)
+
+
+def must_agree(what: str, one: Tensor, other: Tensor) -> None:
+    """Print how much two vectors differ; an error if that is too much."""
+    difference = float((one - other).norm() / one.norm())
+    print(f"  {what}: relative difference {difference:.1e}, allowed {BOUND:.0e}")
+    if not difference <= BOUND:
+        raise SystemExit(f"{what}: they differ too much")
+
+
+def fisher_one_by_one(net: nn.Module, inputs: Tensor, labels: Tensor) -> list[Tensor]:
+    """The Fisher information by its definition, one sample after the other, each normalised by its own statistics.
+
+    Returns:
+        As `fisher_diagonal`, with filter means.
+    """
+    net = deepcopy(net).train()
+    parameters = list(net.parameters())
+    total = [torch.zeros_like(parameter) for parameter in parameters]
+    for x, y in zip(inputs.split(1), labels.tolist(), strict=True):
+        log_likelihood = F.log_softmax(net(x), 1)[0, y]
+        grads = torch.autograd.grad(log_likelihood, parameters)
+        for part, grad in zip(total, grads, strict=True):
+            part += log_likelihood.detach().exp() * grad.square() / len(inputs)
+    return [part.mean((1, 2, 3), keepdim=True) if part.dim() == 4 else part for part in total]
 
 
 def replay(device: torch.device, tiny: bool) -> None:
@@ -220,39 +288,124 @@ def replay(device: torch.device, tiny: bool) -> None:
             states.append(worker.state_dict())
             if recorder is not None:
                 assert worker.replays is not None
-                refusal = worker.replays.refusal
-                print(f"  {kind} {precision}: {worker.replays.recordings} kinds of steps recorded")
-                if refusal is not None or not worker.replays.recordings:
-                    raise SystemExit(f"{kind} {precision}: nothing was replayed ({refusal})")
+                must_have_recorded(f"{kind} {precision}", worker, recorder)
         if not same(*states):
             raise SystemExit(f"{kind} {precision}: replayed steps gave other bits")
 
 
+def must_have_recorded(what: str, worker: Worker, recorder: Counted) -> None:
+    """Print how many kinds of steps were recorded; an error if some could not be, or none were."""
+    assert worker.replays is not None, "it was given a recorder"
+    refusal = worker.replays.refusal
+    print(f"  {what}: recordings: {recorder.made}", flush=True)
+    if refusal is not None or not recorder.made:
+        raise SystemExit(f"{what}: not replayed ({refusal})")
+
+
+class Dropping(nn.Sequential):
+    """A perceptron with dropout.
+
+    Args:
+        shape: of a sample.
+        n_classes: outputs.
+    """
+
+    def __init__(self, shape: tuple[int, ...], n_classes: int) -> None:
+        size = int(np.prod(shape))
+        super().__init__(nn.Flatten(), nn.Linear(size, 50), nn.ReLU(), nn.Dropout(0.3), nn.Linear(50, n_classes))
+
+
+def methods(device: torch.device, tiny: bool) -> None:
+    """The state after runs computed anew and replayed, bit by bit: every method that can be replayed."""
+    names = [name for name in METHODS if method_class(name).waits is None]
+    usual = [DigitsRun(device, name, precision, tiny) for name in names for precision in ("tf32", "bf16")]
+    for run in (*usual, *(DigitsRun(device, name, "tf32", tiny, dropout=True) for name in ("er", "synergy"))):
+        recorder = recorder_of(device)
+        anew, replayed = run.ended(None), run.ended(recorder, stop_after=13 if run.dropout else None)
+        must_have_recorded(f"{run}", replayed.worker, recorder)
+        if not same(*(_without_times(each.state_dict()) for each in (anew, replayed))):
+            raise SystemExit(f"{run}: the replayed run ended with other bits")
+
+
+@dataclass(frozen=True)
+class DigitsRun:
+    """Two short tasks of split digits.
+
+    Attributes:
+        device: of the run.
+        name: of the method.
+        precision: "fp32", "tf32" or "bf16".
+        tiny: even shorter.
+        dropout: with a network that draws.
+    """
+
+    device: torch.device
+    name: str
+    precision: str
+    tiny: bool
+    dropout: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.precision}{', dropout, stopped and resumed' * self.dropout}"
+
+    def training(self, recorder: Recorder | None) -> Training:
+        """Before its first step; replayed with a recorder, otherwise computed anew."""
+        kind, net = method_class(self.name), {"net": f"{__file__}:Dropping"} if self.dropout else {}
+        own = {"ema_update_freq": 0.5, "fisher_update_freq": 0.2, "buffer_size": 40, "minibatch_size": 16}
+        given = {
+            **{option: value for option, value in own.items() if option in kind.Config.names()},
+            "batch_size": kind.only_batch_size or 16,
+            "n_epochs": 4,
+            "max_tasks": 2,
+            "max_steps_per_task": 20 if self.tiny else 60,
+            "device": self.device.type,
+            "precision": self.precision,
+            "eager": recorder is None,
+        }
+        prepared = prepare(build("seq-digits", self.name, given | net))
+        worker = Worker(prepared.method, prepared.worker.means, draws=self.dropout, recorder=recorder)
+        return Training(worker, prepared.scenario, prepared.schedule, seed=0)
+
+    def ended(self, recorder: Recorder | None, stop_after: int | None = None) -> Training:
+        """At its end. After `stop_after` steps another one goes on from its state."""
+        loop = self.training(recorder)
+        loop.should_stop = lambda: stop_after is not None and loop.steps >= stop_after
+        with exactness(self.precision):
+            try:
+                loop.run()
+            except Stopped:
+                first, loop = loop, self.training(recorder)
+                loop.load_state_dict(first.state_dict())
+                loop.run()
+        return loop
+
+
+def _without_times(state: State) -> State:
+    return {name: value for name, value in state.items() if name not in ("train_s", "evaluate_s")}
+
+
 def sync(device: torch.device, tiny: bool) -> None:
-    """Steps, eager and replayed, in which a wait for the device is an error (on CUDA; elsewhere they only run)."""
-    cuda = device.type == "cuda"
-    bench = Bench(device, "resnet", tiny, fisher=1.0)
-    raw, labels = bench.samples(1, bench.size)
-    method = bench.worker("fp32", None).method
-    decided = [method.decide(bench.size) for _ in range(5)]
-    batch = Batch(raw, bench.view.plain(raw), labels)
-    for now in decided[:2]:
-        method.compute(batch, on(now, device))
-    placed = [on(now, device) for now in decided[2:]]
-    if cuda:
+    """Steps, computed anew and replayed, in which a wait for a CUDA device is an error."""
+    for name, recorder in (("computed anew", None), ("replayed", recorder_of(device))):
+        bench = Bench(device, "resnet", tiny, fisher=1.0)
+        worker = bench.worker("fp32", recorder)
+        bench.learn(worker, 8)
+        with without_waits(device):
+            bench.learn(worker, 8)
+        wait(device)
+        print(f"  8 steps {name} without a wait")
+
+
+@contextmanager
+def without_waits(device: torch.device) -> Iterator[None]:
+    """Within, a wait for a CUDA device is an error."""
+    if device.type == "cuda":
         torch.cuda.set_sync_debug_mode("error")
-    for now in placed:
-        method.compute(batch, now)
-    if cuda:
-        torch.cuda.set_sync_debug_mode("default")
-    wait(device)
-    print("  3 steps without a wait")
-
-
-def on(decided: Any, device: torch.device) -> Any:
-    """Decisions on the device."""
-    (row,) = rows([decided], device)
-    return row.on_device()
+    try:
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def step(device: torch.device, tiny: bool) -> None:
@@ -351,8 +504,29 @@ def _fisher_pass(bench: Bench, net: nn.Module, raw: Tensor, labels: Tensor) -> S
     return Step({"loss": squares[0].sum()})
 
 
-def whole_run(device: torch.device, tiny: bool, out: Path, described: str, deadline: float) -> None:
-    """A run with tuned values, from its checkpoint if there is one, until it is done or the time is over."""
+def whole_runs(device: torch.device, tiny: bool, out: Path, runs: Sequence[str], minutes: float) -> None:
+    """Runs one after the other, until all are done or the time is over; at the end an error names those that failed."""
+    deadline = time.monotonic() + 60 * minutes
+    failed = []
+    for number, described in enumerate(runs):
+        if number == 0 or time.monotonic() < deadline:
+            try:
+                complaint = whole_run(device, tiny, out, described, deadline)
+            except UsageError as error:  # such as missing data; other runs may have theirs
+                complaint = str(error)
+            if complaint is not None:
+                print(f"  {described}: {complaint}", flush=True)
+                failed.append(described)
+    if failed:
+        raise SystemExit(f"failed: {' '.join(failed)}")
+
+
+def whole_run(device: torch.device, tiny: bool, out: Path, described: str, deadline: float) -> str | None:
+    """A run with tuned values, from its checkpoint if there is one, until it is done or the time is over.
+
+    Returns:
+        Why it failed; None if it did not.
+    """
     name = described.replace(":", "-").replace("=", "-")
     folder = out / name
 
@@ -361,7 +535,7 @@ def whole_run(device: torch.device, tiny: bool, out: Path, described: str, deadl
 
     if (folder / RECORD_NAME).exists() and read(folder).status == "finished":
         print(f"  {name}: finished before", flush=True)
-        return
+        return None
     print(f"  {name}", flush=True)
     if folder.exists():
         record, folder = resume(folder, should_stop=is_over)
@@ -369,8 +543,9 @@ def whole_run(device: torch.device, tiny: bool, out: Path, described: str, deadl
         given = {"device": device.type, "output_dir": str(out), "experiment_id": name}
         record, folder = execute(prepare(planned(described, tiny, given)), should_stop=is_over)
     print(closing(record))
-    more = "" if record.status == "finished" else "; the next call goes on"
+    more = "; the next call goes on" if record.status == "interrupted" else ""
     print(f"  {record.status}, {record.measured.wall_s:.0f} s, {folder}{more}", flush=True)
+    return record.error if record.status == "failed" else None
 
 
 def planned(described: str, tiny: bool, given: Mapping[str, Any]) -> RunConfig:
@@ -382,7 +557,8 @@ def planned(described: str, tiny: bool, given: Mapping[str, Any]) -> RunConfig:
         given: further options.
     """
     scenario, method, buffer, seed, *more = described.split(":")
-    options: dict[str, Any] = {"buffer_size": int(buffer), "seed": int(seed), "checkpoint_every": CHECKPOINT_EVERY}
+    options: dict[str, Any] = {"buffer_size": int(buffer), "seed": int(seed)}
+    options |= {"checkpoint_every": CHECKPOINT_EVERY, "keep": 1}
     if method == "mean-er":
         method, options = "synergy", options | WITHOUT_CONSOLIDATION
     for name, value in (each.split("=") for each in more):
@@ -399,6 +575,7 @@ def planned(described: str, tiny: bool, given: Mapping[str, Any]) -> RunConfig:
 CHECKS: dict[str, Callable[[torch.device, bool], None]] = {
     "parity": parity,
     "replay": replay,
+    "methods": methods,
     "sync": sync,
     "step": step,
     "fisher": fisher,
@@ -422,10 +599,7 @@ def main(arguments: list[str] | None = None) -> None:
         began = time.perf_counter()
         print(name, flush=True)
         if name == "run":
-            deadline = time.monotonic() + 60 * parsed.minutes
-            for number, described in enumerate(parsed.runs):
-                if number == 0 or time.monotonic() < deadline:
-                    whole_run(device, tiny, parsed.out, described, deadline)
+            whole_runs(device, tiny, parsed.out, parsed.runs, parsed.minutes)
         else:
             CHECKS[name](device, tiny)
         print(f"  {name}: {time.perf_counter() - began:.1f} s", flush=True)

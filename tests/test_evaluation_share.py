@@ -30,7 +30,7 @@ MOST = 0.05
 BACKWARD = 2
 """A backward pass in forward passes."""
 QUICK = "seq-cifar10:synergy:500:0"
-PLANNED = [each for each in cuda_full.PLAN if each.split(":")[3] == "0"]
+PLANNED = [each for each in cuda_full.PLAN if "cifar" in each and each.split(":")[3] == "0"]
 
 
 def split_of(n: int, classes: int) -> Split:
