@@ -28,6 +28,7 @@ def read(path: Path) -> Any:
     ("schema", "files"),
     [
         ("vendor.github-workflows", WORKFLOWS),
+        ("custom.github-workflows-require-timeout", WORKFLOWS),
         ("vendor.github-issue-forms", FORMS),
         ("vendor.github-issue-config", [ROOT / ".github/ISSUE_TEMPLATE/config.yml"]),
         ("vendor.citation-file-format", [ROOT / "CITATION.cff"]),
