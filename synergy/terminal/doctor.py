@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import textwrap
 
-from synergy.terminal import health
+from synergy.terminal import health, screen
 from synergy.terminal.output import say
 from synergy.terminal.parser import Parser
 
 WIDTH = 100
+"""Characters of a line where no terminal says another number."""
 PROBLEM_EXIT = 1
 
 
@@ -39,8 +40,9 @@ def shown(finding: health.Finding) -> str:
              do: make room
     """
     indent = " " * 9
+    width = max(screen.LEAST_WIDTH, screen.columns() or WIDTH)
     parts = [f"{finding.level:<8} {finding.what}: {finding.text}", *[f"{indent}do: {finding.do}"] * bool(finding.do)]
     return "\n".join(
-        textwrap.fill(part, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        textwrap.fill(part, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
         for part in parts
     )

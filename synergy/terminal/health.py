@@ -269,7 +269,7 @@ def extras() -> Iterator[Finding]:
         missing = [name for name, version in there.items() if version == "not installed"]
         if missing:
             fix = f"if you need it: pip install 'synergy-cl[{extra}]'"
-            yield Finding("ok", f"extra {extra}", f"{', '.join(missing)} not installed", fix)
+            yield Finding("ok", f"extra {extra}", f"{', '.join(missing)} not installed; {fix}")
         else:
             yield Finding("ok", f"extra {extra}", ", ".join(f"{name} {version}" for name, version in there.items()))
 

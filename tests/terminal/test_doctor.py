@@ -18,6 +18,8 @@ from synergy.terminal.doctor import shown
 from synergy.terminal.health import Finding
 from tests.commands import call
 from tests.data.parquet_files import pictures, png, write_parquet, write_split
+from tests.disk.test_files import posix
+from tests.terminal.in_terminal import in_terminal, lines
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -52,6 +54,14 @@ def test_all_is_well_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "ok       data digits: bundled, 1437 + 360 samples" in told.out
     assert re.search(r"^0 problems, \d+ warnings?$", told.out, re.MULTILINE)
     assert list(tmp_path.iterdir()) == [], "it left something behind"
+
+
+@posix
+@pytest.mark.slow
+def test_lines_fit_a_narrow_terminal(tmp_path: Path) -> None:
+    """A path that is longer stands alone."""
+    told = lines(in_terminal(["doctor"], 60, tmp_path))
+    assert [line for line in told if len(line) > 60 and len(line.split()) > 1] == []
 
 
 def test_a_problem_is_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +200,7 @@ def test_the_extras_are_those_of_the_package() -> None:
     }
     assert {extra: needs for extra, needs in names.items() if extra not in ("docs", "dev")} == dict(health.EXTRAS)
     assert tuple(re.split(r"[>\[]", each)[0] for each in given["dependencies"]) == health.LIBRARIES
-    assert all("pip install 'synergy-cl[" in each.do for each in health.extras() if "not installed" in each.text)
+    assert all("pip install 'synergy-cl[" in each.text for each in health.extras() if "not installed" in each.text)
 
 
 def doctor_in(tmp_path: Path, **variables: str) -> tuple[int, str]:
