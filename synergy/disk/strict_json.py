@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import reprlib
 import types
 from collections.abc import Iterable, Mapping
@@ -13,9 +14,10 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from synergy.errors import UsageError, unknown
 
-_LARGE = (b"0" * 300, b"e000", b"e+000")
-"""What the text of a number has that no float can hold, if every digit is written as 0 and every E as e."""
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
+_MANY_DIGITS, _LARGE_EXPONENT = b"0" * 300, re.compile(rb"e\+?000")
+"""What the text of a number has that no float can hold, if every digit is written as 0 and every E as e."""
+_BEFORE_A_NUMBER = b" \t\r\n:,[-"
 
 _AS_THEY_ARE: Mapping[Any, frozenset[type]] = {
     float: frozenset((float,)),
@@ -47,7 +49,13 @@ def parse(data: bytes) -> Any:
 def _may_be_large(data: bytes) -> bool:
     """Whether a text may hold a number that is too large for a float: its exponent or its digits are many."""
     plain = data.translate(_DIGITS_AS_ZEROS)
-    return any(sign in plain for sign in _LARGE)
+    return _MANY_DIGITS in plain or any(_ends_digits(plain, e.start()) for e in _LARGE_EXPONENT.finditer(plain))
+
+
+def _ends_digits(plain: bytes, at: int) -> bool:
+    """Whether a number may end at `at`. Most checksums have an `e` and digits behind it; before them are letters."""
+    before = plain[max(0, at - 2 * len(_MANY_DIGITS)) : at].rstrip(b"0.")
+    return not before or before[-1:] in _BEFORE_A_NUMBER
 
 
 def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -80,9 +88,9 @@ def decode(kind: Any, value: Any, at: str) -> Any:
     """
     if kind is Any:
         return value
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    form, parts = _form(kind)
+    if form is dataclasses.dataclass:
         return _decode_dataclass(kind, value, at)
-    form, parts = get_origin(kind), get_args(kind)
     if form is types.UnionType:
         (inner,) = (part for part in parts if part is not types.NoneType)
         return None if value is None else decode(inner, value, at)
@@ -116,6 +124,14 @@ def _decode_dataclass(kind: type, value: Any, at: str) -> Any:
         return kind(**values)
     except UsageError as error:
         raise UsageError(f"{prefix}{error}") from None
+
+
+@cache
+def _form(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What a declared type is made of, and its parts: `tuple` and `float` of a tuple of floats."""
+    if dataclasses.is_dataclass(kind):
+        return dataclasses.dataclass, ()
+    return get_origin(kind), get_args(kind)
 
 
 @cache

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,23 @@ best holds 0. A single run is shown in full.
 def report(arguments: list[str]) -> int:
     """`synergy report`: compare runs in a table, a picture and a page."""
     parsed = _parsed(arguments)
+    with _without_collector():
+        return _report(parsed)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Within, Python collects no cycles. Records have none, and to look for some in all that were read takes long."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _report(parsed: argparse.Namespace) -> int:
     from synergy.report import pictures, tables
     from synergy.report.gather import gather
     from synergy.report.groups import Choice, check_choice, groups

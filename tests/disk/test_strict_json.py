@@ -39,6 +39,28 @@ def test_two_that_miss_a_field_share_nothing() -> None:
     assert other.notes == {}
 
 
+LARGE = [
+    "1e400",
+    "-1E+400",
+    "[1e400]",
+    '{"a": 1e400}',
+    f"1{'0' * 400}.0",
+    f"[{'1' * 150}.{'1' * 150}e300]",
+    '{"sha256": "a3e1234", "loss":\n12.5e0999}',
+]
+
+
+@pytest.mark.parametrize("text", LARGE)
+def test_a_number_too_large_for_a_float_is_refused_wherever_it_stands(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a finite number"):
+        strict_json.parse(text.encode())
+
+
+def test_a_number_beside_a_checksum_is_read() -> None:
+    read = strict_json.parse(b'{"sha256": "a3e1234", "small": 1e-4000, "large": 1e+0300}')
+    assert read == {"sha256": "a3e1234", "small": 0.0, "large": 1e300}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
