@@ -228,7 +228,7 @@ def _title(metric: Metric) -> str:
 
 
 def expected_calibration_error(confidence_sum: Vector, correct: Vector, count: Vector) -> float | None:
-    """Gap of confidence and accuracy in bins of confidence: `100 * sum_b (n_b / n) * |confidence_b - accuracy_b|`.
+    """Gap of confidence and accuracy in bins of confidence: `100 * sum_b (n_b / n) * abs(confidence_b - accuracy_b)`.
 
     Bin `b` holds `n_b` of `n` predictions. Guo et al. 2017. Range 0 to 100, lower is better; None if
     there are no predictions.
