@@ -113,7 +113,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for spec in self.specs():
-            value = _coerced(spec, vars(self)[spec.name])
+            value = checked(spec, vars(self)[spec.name])
             object.__setattr__(self, spec.name, value)
 
     @classmethod
@@ -167,7 +167,8 @@ def _spec(owner: str, field: dataclasses.Field[Any], hint: Any) -> Option:
     return Option(field.name, kind, type(None) in parts, many, field.default, meta["help"], meta["limits"], formerly)
 
 
-def _coerced(spec: Option, value: Any) -> Any:
+def checked(spec: Option, value: Any) -> Any:
+    """The value of an option in its type. Raises UsageError for one that is not allowed."""
     if value is None and spec.optional:
         return None
     if spec.many:

@@ -92,7 +92,10 @@ def planned(request: Request) -> Plan:
             key = identity(run.config)
             other = found.setdefault(key, (None if variant is None else variant.name, run))[0]
             if variant is not None and other != variant.name:
-                raise UsageError(f"variants '{other}' and '{variant.name}' are the same run: {run.name}; drop one")
+                place = f"{variant.place}: " if variant.place else ""
+                raise UsageError(
+                    f"{place}variants '{other}' and '{variant.name}' are the same run: {run.name}; drop one"
+                )
     _check_used(request, used)
     if not found:
         raise UsageError("; ".join(remarks) or "the study has no runs")
@@ -177,4 +180,5 @@ def _check_used(request: Request, used: set[str]) -> None:
     for variant in request.variants:
         if variant.name not in used:
             names = ", ".join(variant.values)
-            raise UsageError(f"variant '{variant.name}': no run of the study has all of its options ({names})")
+            place = f"{variant.place}: " if variant.place else ""
+            raise UsageError(f"{place}variant '{variant.name}': no run of the study has all of its options ({names})")

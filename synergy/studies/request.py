@@ -13,7 +13,7 @@ from typing import Any
 import tomli_w
 
 from synergy.errors import UsageError, unknown
-from synergy.options import Option
+from synergy.options import Option, checked
 from synergy.runs.config import usual_net
 from synergy.runs.groups import NAMED, OutputConfig, option_classes
 from synergy.studies import space
@@ -44,6 +44,8 @@ class Variant:
 
     name: str
     values: Mapping[str, tuple[Any, ...]]
+    place: str = field(default="", compare=False)
+    """The line of a file it is from; empty for one that is from no file."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def _folder(content: dict[str, Any], places: Mapping[str, str]) -> Path:
 def _switch(name: str, value: Any, places: Mapping[str, str]) -> bool:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if value not in (True, False, "true", "false"):
+    if not isinstance(value, bool) and value not in ("true", "false"):
         raise UsageError(f"{places.get(name, name)}: given {value!r}; allowed: true, false")
     return value in (True, "true")
 
@@ -238,17 +240,28 @@ def _values(
             raise unknown("option" if place is None else f"key in {place}:", key, [*allowed, *plural])
         if name in values:
             raise UsageError(f"{place or key}: '{name}' is given twice")
-        values[name] = _typed(name, given, specs.get(name), place or key)
+        values[name] = _typed(key, given, specs.get(name), place or key)
+        if name in specs and place is not None:
+            _check_limits(specs[name], values[name], place)
     return values
 
 
-def _typed(name: str, given: Any, spec: Option | None, place: str) -> tuple[Any, ...]:
+def _check_limits(spec: Option, values: Sequence[Any], place: str) -> None:
+    """Raises UsageError for a value that is not allowed, with the line of the file that it is from."""
+    try:
+        for value in values:
+            checked(spec, value)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
+
+
+def _typed(key: str, given: Any, spec: Option | None, place: str) -> tuple[Any, ...]:
     """All values that are given for an option, in their type. Raises UsageError for an empty list."""
     items = _items(given) if spec is None or not spec.many else _lists(given)
     if spec is not None and spec.kind is int and not spec.many:
-        items = [number for item in items for number in _range(item)]
+        items = [number for item in items for number in _range(item, place)]
     if not items or any(item in ("", []) for item in items):
-        raise UsageError(f"{place}: '{name}' is an empty list; allowed: at least one value, or no line for it")
+        raise UsageError(f"{place}: '{key}' is an empty list; allowed: at least one value, or no line for it")
     return tuple(item if spec is None else _value(spec, item, place) for item in items)
 
 
@@ -269,10 +282,15 @@ def _lists(given: Any) -> list[Any]:
     return [given] if isinstance(given, list) else [str(given).replace(",", " ").split()]
 
 
-def _range(item: Any) -> Sequence[Any]:
+def _range(item: Any, place: str) -> Sequence[Any]:
     """`0-2` is 0, 1 and 2."""
     found = _RANGE.fullmatch(item) if isinstance(item, str) else None
-    return [item] if found is None else range(int(found[1]), int(found[2]) + 1)
+    if found is None:
+        return [item]
+    first, last = int(found[1]), int(found[2])
+    if last < first:
+        raise UsageError(f"{place}: given the range {item}; allowed: from the smaller to the larger, {last}-{first}")
+    return range(first, last + 1)
 
 
 def _value(spec: Option, item: Any, place: str) -> Any:
@@ -293,7 +311,7 @@ def _variant(table: Mapping[str, Any], prefix: str, specs: Mapping[str, Option],
         given = "has no name" if name is None else f"given the name {name!r}"
         raise UsageError(f"{place}: {given}; allowed: a name of letters, digits, '.', '_' and '-', as name = \"plain\"")
     values = {key: value for key, value in table.items() if key != "name"}
-    return Variant(name, _values(values, prefix, specs, places))
+    return Variant(name, _values(values, prefix, specs, places), places.get(f"{prefix}name", ""))
 
 
 def _check_names(names: Sequence[str], places: Mapping[str, str]) -> None:
