@@ -90,114 +90,152 @@ def prepare(config: RunConfig, passed: features.Told = lambda done, total: None)
             would be learned.
         TrainingError: the device has no room for the data.
     """
-    scenario_type, method_type, net_type = config.scenario_class(), config.method_class(), config.net_class()
-    check_compatible(config.method_name, method_type, config.scenario_name, scenario_type)
-    training = config.training
-    device = find_device(training.device)
+    check_compatible(config.method_name, config.method_class(), config.scenario_name, config.scenario_class())
+    device = find_device(config.training.device)
+    config = _completed(config, device)
+    source = _data(config, device, passed)
+    scenario = _scenario(config, source, device)
+    check_compatible(config.method_name, config.method_class(), config.scenario_name, scenario)
+    net, layout = _laid_out(partial(_network, config, scenario, "net"), _layouts(config, device), config, scenario)
+    config = replace(config, training=replace(config.training, memory_format=layout))
+    budget = _budget(config, scenario)
+    schedule = Schedule(budget.n_epochs, budget.max_steps_per_task, budget.max_tasks)
+    check_schedule(schedule, scenario)
+    n_parameters = sum(p.numel() for p in net.parameters())
+    method = make_method(config.method_class(), config.method, _setting(config, scenario, net), budget)
+    worker = _worker(config, scenario, net, method)
+    return Prepared(config, scenario, worker, source.info, schedule, device, n_parameters, _code(config))
+
+
+def _completed(config: RunConfig, device: torch.device) -> RunConfig:
+    """With the options whose usual value depends on the device.
+
+    Raises:
+        UsageError: the method has another batch size.
+    """
+    given, allowed = config.training.batch_size, config.method_class().only_batch_size
+    if allowed not in (None, given):
+        raise UsageError(f"batch_size: given {given}; allowed for {config.method_name}: {allowed}")
     training = replace(
-        training,
-        precision=training.precision or usual_precision(device),
-        fisher_memory_mb=training.fisher_memory_mb or usual_fisher_memory(device),
+        config.training,
+        precision=config.training.precision or usual_precision(device),
+        fisher_memory_mb=config.training.fisher_memory_mb or usual_fisher_memory(device),
     )
-    assert training.precision is not None and training.fisher_memory_mb is not None, "filled in by the device"
-    assert training.n_epochs is not None and training.batch_size is not None, "filled in from the scenario"
-    if method_type.only_batch_size not in (None, training.batch_size):
-        only = method_type.only_batch_size
-        raise UsageError(f"batch_size: given {training.batch_size}; allowed for {config.method_name}: {only}")
-    data_dir = None if training.data_dir is None else Path(training.data_dir)
-    source = scenario_type.read_source(config.scenario, data_dir)
+    return replace(config, training=training)
+
+
+def _data(config: RunConfig, device: torch.device, passed: features.Told) -> sources.Source:
+    """The data, or their features, after all that is written later has been checked."""
+    training = config.training
+    source = config.scenario_class().read_source(
+        config.scenario, None if training.data_dir is None else Path(training.data_dir)
+    )
     for name in config.output.trackers():
         TRACKER_CLASSES.load(name).check()
     if config.output.csv_log:
         names = label(config.scenario_name), label(config.method_name)
         csv_log.check(Path(config.output.output_dir), *names, partial=config.partial)
     if training.features is not None:
-        source = _features_of(source, training.features, scenario_type, config, device, passed)
-    if training.validation:
-        source = sources.hold_out(source, training.seed)
-    scenario = scenario_type(config.scenario, StreamSetting(source, training.seed, training.batch_size, device))
-    check_compatible(config.method_name, method_type, config.scenario_name, scenario)
-    if training.features is not None:
+        source = _features_of(source, training.features, config, device, passed)
+    return sources.hold_out(source, training.seed) if training.validation else source
+
+
+def _features_of(
+    source: sources.Source, name: str, config: RunConfig, device: torch.device, passed: features.Told
+) -> sources.Source:
+    """The data as a frozen backbone sees them, if the tasks of the scenario show them as they are."""
+    on_data = config.scenario_class()(config.scenario, _stream_setting(config, source, torch.device("cpu")))
+    features.check_scenario(on_data)
+    return features.of(source, name, on_data.view, device, passed)
+
+
+def _scenario(config: RunConfig, source: sources.Source, device: torch.device) -> AnyScenario:
+    scenario = config.scenario_class()(config.scenario, _stream_setting(config, source, device))
+    if config.training.features is not None:
         scenario.view = AS_STORED
+    return scenario
 
-    def build_net(name: str, layout: str) -> nn.Module:
-        generator = torch_generator(training.seed, f"net/{name}")
-        net = build(net_type, config.net, scenario.shape, scenario.n_classes, generator).to(device)
-        if config.net_name not in NETS and not isinstance(net, torch.jit.ScriptModule):
-            giving_logits(net)
-        return channels_last(net) if layout == "channels_last" else net
 
-    layouts = usual_layouts(device) if training.memory_format is None else (training.memory_format,)
-    net, layout = _laid_out(partial(build_net, "net"), layouts, config.net_name, scenario)
-    config = replace(config, training=replace(training, memory_format=layout))
-    frozen = Frozen.of(net)
-    setting = Setting(
-        build_net=partial(build_net, layout=layout),
-        view=scenario.view,
-        n_classes=scenario.n_classes,
-        seed=training.seed,
-        fisher_memory_mb=training.fisher_memory_mb,
-        objective=_objective(training, config.method_name, method_type, scenario.n_classes, device),
-        make_optimizer=_optimizer_maker(training, config.method_name, method_type),
-        frozen=frozen if frozen.names else None,
-    )
-    budget = Budget(
+def _stream_setting(config: RunConfig, source: sources.Source, device: torch.device) -> StreamSetting:
+    assert config.training.batch_size is not None, "filled in from the scenario"
+    return StreamSetting(source, config.training.seed, config.training.batch_size, device)
+
+
+def _network(config: RunConfig, scenario: AnyScenario, name: str, layout: str) -> nn.Module:
+    """A network of the run; one of another name has other weights."""
+    generator = torch_generator(config.training.seed, f"net/{name}")
+    net = build(config.net_class(), config.net, scenario.shape, scenario.n_classes, generator)
+    net = net.to(scenario.setting.device)
+    if config.net_name not in NETS and not isinstance(net, torch.jit.ScriptModule):
+        giving_logits(net)
+    return channels_last(net) if layout == "channels_last" else net
+
+
+def _layouts(config: RunConfig, device: torch.device) -> Sequence[str]:
+    """The layouts of images to try, in this order."""
+    given = config.training.memory_format
+    return usual_layouts(device) if given is None else (given,)
+
+
+def _budget(config: RunConfig, scenario: AnyScenario) -> Budget:
+    training = config.training
+    assert training.n_epochs is not None and training.batch_size is not None, "filled in from the scenario"
+    return Budget(
         n_tasks=scenario.n_tasks,
         n_epochs=training.n_epochs,
         batch_size=training.batch_size,
         max_tasks=training.max_tasks,
         max_steps_per_task=training.max_steps_per_task,
     )
-    schedule = Schedule(training.n_epochs, training.max_steps_per_task, training.max_tasks)
-    check_schedule(schedule, scenario)
-    n_parameters = sum(p.numel() for p in net.parameters())
-    method = make_method(method_type, config.method, setting, budget)
-    sample = scenario.task(0).take(torch.zeros(2, dtype=torch.int64, device=device))[0]
-    means = Means(device, training.precision, training.seed, memory_on=training.memory_on, eager=training.eager)
-    make_schedule = None if training.schedule is None else load_function("schedule", training.schedule)
-    draws = draws_in_training(net, scenario.view.plain(sample), TorchRandomness(training.seed, "network/trial", device))
-    schedulers = schedules(method, make_schedule, config.method_name)
-    worker = Worker(method, means, draws=draws, schedulers=schedulers)
-    return Prepared(config, scenario, worker, source.info, schedule, device, n_parameters, _code(config, net_type))
 
 
-def _features_of(
-    source: sources.Source,
-    name: str,
-    scenario_type: type[AnyScenario],
-    config: RunConfig,
-    device: torch.device,
-    passed: features.Told,
-) -> sources.Source:
-    """The data as a frozen backbone sees them, if the tasks of the scenario show them as they are."""
-    batch_size = config.training.batch_size
-    assert batch_size is not None, "filled in from the scenario"
-    on_data = scenario_type(
-        config.scenario, StreamSetting(source, config.training.seed, batch_size, torch.device("cpu"))
+def _setting(config: RunConfig, scenario: AnyScenario, net: nn.Module) -> Setting:
+    """What the method is told of the run."""
+    training = config.training
+    assert training.fisher_memory_mb is not None and training.memory_format is not None, "filled in by the device"
+    frozen = Frozen.of(net)
+    return Setting(
+        build_net=partial(_network, config, scenario, layout=training.memory_format),
+        view=scenario.view,
+        n_classes=scenario.n_classes,
+        seed=training.seed,
+        fisher_memory_mb=training.fisher_memory_mb,
+        objective=_objective(config, scenario),
+        make_optimizer=_optimizer_maker(training, config.method_name, config.method_class()),
+        frozen=frozen if frozen.names else None,
     )
-    features.check_scenario(on_data)
-    return features.of(source, name, on_data.view, device, passed)
 
 
-def _code(config: RunConfig, net: type[nn.Module]) -> dict[str, str]:
+def _worker(config: RunConfig, scenario: AnyScenario, net: nn.Module, method: Method[Any]) -> Worker:
+    """The method at work, after a look at whether the network draws random numbers in training."""
+    training, device = config.training, scenario.setting.device
+    assert training.precision is not None, "filled in by the device"
+    means = Means(device, training.precision, training.seed, memory_on=training.memory_on, eager=training.eager)
+    sample = scenario.task(0).take(torch.zeros(2, dtype=torch.int64, device=device))[0]
+    draws = draws_in_training(net, scenario.view.plain(sample), TorchRandomness(training.seed, "network/trial", device))
+    make_schedule = None if training.schedule is None else load_function("schedule", training.schedule)
+    schedulers = schedules(method, make_schedule, config.method_name)
+    return Worker(method, means, draws=draws, schedulers=schedulers)
+
+
+def _code(config: RunConfig) -> dict[str, str]:
     """The hash of each file of a name like `my.py:Class`, by its path as given, and what the network names."""
     given = {group: vars(config)[f"{group}_name"].rpartition(":")[0] for group in config.files}
     hashes = {path: fingerprint(config.files[group]) for group, path in given.items() if path.endswith(".py")}
+    net = config.net_class()
     return hashes | (net.versions(config.net) if issubclass(net, Network) else {})
 
 
-def _objective(
-    training: TrainingConfig, name: str, method: type[Method[Any]], n_classes: int, device: torch.device
-) -> Objective:
+def _objective(config: RunConfig, scenario: AnyScenario) -> Objective:
     """What the method minimises. Raises UsageError if it cannot weigh classes, or there are not enough weights."""
-    weights = training.class_weights
+    weights, name, n_classes = config.training.class_weights, config.method_name, scenario.n_classes
     if weights is None:
         return CROSS_ENTROPY
-    if not method.any_objective:
+    if not config.method_class().any_objective:
         raise UsageError(f"class_weights: given for {name}, whose rule needs the plain cross-entropy; allowed: none")
     if len(weights) != n_classes:
         raise UsageError(f"class_weights: given {len(weights)}; allowed: {n_classes}, one for each class")
-    return weighted_cross_entropy(torch.tensor(weights, device=device))
+    return weighted_cross_entropy(torch.tensor(weights, device=scenario.setting.device))
 
 
 def _optimizer_maker(training: TrainingConfig, name: str, method: type[Method[Any]]) -> OptimizerMaker:
@@ -214,15 +252,15 @@ def _optimizer_maker(training: TrainingConfig, name: str, method: type[Method[An
 
 
 def _laid_out(
-    build_net: Callable[[str], nn.Module], layouts: Sequence[str], name: str, scenario: AnyScenario
+    build_net: Callable[[str], nn.Module], layouts: Sequence[str], config: RunConfig, scenario: AnyScenario
 ) -> tuple[nn.Module, str]:
     """The network in the first of these layouts that it can take, and that layout. Errors as `_tried`, for the last."""
     for layout in layouts[:-1]:
         with suppress(UsageError):
-            net = _tried(partial(build_net, layout), name, scenario)
+            net = _tried(partial(build_net, layout), config.net_name, scenario)
             if gains_by_channels_last(net):
                 return net, layout
-    return _tried(partial(build_net, layouts[-1]), name, scenario), layouts[-1]
+    return _tried(partial(build_net, layouts[-1]), config.net_name, scenario), layouts[-1]
 
 
 def _tried(build_net: Callable[[], nn.Module], name: str, scenario: AnyScenario) -> nn.Module:
