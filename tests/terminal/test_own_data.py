@@ -170,7 +170,7 @@ def test_help_shows_the_flags_before_there_are_data() -> None:
         ("split:none.csv", ["split:none.csv: there is no "]),
         ("split:", ["allowed: split:FOLDER"]),
         ("split:hf:", ["split:hf:: given no name; allowed: split:FOLDER of images"]),
-        ("spilt:bars", ["no module 'spilt' (for 'bars')"]),
+        ("spilt:bars", ["unknown scenario 'spilt:bars'; did you mean 'split:bars'?"]),
     ],
 )
 def test_a_name_of_nothing(name: str, parts: list[str]) -> None:
