@@ -22,7 +22,7 @@
   consolidation. seq-cifar100 has the values of seq-cifar10: for its five tasks accuracies are published, and no values.
 
 From one machine to the next goes the folder `--out`. A run keeps one checkpoint; with a ResNet-18 that of CLS-ER or
-SYNERGy has 135 MB, that of ER or DER++ 45 MB. Where only small files can travel, cut the folder into pieces:
+SYNERGy has 136 MB, that of ER or DER++ 46 MB. Where only small files can travel, cut the folder into pieces:
 
     tar c records | split -b 15M - piece.                         # here
     cat piece.* | tar x                                           # there

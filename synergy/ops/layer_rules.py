@@ -83,31 +83,21 @@ def convolution(
 ) -> Squares:
     """The gradient `d_n U_n^T` of each sample, with `U_n` its unfolded input and `d_n` its output gradient.
 
-    U itself is never built. There are three ways, and each layer takes the cheapest:
+    On a CPU U is never built. There are three ways, and each layer takes the cheapest:
 
     - Filter means need only a filter's squared norm `|d U^T|^2 = d (U^T U) d^T`. The Gram matrix `U^T U` is a sum of
       parts of the Gram matrix of the padded input.
-    - On a CPU the library computes all gradients as those of one convolution with a group for each sample.
+    - The library computes all gradients as those of one convolution with a group for each sample.
     - With few positions each position of the kernel takes one matrix product with a stretch of the padded input.
 
-    On other devices an operation costs a launch, and large ones cost no cache: there U is built, for as many samples as
-    the budget allows, so that a layer takes a handful of operations.
+    On other devices every operation costs a launch, and large ones cost no cache. There U is built, for as many samples
+    as the budget allows, so that a layer takes a handful of operations.
     """
     assert isinstance(layer, nn.Conv2d)
     padded = _padded(layer, inputs).unflatten(1, (layer.groups, -1))
     grads = grads.unflatten(1, (layer.groups, -1))
-    few = launches_cost(inputs.device)
-    if not few:
-        budget = min(budget, CACHE_BYTES)
-    if few:
-        squares = {"weight": _by_unfolding(layer, padded, grads, weights, budget, filter_means=filter_means)}
-    elif filter_means and gram_is_cheaper(layer, padded.shape[-2:], grads.shape[-2:]):
-        squares = {"weight": _means_by_gram(layer, padded, grads, weights, budget)}
-    else:
-        by_library = math.prod(grads.shape[-2:]) >= padded.shape[2]
-        way = _squares_by_library if by_library else _squares_by_stretches
-        single = way(layer, padded, grads, weights, budget)
-        squares = {"weight": single.mean((1, 2, 3), keepdim=True) if filter_means else single}
+    way = _by_unfolding if launches_cost(inputs.device) else _without_unfolding
+    squares = {"weight": way(layer, padded, grads, weights, budget, filter_means=filter_means)}
     if layer.bias is not None:
         squares["bias"] = weights @ grads.sum((-2, -1)).square().flatten(1)
     return squares
@@ -160,6 +150,19 @@ def gram_is_cheaper(layer: nn.Conv2d, padded: Sequence[int], positions: Sequence
 def launches_cost(device: torch.device) -> bool:
     """Whether few large operations are quicker there than many that stay in a cache."""
     return device.type != "cpu"
+
+
+def _without_unfolding(
+    layer: nn.Conv2d, padded: Tensor, grads: Tensor, weights: Tensor, budget: int, *, filter_means: bool
+) -> Tensor:
+    """As `_by_unfolding`, by the cheapest way of a CPU; samples in a chunk stay in its cache."""
+    budget = min(budget, CACHE_BYTES)
+    if filter_means and gram_is_cheaper(layer, padded.shape[-2:], grads.shape[-2:]):
+        return _means_by_gram(layer, padded, grads, weights, budget)
+    by_library = math.prod(grads.shape[-2:]) >= padded.shape[2]
+    way = _squares_by_library if by_library else _squares_by_stretches
+    squares = way(layer, padded, grads, weights, budget)
+    return squares.mean((1, 2, 3), keepdim=True) if filter_means else squares
 
 
 def _by_unfolding(
