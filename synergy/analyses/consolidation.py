@@ -167,7 +167,7 @@ def described(result: Consolidation) -> Description:
         grids.append(Grid(title, name, "layer", "task", result.layers, tasks, shares(mass)))
         old, new = sum(map(sum, mass[:-1])) / max(1, len(mass) - 1), sum(mass[-1])
         if len(mass) > 1 and new:
-            numbers.append(Number("Fisher mass on earlier tasks, per task, in that on the last", name, old / new))
+            numbers.append(Number("Fisher mass of an earlier task over that of the last", name, old / new))
     for name, each in result.held.items():
         tasks = tuple(map(str, each.tasks))
         title = f"what the method holds as '{name}', after each task"

@@ -477,22 +477,31 @@ def test_help_and_the_package_import_no_large_library() -> None:
     program = """
 import sys
 from synergy.terminal.cli import main
+LARGE = ("ray", "optuna", "matplotlib", "pandas", "mlflow", "datasets", "wandb", "rich", "jinja2")
 for arguments in ([], ["--help"], ["--version"], ["run", "--help"], ["list", "--help"], ["report", "--help"],
                   ["study", "--help"], ["list"]):
     try:
         main(arguments)
     except SystemExit as end:
         assert end.code == 0
-    for library in ("torch", "numpy", "sklearn", "matplotlib"):
+    for library in ("torch", "numpy", "sklearn", *LARGE):
         assert library not in sys.modules, (arguments, library)
 import synergy
-for library in ("torch", "numpy", "ray", "optuna", "matplotlib", "pandas", "mlflow", "datasets", "wandb", "rich"):
+for library in ("torch", "numpy", *LARGE):
     assert library not in sys.modules, library
+from synergy.terminal.cli import COMMANDS
+for command in COMMANDS:
+    try:
+        main([command, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+    for library in LARGE:
+        assert library not in sys.modules, (command, library)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert (finished.returncode, finished.stderr) == (0, "")
-    assert finished.stdout.count("usage: synergy") == 6
+    assert finished.stdout.count("usage: synergy") == 6 + len(cli.COMMANDS)
 
 
 def test_help_of_a_method_and_a_scenario_shows_their_options() -> None:
