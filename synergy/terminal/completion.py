@@ -42,6 +42,8 @@ def completion(arguments: list[str], commands: Mapping[str, Command]) -> int:
     """
     parser = Parser("synergy completion", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shell", metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
+    if not arguments:
+        raise UsageError(f"SHELL is missing; allowed: {', '.join(SHELLS)}")
     shell = parser.parse_strictly(arguments).shell
     if shell not in SHELLS:
         raise unknown("shell", shell, SHELLS)

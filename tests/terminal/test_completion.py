@@ -71,5 +71,7 @@ def test_other_shells_have_a_script_too(shell: str) -> None:
 def test_an_unknown_shell_and_a_missing_library_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = call("completion", "fish")
     assert wrong.code == 2 and "bash, tcsh, zsh" in wrong.err
+    none = call("completion")
+    assert none.code == 2 and all(shell in none.err for shell in ("bash", "zsh", "tcsh"))
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert "pip install 'synergy-cl[completion]'" in call("completion", "bash").err
