@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from synergy.runs.evaluate import Evaluations
+from synergy.terminal import screen
 from synergy.terminal.console import Progress, averages
 from synergy.terminal.pace import duration
 from synergy.types import Task
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from synergy.types import ProtocolName
 
-BAR = 16
-"""Columns of a bar."""
 REDRAW_SECONDS = 0.2
 
 
@@ -94,15 +93,16 @@ class LiveRun(Progress):
         keys = list(dict.fromkeys(key for row in self._rows.values() for key in row))
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         table.add_column("task", style="cyan", no_wrap=True, justify="right")
-        table.add_column("", width=BAR)
+        room = screen.bar(self._shown)
+        table.add_column("", width=room, no_wrap=True)
         for predictor, protocol in keys:
             table.add_column(f"{protocol} {predictor}", justify="right")
         for index, row in list(self._rows.items())[-most if most else 0 :]:
-            bar = ProgressBar(total=1.0, completed=1.0, width=BAR)
+            bar = ProgressBar(total=1.0, completed=1.0, width=room)
             cells = (Text(row.get(key, "-")) for key in keys)
             table.add_row(f"{index + 1}/{self._n_tasks}", bar, *cells)
         if self._current is not None:
-            bar = ProgressBar(total=max(1, self._steps), completed=self._done, width=BAR, complete_style="cyan")
+            bar = ProgressBar(total=max(1, self._steps), completed=self._done, width=room, complete_style="cyan")
             table.add_row(f"{self._current + 1}/{self._n_tasks}", bar, *[""] * len(keys))
         return table
 

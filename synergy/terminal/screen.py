@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"(-|-?\d+(\.\d+)?( ± \d+\.\d+)?( s)?)?")
 LEAST_WIDTH = 40
 """Columns that a table takes at least; a narrower terminal breaks its lines."""
+USUAL_WIDTH = 80
+BAR, SHORT_BAR = 16, 8
+"""Columns of a bar of progress. The short one leaves room for the numbers where a terminal is narrower than usual."""
 LEAST_CELL = 10
 """Columns that a cell of text takes at least."""
 LEAST_TEXT = 30
@@ -45,6 +48,11 @@ def columns() -> int | None:
     if sys.stdout.isatty() or os.environ.get("FORCE_COLOR"):
         return shutil.get_terminal_size().columns
     return None
+
+
+def bar(shown: Console) -> int:
+    """Columns of a bar of progress in a live table."""
+    return BAR if shown.width >= USUAL_WIDTH else SHORT_BAR
 
 
 def heading(text: str) -> str:

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synergy.studies.conduct import Watcher
 from synergy.studies.work import Ended, Progress
+from synergy.terminal import screen
 from synergy.terminal.output import say
 
 if TYPE_CHECKING:
@@ -89,15 +90,17 @@ class LiveTable(Lines):
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False)
-        columns: list[tuple[str, dict[str, Any]]] = [("run", {"overflow": "ellipsis", "no_wrap": True}), ("task", {})]
-        for title, how in [*columns, ("", {"width": 20}), ("time", {"justify": "right"})]:
-            table.add_column(title, **how)
+        room = screen.bar(self._live.console)
+        table.add_column("run", overflow="ellipsis")  # names give way, numbers keep their room
+        table.add_column("task", no_wrap=True)
+        table.add_column("", width=room, no_wrap=True)
+        table.add_column("time", justify="right", no_wrap=True)
         for name, (since, progress) in self._working.items():
             share = max(0.0, (progress.task - 1 + progress.done) / progress.tasks)
-            bar = ProgressBar(total=1.0, completed=share, width=20)
+            bar = ProgressBar(total=1.0, completed=share, width=room)
             task = f"{progress.task}/{progress.tasks}" if progress.task else "loading"
             table.add_row(name, task, bar, f"{time.monotonic() - since:.0f} s")
-        bar = ProgressBar(total=self._total, completed=self._done, width=20)
+        bar = ProgressBar(total=self._total, completed=self._done, width=room)
         table.add_row("all runs", f"{self._done}/{self._total}", bar, "")
         return table
 

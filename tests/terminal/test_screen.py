@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
 import re
 import subprocess
@@ -9,9 +11,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.live import Live
 
+from synergy.runs.evaluate import Evaluation
 from synergy.scenarios import SCENARIOS
+from synergy.studies.work import Progress
 from synergy.terminal import screen
+from synergy.terminal.run_table import LiveRun
+from synergy.terminal.study_progress import LiveTable
+from synergy.types import ProtocolName
 from tests.commands import BRIEF, call, run
 from tests.disk.test_files import posix
 from tests.terminal.in_terminal import COLOUR, ROOT, in_terminal, lines
@@ -106,6 +115,24 @@ def test_a_run_in_a_terminal_has_a_row_with_a_bar_for_each_task_and_says_what_is
     assert [row[1] for row in rows] == ["1", "2", "3"]
     (metrics,) = [line.split() for line in shown if line.split()[:2] == ["final", "average"]]
     assert rows[-1][2].split() == metrics[2:]
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_numbers_of_a_live_table_keep_their_room(width: int) -> None:
+    written = io.StringIO()
+    console = Console(width=width, file=written)
+    study = LiveTable(4, 0, Live(console=console))
+    study.started("seq-digits-er-buffer500-minibatch_size64-seed1")
+    study.progressed("seq-digits-er-buffer500-minibatch_size64-seed1", Progress(12, 20, 0.5))
+    run_of_two = LiveRun(console, n_tasks=20, say=print, quiet=True)
+    protocols: tuple[ProtocolName, ...] = ("class-IL", "task-IL")
+    answers = itertools.product(("semantic", "working"), protocols)
+    run_of_two.task_ended(11, {answer: Evaluation((99.5,) * 12, {}, None) for answer in answers})
+    for table in (study.table(), run_of_two.table()):
+        console.print(table)
+    shown = written.getvalue()
+    assert "12/20" in shown and " 0 s" in shown and shown.count("99.50") == 4
+    assert shown.count("…") == (width == 60), "the name of the run alone is cut"
 
 
 def test_the_same_run_into_a_pipe_is_plain(tmp_path: Path) -> None:
