@@ -69,14 +69,17 @@ def _tuned_values() -> list[list[str]]:
     """The rows of the table of presets, its heading first."""
     from synergy import presets
 
-    found: dict[tuple[str, str], list[str]] = {}
+    sizes: dict[tuple[str, str, str], list[str]] = {}
     for preset in presets.available():
         if preset.method in METHOD_CLASSES.table and preset.scenario in SCENARIO_CLASSES.table:
             size = "no memory" if preset.buffer_size is None else str(preset.buffer_size)
-            key = (f"{_place(preset)}, {preset.method}", preset.source.partition(":")[0])
-            found.setdefault(key, []).append(size)
-    heading = ["scenario, method", "buffer sizes with tuned values", "source"]
-    return [heading, *([place, ", ".join(sizes), source] for (place, source), sizes in found.items())]
+            key = (_place(preset), preset.source.partition(":")[0], preset.method)
+            sizes.setdefault(key, []).append(size)
+    methods: dict[tuple[str, str, str], list[str]] = {}
+    for (place, source, method), given in sizes.items():
+        methods.setdefault((place, ", ".join(given), source), []).append(method)
+    heading = ["scenario", "buffer sizes", "source", "methods"]
+    return [heading, *([*key, ", ".join(names)] for key, names in methods.items())]
 
 
 def _description(name: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synergy import presets
 from synergy.data import hub
 from synergy.errors import UsageError
 from synergy.methods import METHODS
@@ -529,8 +530,22 @@ def test_the_list_has_every_method_scenario_and_preset() -> None:
     assert (outcome.code, outcome.err) == (0, "")
     first_words = {line.split()[0] for line in outcome.out.splitlines() if line.startswith("  ")}
     assert set(METHODS) | set(SCENARIOS) <= first_words
-    assert "  rot-mnist, synergy " in outcome.out
-    assert "200, 500, 1000" in outcome.out
+    tuned = {
+        (scenario, size, method)
+        for scenario, sizes, _, methods in (
+            re.split(r" {2,}", line.strip()) for line in outcome.out.partition("buffer sizes")[2].splitlines()[1:]
+        )
+        for size in sizes.split(", ")
+        for method in methods.split(", ")
+    }
+    assert tuned == {
+        (
+            " ".join(filter(None, (preset.scenario, preset.variant))),
+            "no memory" if preset.buffer_size is None else str(preset.buffer_size),
+            preset.method,
+        )
+        for preset in presets.available()
+    }
 
 
 def test_a_report_of_runs_of_all_runs_and_of_both(tmp_path: Path) -> None:
