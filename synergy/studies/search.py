@@ -206,11 +206,12 @@ class Seeker:
 
     def _story(self, best: optuna.trial.FrozenTrial, done: int, complete: int) -> str:
         search, seeds = self.target.search, ", ".join(map(str, self.target.seeds))
+        over = f"mean over seeds {seeds}" if len(self.target.seeds) > 1 else f"seed {seeds}"
         measure = "accuracy on the first task" if search.first_task_only else "final average"
         return (
             f"chosen here: trial {best.number} of {done} ({complete} finished, {done - complete} pruned) of a search "
             f"for {self.target.name} in the study {self._folder.resolve().name}: {measure} {best.value:.2f} % on the "
-            f"validation split, mean over seed {seeds}; seed of the sampler {search.seed}; synergy-cl {release()}"
+            f"validation split, {over}; seed of the sampler {search.seed}; synergy-cl {release()}"
         )
 
     def _next(self) -> _Trial | None:

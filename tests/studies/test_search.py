@@ -64,6 +64,7 @@ def test_the_best_values_are_those_of_the_best_trial_and_a_run_takes_them(tmp_pa
         assert record.config["method"]["lr"] == trial["params"]["lr"]
     assert presets.read(path) == (preset,)
     assert f"trial {found.index(best)} of 4 (4 finished, 0 pruned)" in preset.source and "synergy-cl" in preset.source
+    assert "% on the validation split, seed 0; seed of the sampler 0" in preset.source
     output = ("--output_dir", tmp_path / "R", "--experiment_id", "r", "--max_tasks", "1", "--max_steps_per_task", "2")
     outcome = call("run", "--config", path, *output)
     assert outcome.code == 0, outcome.err
