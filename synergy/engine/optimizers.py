@@ -92,13 +92,15 @@ def schedules(method: Method[Any], factory: SchedulerFactory | None, name: str) 
         name: of the method, for errors.
 
     Raises:
-        UsageError: the method has no optimiser, or something else than a schedule was made.
+        UsageError: no optimiser of the method takes a step at every batch of the stream, or something else than a
+            schedule was made.
     """
     if factory is None:
         return []
     optimizers = [part for part in vars(method).values() if isinstance(part, Optimizer)]
-    if not optimizers:
-        raise UsageError(f"scheduler: given for {name}, which has no optimiser between batches; allowed: none")
+    if not optimizers or method.no_schedule is not None:
+        reason = method.no_schedule or "has no optimiser between batches"
+        raise UsageError(f"scheduler: given for {name}, which {reason}; allowed: none")
     made = [factory(optimizer) for optimizer in optimizers]
     for each in made:
         if not isinstance(each, LRScheduler) or isinstance(each, ReduceLROnPlateau):

@@ -140,6 +140,8 @@ class Method(ABC, Generic[ConfigT]):
     """Whether its update rule works with any loss that is a mean over samples, not cross-entropy alone."""
     plain_sgd_only: ClassVar[bool] = False
     """Whether its update rule holds for plain SGD alone."""
+    no_schedule: ClassVar[str | None] = None
+    """Why no schedule can act on its learning rate, such as "makes an optimiser for each task"; None if one can."""
     trains_to_answer: ClassVar[bool] = False
     """Whether `predictors` itself may train: then an answer at every step would be slow."""
     waits: ClassVar[str | None] = None

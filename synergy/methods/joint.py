@@ -35,6 +35,7 @@ class Joint(BudgetedMethod[MethodConfig]):
     """
 
     Config = MethodConfig
+    no_schedule = "trains after the last batch alone"
 
     def __init__(self, config: MethodConfig, setting: Setting, budget: Budget) -> None:
         super().__init__(config, setting, budget)

@@ -54,6 +54,7 @@ class PNN(Method[MethodConfig]):
     """
 
     Config = MethodConfig
+    no_schedule = "makes an optimiser for each task"
     needs_boundaries = True
     protocols: ClassVar[frozenset[ProtocolName]] = frozenset(("task-IL",))
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import StepLR
 
+from synergy import testing
 from synergy.engine.context import draws_in_training, step_context
 from synergy.engine.optimizers import optimizer_maker, schedules
 from synergy.engine.watch import LossWatch
 from synergy.engine.worker import Means, Worker
 from synergy.errors import TrainingError, UsageError
-from synergy.methods.base import MethodConfig
+from synergy.methods import METHODS, method_class
+from synergy.methods.base import MethodConfig, make_method
 from synergy.methods.er import ER
 from synergy.methods.sgd import FineTuning
 from synergy.randomness import TorchRandomness
+from synergy.runs.training import Schedule, Training
 from synergy.state import same
 from synergy.types import Batch, Step
 from tests.methods import small
@@ -89,6 +94,27 @@ def test_a_schedule_for_each_optimiser() -> None:
     assert method.optimizer.param_groups[0]["lr"] == 0.25
     with pytest.raises(UsageError, match="scheduler: it made a int"):
         schedules(method, lambda optimizer: 3, "er")  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_schedule_acts_on_every_optimiser_or_is_refused(name: str) -> None:
+    """PyTorch warns, and so fails the test, if an optimiser takes no step before its schedule does."""
+    kind = method_class(name)
+    stream = testing.scenario("seq-digits", batch_size=kind.only_batch_size or 10)
+    known = {"buffer_size": 20, "minibatch_size": 4, "lr": 0.1}
+    config = kind.Config(**{option: value for option, value in known.items() if option in kind.Config.names()})
+    method = make_method(kind, config, testing.setting(stream), testing.budget(stream))
+    try:
+        schedulers = schedules(method, lambda optimizer: StepLR(optimizer, 1, gamma=0.5), name)
+    except UsageError as error:
+        assert re.fullmatch(rf"scheduler: given for {name}, which .*; allowed: none", str(error))
+        assert name in ("gdumb", "joint", "ncm", "pnn", "ranpac", "slda")
+        return
+    worker = Worker(method, Means(CPU), schedulers=schedulers)
+    Training(worker, stream, Schedule(n_epochs=1, max_tasks=2, max_steps_per_task=2), seed=0).run()
+    optimizers = [part for part in vars(method).values() if isinstance(part, torch.optim.Optimizer)]
+    rates = [group["lr"] / group["initial_lr"] for each in optimizers for group in each.param_groups]
+    assert rates == [0.5**4] * len(optimizers)
 
 
 def test_a_method_of_one_batch_size_says_which() -> None:
