@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 
 import sklearn.datasets
@@ -27,3 +28,5 @@ LOADED = (
 
 with TorchRandomness(0, "network/layers", torch.device("cpu")).drawing():
     nn.Linear(1, 1, device="meta")  # torch loads a part of itself for the first layer that is made as a run makes it
+
+gc.freeze()  # runs share this memory with the fork server, which ends without searching it for cycles

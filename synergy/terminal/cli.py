@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -69,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A run goes on when nobody takes its output any more: its record has all of it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # the process ends with the command; to search all of torch for cycles then takes a second
+        atexit.register(gc.freeze)
     occupy_standard_files()
     out, err = Outlet(sys.stdout), Outlet(sys.stderr)
     with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():

@@ -474,6 +474,18 @@ def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     assert_refused(Outcome(2, "", err), r"runs/\xfc/\xdf: ", "finished")
 
 
+def test_a_process_that_ends_is_not_searched_for_cycles() -> None:
+    program = """
+import atexit, gc, sys
+atexit.register(lambda: print("frozen:", gc.get_freeze_count() > 0))  # is called last
+from synergy.terminal.cli import main
+sys.argv[1:] = ["--version"]
+sys.exit(main())
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.splitlines()[-1] == "frozen: True"
+
+
 def test_help_and_the_package_import_no_large_library() -> None:
     program = """
 import sys
