@@ -71,6 +71,7 @@ def test_a_full_memory_keeps_out_a_batch_that_resembles_it() -> None:
     assert numbers_of(selected.store.all()) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stored", "candidate"), [((0.2, 1.8), 0.3), ((1.0, 1.0), 1.0), ((0.5, 1.5), 2.0)])
 def test_a_slot_is_replaced_with_the_probability_of_the_rule(stored: tuple[float, float], candidate: float) -> None:
     runs, replaced = 4000, np.zeros(2)

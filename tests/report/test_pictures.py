@@ -20,6 +20,7 @@ def record_of(*matrix: tuple[float | None, ...]) -> Record:
     return replace(RECORD, accuracies=(replace(RECORD.accuracies[0], matrix=matrix),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("runs", "inches"), [(1, (4.0, 3.6)), (3, (10.4, 3.6)), (5, (13.6, 7.2))])
 def test_a_picture_grows_with_the_runs(tmp_path: Path, runs: int, inches: tuple[float, float]) -> None:
     path = pictures.accuracy_over_time([RECORD] * runs, tmp_path / "new" / "picture.png")

@@ -27,6 +27,7 @@ from synergy.methods import METHODS
 Table = tuple[Any, Any]
 
 
+@pytest.mark.slow
 @parametrize_with_checks([SynergyClassifier(epochs=20)])  # type: ignore[untyped-decorator]
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # of the NaN of a check
 def test_scikit_learns_own_checks(estimator: SynergyClassifier, check: Callable[[SynergyClassifier], None]) -> None:

@@ -27,6 +27,7 @@ def name_of(check: Any) -> str:
     return str(check.__name__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "check",
     [

@@ -149,6 +149,7 @@ def test_a_checkpoint_of_the_trainer_goes_on_with_the_same_bits(tmp_path: Path) 
     assert files == {"tensors.safetensors", "state.json", "manifest.json"}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_elsewhere_is_named_and_one_that_does_not_fit_is_told(tmp_path: Path) -> None:
     trainer(model(), fresh(), tmp_path / "first", max_steps=4).train()
     checkpoint = str(tmp_path / "first/checkpoint-2")

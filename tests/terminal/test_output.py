@@ -117,6 +117,7 @@ def test_a_run_goes_on_without_its_output(
     assert record.status == "finished" and len(record.answer().matrix) == 2
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("err", OUTPUTS)
 def test_a_run_goes_on_without_its_warnings_and_its_bar(

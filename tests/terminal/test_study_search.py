@@ -93,6 +93,7 @@ def test_several_processes_search_at_once_and_no_run_is_made_twice(tmp_path: Pat
     assert [record.run_id for record in records.read_all(tmp_path / "S")] == listed
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_the_cost_and_writes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "study.toml"
     file.write_text(STUDY, encoding="utf-8")

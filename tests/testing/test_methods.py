@@ -34,6 +34,7 @@ def compatible(method: str, scenario: str) -> bool:
 PAIRS = [pair for pair in itertools.product(METHODS, DIGITS) if compatible(*pair)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "name"), PAIRS)
 def test_every_method_on_every_digits_scenario(method: str, name: str) -> None:
     kind = method_class(method)
