@@ -22,7 +22,7 @@ from synergy.engine.worker import Means, Worker
 from synergy.errors import TrainingError, UsageError
 from synergy.methods import METHODS, method_class
 from synergy.methods.base import make_method
-from synergy.runs.prepare import check_compatible
+from synergy.runs.fitting import check_compatible
 from synergy.runs.session import accuracies
 from synergy.runs.training import Schedule, Training
 from synergy.scenarios import scenario_class

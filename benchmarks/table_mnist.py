@@ -23,7 +23,8 @@ from synergy import presets
 from synergy.errors import UsageError
 from synergy.methods import METHODS, method_class
 from synergy.runs.config import PresetChoice, build
-from synergy.runs.prepare import check_compatible, prepare
+from synergy.runs.fitting import check_compatible
+from synergy.runs.prepare import prepare
 from synergy.runs.records import Record
 from synergy.runs.session import execute
 from synergy.scenarios import scenario_class

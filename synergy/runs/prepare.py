@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from synergy.engine.context import draws_in_training
 from synergy.engine.optimizers import OptimizerMaker, optimizer_maker, schedules
 from synergy.engine.worker import Means, Worker
 from synergy.errors import UsageError
-from synergy.methods.base import Budget, Method, MethodConfig, Setting, make_method
+from synergy.methods.base import Budget, Method, Setting, make_method
 from synergy.nets import NETS
 from synergy.nets.base import NETWORK_ERRORS, Network, build
 from synergy.nets.named import giving_logits
@@ -39,6 +38,7 @@ from synergy.randomness import TorchRandomness, torch_generator
 from synergy.registry import fingerprint, label, load_function
 from synergy.runs import csv_log, features
 from synergy.runs.config import RunConfig
+from synergy.runs.fitting import check_compatible, check_schedule
 from synergy.runs.groups import OPTIMIZERS, TrainingConfig
 from synergy.runs.trackers import TRACKER_CLASSES
 from synergy.runs.training import Schedule
@@ -293,44 +293,3 @@ def _tried(build_net: Callable[[], nn.Module], name: str, scenario: AnyScenario)
             "detach() or torch.no_grad() in forward)"
         )
     return net
-
-
-def check_compatible(
-    method_name: str, method: type[Method[MethodConfig]], scenario_name: str, scenario: type[AnyScenario] | AnyScenario
-) -> None:
-    """Raises UsageError if the method cannot learn from the scenario, with the reason.
-
-    Args:
-        scenario: the class, which says what may be; or a scenario, whose options have decided.
-    """
-    if method.needs_boundaries and not scenario.boundaries:
-        raise UsageError(
-            f"method {method_name} needs task boundaries and {scenario_name} has none; allowed there: "
-            "methods that need none ('synergy list' shows which)"
-        )
-    if not method.protocols & set(scenario.protocols):
-        raise UsageError(
-            f"method {method_name} answers under {', '.join(sorted(method.protocols))} only; "
-            f"{scenario_name} is judged under {', '.join(scenario.protocols)}"
-        )
-
-
-def check_schedule(schedule: Schedule, scenario: AnyScenario) -> None:
-    """Raises UsageError if there are fewer tasks than asked for, or one would not be learned; warns of a phase."""
-    if schedule.max_tasks is not None and schedule.max_tasks > scenario.n_tasks:
-        raise UsageError(
-            f"max_tasks: given {schedule.max_tasks}; allowed: at most {scenario.n_tasks}, the tasks of "
-            f"{scenario.name} (or leave it out)"
-        )
-    small = [task for task in map(scenario.task, range(schedule.tasks(scenario))) if not schedule.steps(task)]
-    if small and (scenario.boundaries or len(small) == schedule.tasks(scenario)):
-        size = min(map(len, small))
-        raise UsageError(
-            f"batch_size: given {scenario.setting.batch_size}; allowed: at most {size}, the samples of the smallest "
-            "task: an incomplete last batch is dropped, and nothing of that task would be learned"
-        )
-    if small:
-        phases = ", ".join(str(task.index + 1) for task in small)
-        warnings.warn(
-            f"nothing is learned in phase {phases}: fewer samples than a batch (lower batch_size)", stacklevel=2
-        )

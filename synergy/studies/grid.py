@@ -12,9 +12,9 @@ from synergy import presets
 from synergy.errors import UsageError
 from synergy.methods import METHOD_CLASSES
 from synergy.runs.config import PresetChoice, RunConfig, build, usual_net
+from synergy.runs.fitting import check_compatible
 from synergy.runs.groups import BY_DEVICE, option_classes
 from synergy.runs.naming import run_name
-from synergy.runs.prepare import check_compatible
 from synergy.scenarios import SCENARIO_CLASSES
 from synergy.studies.request import SWITCHES, Request, Variant, places_of
 

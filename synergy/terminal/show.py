@@ -168,7 +168,7 @@ def _facts(name: str, registry: Registry[Any], kind: Any) -> list[list[str]]:
 
 
 def _fits(method: Any, scenario: Any) -> bool:
-    from synergy.runs.prepare import check_compatible
+    from synergy.runs.fitting import check_compatible
 
     try:
         check_compatible("", method, "", scenario)

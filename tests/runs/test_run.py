@@ -22,8 +22,9 @@ from synergy.methods.er import ER
 from synergy.runs import csv_log, records
 from synergy.runs.config import RunConfig, build
 from synergy.runs.config_file import from_toml
+from synergy.runs.fitting import check_compatible
 from synergy.runs.listeners import Listener
-from synergy.runs.prepare import check_compatible, prepare
+from synergy.runs.prepare import prepare
 from synergy.runs.records import Record
 from synergy.runs.session import execute, run
 from synergy.scenarios import SCENARIOS, scenario_class

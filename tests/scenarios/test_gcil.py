@@ -20,7 +20,7 @@ from synergy.data.sources import Source, SourceInfo
 from synergy.errors import UsageError
 from synergy.runs.config import build
 from synergy.runs.evaluate import evaluate
-from synergy.runs.prepare import check_schedule
+from synergy.runs.fitting import check_schedule
 from synergy.runs.session import run
 from synergy.runs.training import Schedule
 from synergy.scenarios.base import StreamSetting

@@ -16,7 +16,7 @@ from torch import Tensor
 from synergy import testing
 from synergy.methods import METHODS, method_class
 from synergy.methods.base import Answer, Method, ReplayConfig, Setting
-from synergy.runs.prepare import check_compatible
+from synergy.runs.fitting import check_compatible
 from synergy.scenarios import SCENARIOS, scenario_class
 from synergy.state import State
 from synergy.types import Batch, Losses, Predictor, Step
